@@ -18,6 +18,7 @@ from infra.sandbox.processes import children_of, command_line, end, last_lines, 
 
 ATTEMPTS = 5
 READY_TIMEOUT = 30.0
+ORPHAN_GRACE = 3.0
 
 
 class EmbeddedServer(ABC):
@@ -139,7 +140,7 @@ class EmbeddedServer(ABC):
             if number is not None:
                 send([orphan], number)
             # Usually it is stopping already, because the kernel told it about its launcher.
-            wait_until(lambda: self._orphan() is None, timeout=3)
+            wait_until(lambda: self._orphan() is None, timeout=ORPHAN_GRACE)
         if self._orphan() is not None:
             raise SandboxError(
                 f"an older {self.name} (pid {self._orphan()}) does not stop; run: kill -9 {self._orphan()}"
