@@ -1,0 +1,113 @@
+"""The composition root: the one place where settings, pools, guard rails and features meet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Scope
+
+from service.catalog import load_tables
+from service.core import telemetry
+from service.core.context import Resources
+from service.core.database import Database
+from service.core.errors import NotAuthenticated, ServiceError, StepUpRequired
+from service.core.features import load
+from service.core.logging import configure_logging
+from service.core.migrate import head
+from service.core.observe import Observe
+from service.core.redis import create_redis
+from service.core.settings import Settings
+from service.core.startup import freeze_startup_objects
+from service.features import FEATURES
+from service.features.organizations.queries import identify
+from service.guardrails.browser import Shield
+from service.guardrails.contexts import Identifier, NoOrganization
+from service.guardrails.rate_limits import client_address, is_trusted
+from service.integrations.provide import provide_integrations
+from service.web.assets import mount_assets
+from service.web.errors import install_error_handlers, refusal
+
+API_VERSION = "v1"
+DETOURS: dict[type[ServiceError], str] = {
+    NotAuthenticated: "/login",
+    StepUpRequired: "/confirm",
+    NoOrganization: "/organizations/new",
+}
+"""Where a person is sent, and back again, when one thing is missing."""
+
+
+def create_app(settings: Settings) -> ASGIApp:
+    """The finished application: observed, shielded, with every feature's routes."""
+    configure_logging(settings)
+    telemetry.configure_tracing(settings)
+    load_tables()
+    app = build(settings)
+    networks = settings.trusted_networks()
+
+    def find_address(scope: Scope) -> str:
+        return client_address(scope, networks)
+
+    shielded = Shield(app, settings, lambda scope, error: refusal(app, scope, error))
+    return Observe(shielded, find_address, lambda scope: is_trusted(scope, networks))
+
+
+def build(settings: Settings) -> FastAPI:
+    """The routes and handlers, before the layers that wrap them; architecture tests look at this."""
+    app = FastAPI(
+        title="Ballast",
+        version=API_VERSION,
+        docs_url="/docs" if settings.docs_enabled else None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if settings.docs_enabled else None,
+        # Starlette would build the redirect from the Host header; an exact path answers, anything else is 404.
+        redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False},
+        lifespan=_lifespan,
+    )
+    app.state.resources = create_resources(settings)
+    app.state.schema_version = head()
+    install_error_handlers(app, DETOURS)
+    mount_assets(app)
+    for name, module in load(FEATURES, "api"):
+        app.include_router(module.router, prefix=f"/api/{API_VERSION}/{name}", tags=[name])
+    for kind in ("pages", "admin"):
+        for _, module in load(FEATURES, kind):
+            app.include_router(module.router, include_in_schema=False)
+            app.router.routes.extend(getattr(module, "infrastructure", ()))
+    return app
+
+
+def create_resources(settings: Settings, *, maintenance: bool = False) -> Resources:
+    """The long-lived things of one process; only the worker is given the maintenance role."""
+    database = Database(settings.database_url.get_secret_value(), settings)
+    second = None
+    if maintenance:
+        second = Database(settings.database_maintenance_url.get_secret_value(), settings, name="maintenance", size=2)
+    resources = Resources(settings, database, create_redis(settings), second)
+    resources.provide(Identifier, Identifier(identify))
+    provide_integrations(resources)
+    return resources
+
+
+async def close_resources(resources: Resources) -> None:
+    await resources.redis.aclose()
+    await resources.database.dispose()
+    if resources.maintenance is not None:
+        await resources.maintenance.dispose()
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+    watcher = asyncio.create_task(telemetry.watch_event_loop())
+    freeze_startup_objects()
+    try:
+        yield {}
+    finally:
+        watcher.cancel()
+        with suppress(asyncio.CancelledError):
+            await watcher
+        await close_resources(app.state.resources)

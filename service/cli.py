@@ -1,0 +1,106 @@
+"""The command line: serve, worker, migrate, seed, doctor, audit, jobs, settings. Imports are lazy: help is instant."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Annotated
+
+import typer
+
+from service.core.settings import InsecureSettings, get_settings
+
+cli = typer.Typer(no_args_is_help=True, add_completion=False, help="Ballast: the production-hardened SaaS template.")
+audit = typer.Typer(no_args_is_help=True, help="The append-only audit log.")
+jobs = typer.Typer(no_args_is_help=True, help="Background jobs and their dead letters.")
+cli.add_typer(audit, name="audit")
+cli.add_typer(jobs, name="jobs")
+
+
+@cli.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+) -> None:
+    """Answer requests. One process; run more containers, not more processes: each keeps its own metrics."""
+    import uvicorn
+
+    from service.app import create_app
+
+    settings = get_settings()
+    uvicorn.run(
+        create_app(settings),
+        host=host,
+        port=port,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        # The client address is computed by guardrails.rate_limits from TRUSTED_PROXIES; uvicorn trusts loopback.
+        proxy_headers=False,
+        timeout_graceful_shutdown=settings.graceful_timeout_seconds,
+        timeout_keep_alive=30,
+        limit_concurrency=1_000,
+        h11_max_incomplete_event_size=32_768,
+    )
+
+
+@cli.command()
+def worker() -> None:
+    """Run background jobs until told to stop; finishes what runs, hands back the rest."""
+    from service.worker import run
+
+    asyncio.run(run(get_settings()))
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database to this code's schema, as the owner role."""
+    from service.core.migrate import head, upgrade
+
+    upgrade()
+    typer.echo(f"database is at {head()}")
+
+
+@cli.command()
+def seed() -> None:
+    """Plant the demo: organizations, people, indicators and 90 days of readings. Prints the logins as JSON."""
+    from service.seed import plant
+
+    typer.echo(json.dumps({"logins": asyncio.run(plant(get_settings()))}))
+
+
+@cli.command()
+def doctor() -> None:
+    """Check every dependency and the connection arithmetic; says what is wrong and what to do. Exit 1 on trouble."""
+    from service.doctor import examine
+
+    healthy = True
+    for finding in asyncio.run(examine(get_settings())):
+        healthy &= finding.ok
+        typer.echo(f"{'ok  ' if finding.ok else 'FAIL'} {finding.what}: {finding.detail}")
+    raise typer.Exit(0 if healthy else 1)
+
+
+@cli.command()
+def settings(
+    check: Annotated[
+        str, typer.Option(help="Compare with this file instead of printing; exit 1 when it differs.")
+    ] = "",
+) -> None:
+    """Print every setting with its meaning and default, as .env.example."""
+    from pathlib import Path
+
+    from service.core.settings import env_example
+
+    if not check:
+        typer.echo(env_example(), nl=False)
+    elif Path(check).read_text() != env_example():
+        typer.echo(f"{check} is out of date: run `python -m service settings > {check}`", err=True)
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    try:
+        cli()
+    except InsecureSettings as error:
+        raise SystemExit(str(error)) from None

@@ -1,0 +1,166 @@
+"""Who acts, for which organization, in which transaction: passed explicitly to every action and query."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from typing import Any, TypeVar
+from uuid import UUID
+
+import asyncpg
+from redis.asyncio import Redis
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.core.database import Base, Database, UnitOfWork
+from service.core.errors import NotFound
+from service.core.settings import Settings
+from service.core.statements import AnyPrepared
+
+T = TypeVar("T")
+M = TypeVar("M", bound=Base)
+
+
+class ActorKind(StrEnum):
+    ANONYMOUS = "anonymous"
+    USER = "user"
+    STAFF = "staff"
+    API_KEY = "api_key"
+    SYSTEM = "system"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who is responsible for what happens; ids only, so that logs and the audit trail carry no personal data."""
+
+    kind: ActorKind
+    id: UUID | None = None
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.id}" if self.id else str(self.kind)
+
+
+ANONYMOUS = Actor(ActorKind.ANONYMOUS)
+SYSTEM = Actor(ActorKind.SYSTEM)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Where a request came from. Jobs inherit the id of the request that enqueued them."""
+
+    request_id: str
+    address: str = ""
+    user_agent: str = ""
+    route: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityEvent:
+    """Something an investigator will ask about: a denial, a failed login, a changed password."""
+
+    action: str
+    outcome: str
+    actor: Actor
+    organization_id: UUID | None
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """The session behind a browser request, as stored in Redis; see guardrails.sessions."""
+
+    key: str
+    user_id: UUID
+    organization_id: UUID | None
+    created_at: datetime
+    authenticated_at: datetime
+    methods: tuple[str, ...]
+    epoch: int
+    csrf: str
+    remembered: bool = False
+
+
+class Resources:
+    """What lives as long as the process: settings, pools, clients. Made once, by the composition root."""
+
+    def __init__(
+        self, settings: Settings, database: Database, redis: Redis, maintenance: Database | None = None
+    ) -> None:
+        self.settings = settings
+        self.database = database
+        self.redis = redis
+        self.maintenance = maintenance
+        self._provided: dict[type, Any] = {}
+
+    def provide(self, kind: type[T], thing: T) -> None:
+        self._provided[kind] = thing
+
+    def get(self, kind: type[T]) -> T:
+        """The thing provided under this type; a missing one is a mistake of the composition root."""
+        thing: T = self._provided[kind]
+        return thing
+
+
+@dataclass(slots=True)
+class Context:
+    """One request's or job's world. `organization_id` is None on pages that belong to a person, not to a tenant."""
+
+    work: UnitOfWork
+    resources: Resources
+    actor: Actor
+    caller: Caller
+    organization_id: UUID | None = None
+    role: IntEnum | None = None
+    login: Login | None = None
+    identity: Any = None
+    """The acting person as the accounts feature describes them (see guardrails.contexts.Identity)."""
+    security_events: list[SecurityEvent] = field(default_factory=list)
+    """Written in a transaction of their own after this one has ended, so that a rollback cannot erase them."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Details an action adds to its audit row and event."""
+
+    @property
+    def db(self) -> AsyncSession:
+        return self.work.session
+
+    @property
+    def settings(self) -> Settings:
+        return self.resources.settings
+
+    @property
+    def user_id(self) -> UUID:
+        """The acting person; only for actions that require one."""
+        if self.actor.id is None:
+            raise NotFound("There is no person behind this request.")
+        return self.actor.id
+
+    def note(self, action: str, outcome: str, **facts: Any) -> None:
+        """Remember a security event; it is written even when this transaction is rolled back."""
+        self.security_events.append(SecurityEvent(action, outcome, self.actor, self.organization_id, facts))
+
+    def deny(self, action: str) -> None:
+        self.note(action, "denied")
+
+    async def fetch(self, statement: AnyPrepared, /, **values: Any) -> list[asyncpg.Record]:
+        return await self.work.fetch(statement, **values)
+
+    async def fetch_one(self, statement: AnyPrepared, /, **values: Any) -> asyncpg.Record | None:
+        return await self.work.fetch_one(statement, **values)
+
+    async def get(self, model: type[M], identifier: UUID, *, lock: bool = True) -> M:
+        """One row of the acting organization, locked for change.
+
+        Another organization's, a deleted and a random id all raise the same NotFound. Always a SELECT: the identity
+        map of `session.get` would hand out rows that the automatic filters hide.
+        """
+        statement = select(model).where(model.__table__.c.id == identifier)
+        if lock:
+            statement = statement.with_for_update()
+        found = (await self.db.execute(statement)).scalar_one_or_none()
+        if found is None:
+            raise NotFound(f"There is no such {model.__name__.lower()}.")
+        return found
+
+    def add(self, thing: Base) -> None:
+        self.db.add(thing)

@@ -1,0 +1,101 @@
+"""Keys and what we do with them: one root secret, one derived key per purpose, so no signature fits two doors.
+
+- `sign` / `unsign`: tamper-proof values that leave the house (cursors, flash messages). HMAC-SHA256.
+- `keyed_hash`: what we store of a secret that we only ever compare (session ids, one-time tokens).
+- `Keyring`: AES-256-GCM for what we must read back (TOTP secrets), bound to its place by associated data, with
+  key rotation: the newest key encrypts, every listed key decrypts.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import os
+import secrets
+from functools import lru_cache
+from hashlib import sha256
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from service.core.settings import get_settings
+
+TOKEN_BYTES = 32
+SIGNATURE_BYTES = 16
+NONCE_BYTES = 12
+
+
+class BadSignature(ValueError):
+    """The value was not made by us for this purpose, or was altered on the way."""
+
+
+def derive_key(root: str, purpose: str) -> bytes:
+    """HKDF-SHA256 (RFC 5869): 32 bytes that differ per purpose."""
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose.encode()).derive(root.encode())
+
+
+@lru_cache(maxsize=64)
+def purpose_key(purpose: str) -> bytes:
+    return derive_key(get_settings().secret_key.get_secret_value(), purpose)
+
+
+def new_token() -> str:
+    """256 random bits, URL-safe: session ids, reset and invitation tokens."""
+    return secrets.token_urlsafe(TOKEN_BYTES)
+
+
+def keyed_hash(purpose: str, value: str) -> bytes:
+    """HMAC-SHA256: a leaked database or Redis dump cannot be replayed without our key."""
+    return hmac.digest(purpose_key(purpose), value.encode("utf-8", "surrogatepass"), "sha256")
+
+
+def sign(purpose: str, payload: bytes) -> str:
+    """URL-safe text that carries `payload` and proves that we made it for this purpose."""
+    signature = hmac.digest(purpose_key(purpose), payload, "sha256")[:SIGNATURE_BYTES]
+    return base64.urlsafe_b64encode(signature + payload).rstrip(b"=").decode()
+
+
+def unsign(purpose: str, text: str) -> bytes:
+    """The payload of `sign`; raises BadSignature."""
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (ValueError, UnicodeError) as error:
+        raise BadSignature("not a signed value") from error
+    signature, payload = raw[:SIGNATURE_BYTES], raw[SIGNATURE_BYTES:]
+    expected = hmac.digest(purpose_key(purpose), payload, "sha256")[:SIGNATURE_BYTES]
+    if not hmac.compare_digest(signature, expected):
+        raise BadSignature("signature does not match")
+    return payload
+
+
+class Keyring:
+    """AES-256-GCM under the newest of several keys; `place` (table:column:row) is authenticated, so swaps fail."""
+
+    def __init__(self, specification: str) -> None:
+        self._keys: dict[int, AESGCM] = {}
+        for part in specification.split(","):
+            key_id, _, secret = part.strip().partition(":")
+            self._keys[int(key_id)] = AESGCM(sha256(secret.encode()).digest())
+        self._newest = next(iter(self._keys))
+
+    def encrypt(self, plain: bytes, place: str) -> bytes:
+        nonce = os.urandom(NONCE_BYTES)
+        sealed = self._keys[self._newest].encrypt(nonce, plain, place.encode())
+        return self._newest.to_bytes(2, "big") + nonce + sealed
+
+    def decrypt(self, sealed: bytes, place: str) -> bytes:
+        """Raises BadSignature when altered, moved to another place, or made by a key no longer listed."""
+        key = self._keys.get(int.from_bytes(sealed[:2], "big"))
+        if key is None:
+            raise BadSignature("encrypted with a key that is no longer in ENCRYPTION_KEYS")
+        try:
+            return key.decrypt(sealed[2 : 2 + NONCE_BYTES], sealed[2 + NONCE_BYTES :], place.encode())
+        except InvalidTag as error:
+            raise BadSignature("altered, or moved from another place") from error
+
+
+@lru_cache(maxsize=1)
+def keyring() -> Keyring:
+    return Keyring(get_settings().encryption_keys.get_secret_value())

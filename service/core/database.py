@@ -1,0 +1,230 @@
+"""One unit of work per request or job: one connection, one transaction, opened in a single round trip.
+
+How: the engine runs in AUTOCOMMIT, so SQLAlchemy never opens a transaction of its own; `UnitOfWork.begin` sends
+`BEGIN; SET LOCAL app.tenant = ...` as one message (SQLAlchemy alone needs two), and everything after it, whether
+through the ORM session or through a prepared read, runs inside that transaction on that connection.
+
+Limits: a statement sent outside a unit of work commits by itself and, with no tenant set, sees no tenant's rows.
+`docs/decisions/0002-one-transaction-by-hand.md` has the numbers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy import TIMESTAMP, MetaData, Uuid, event
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Session
+
+from service.core import telemetry
+from service.core.errors import Unavailable
+from service.core.settings import Settings
+from service.core.statements import AnyPrepared
+
+NAMING = {
+    "pk": "pk_%(table_name)s",
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    """Every table of the service; constraint names are predictable so that migrations and errors can name them."""
+
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = {datetime: TIMESTAMP(timezone=True), UUID: Uuid(), dict[str, Any]: JSONB()}
+
+
+class GuardedSession(Session):
+    """The only session class of the service; the guard rails listen to its events and filter what it reads."""
+
+
+class Database:
+    """A pool for one database role. `name` labels its metrics: app, or maintenance."""
+
+    def __init__(self, url: str, settings: Settings, *, name: str = "app", size: int | None = None) -> None:
+        self.name = name
+        self.size = size or settings.database_pool_size
+        url, tls = split_tls(url)
+        self.engine = create_async_engine(
+            url,
+            isolation_level="AUTOCOMMIT",
+            pool_size=self.size,
+            max_overflow=0,
+            pool_timeout=settings.database_pool_timeout_seconds,
+            pool_recycle=1800,
+            pool_use_lifo=True,
+            connect_args={
+                "timeout": 5,
+                "statement_cache_size": 512,
+                "server_settings": {
+                    "application_name": f"ballast-{name}",
+                    "statement_timeout": str(settings.database_statement_timeout_ms),
+                    "lock_timeout": str(settings.database_lock_timeout_ms),
+                    "idle_in_transaction_session_timeout": str(settings.database_idle_in_transaction_timeout_ms),
+                },
+                **({"ssl": tls} if tls else {}),
+            },
+        )
+        event.listen(self.engine.sync_engine, "before_cursor_execute", _remember_start)
+        event.listen(self.engine.sync_engine, "after_cursor_execute", _record)
+        telemetry.db_pool_size.labels(name).set(self.size)
+        self._in_use = telemetry.db_pool_in_use.labels(name)
+        self._waiting = telemetry.db_pool_waiting.labels(name)
+        self._wait = telemetry.db_pool_wait.labels(name)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[AsyncConnection]:
+        """A pooled connection; raises Unavailable when none is free within the pool timeout."""
+        began = time.perf_counter()
+        self._waiting.inc()
+        try:
+            connection = await self.engine.connect()
+        except PoolTimeout as error:
+            telemetry.db_pool_timeouts.labels(self.name).inc()
+            raise Unavailable("All database connections are busy.", retry_after=2) from error
+        except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError) as error:
+            raise Unavailable("The database cannot be reached.", retry_after=5) from error
+        finally:
+            self._waiting.dec()
+            self._wait.observe(time.perf_counter() - began)
+        self._in_use.inc()
+        try:
+            yield connection
+        finally:
+            self._in_use.dec()
+            await connection.close()
+
+    @asynccontextmanager
+    async def unit_of_work(
+        self, *, tenant: UUID | None = None, user: UUID | None = None, read_only: bool = False
+    ) -> AsyncIterator[UnitOfWork]:
+        """Commit when the block ends, roll back when it raises. The answer leaves only after this has returned."""
+        async with self.connection() as connection:
+            work = UnitOfWork(connection)
+            await work.begin(tenant=tenant, user=user, read_only=read_only)
+            try:
+                yield work
+                await work.commit()
+            finally:
+                await work.close()
+
+    async def dispose(self) -> None:
+        await self.engine.dispose()
+
+
+class UnitOfWork:
+    """One transaction. Nobody but its owner (`Database.unit_of_work`) commits it."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+        raw = connection.sync_connection
+        assert raw is not None  # noqa: S101 - narrows the type: the connection is open
+        self.raw: asyncpg.Connection[Any] = raw.connection.driver_connection
+        self._session: AsyncSession | None = None
+        self.tenant: UUID | None = None
+        self.user: UUID | None = None
+        self.read_only = False
+
+    @property
+    def session(self) -> AsyncSession:
+        """The ORM session of this transaction, made when first asked for: pure reads never pay for it."""
+        if self._session is None:
+            self._session = AsyncSession(
+                self._connection, sync_session_class=GuardedSession, expire_on_commit=False, autoflush=True
+            )
+            self._session.info["tenant"] = self.tenant
+        return self._session
+
+    async def begin(self, *, tenant: UUID | None, user: UUID | None, read_only: bool) -> None:
+        self.read_only = read_only
+        await self._send(f"BEGIN{' READ ONLY' if read_only else ''}; {self._scope(tenant, user)}")
+
+    async def act_for(self, *, tenant: UUID | None, user: UUID | None) -> None:
+        """Point row-level security at another organization or person for the rest of the transaction."""
+        if self._session is not None:
+            await self._session.flush()
+            self._session.info["tenant"] = tenant
+        await self._send(self._scope(tenant, user))
+
+    async def fetch(self, statement: AnyPrepared, /, **values: Any) -> list[asyncpg.Record]:
+        """The rows of a prepared read, inside this transaction; pending ORM changes are flushed first."""
+        if self._session is not None:
+            await self._session.flush()
+        sql, arguments = statement.bind(values, tenant=self.tenant, user=self.user)
+        began = time.time_ns()
+        try:
+            rows: list[asyncpg.Record] = await self.raw.fetch(sql, *arguments)
+            return rows
+        finally:
+            telemetry.record_statement(sql, began)
+
+    async def fetch_one(self, statement: AnyPrepared, /, **values: Any) -> asyncpg.Record | None:
+        rows = await self.fetch(statement, **values)
+        return rows[0] if rows else None
+
+    async def abandon(self) -> None:
+        """Undo everything and go on read-only: after a failed action the page may still read to explain itself.
+
+        Without this, a route that catches the error and answers 422 would commit the half that was done.
+        """
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+        if not self.raw.is_closed():
+            self.read_only = True
+            await self._send(f"ROLLBACK; BEGIN READ ONLY; {self._scope(self.tenant, self.user)}")
+
+    async def commit(self) -> None:
+        """Flush and commit; an error here must reach the caller, or the answer would promise lost data."""
+        if self._session is not None:
+            await self._session.commit()
+        await self._send("COMMIT")
+
+    async def close(self) -> None:
+        """Leave nothing behind: an open transaction is rolled back, a broken connection is thrown away."""
+        if self._session is not None:
+            await self._session.close()
+        if self.raw.is_closed():
+            await self._connection.invalidate()
+        elif self.raw.is_in_transaction():
+            try:
+                await self._send("ROLLBACK")
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await self._connection.invalidate()
+
+    def _scope(self, tenant: UUID | None, user: UUID | None) -> str:
+        # SET LOCAL ends with the transaction; a plain SET would leak this tenant to the pool's next user.
+        self.tenant, self.user = tenant, user
+        return f"SET LOCAL app.tenant = '{tenant or ''}'; SET LOCAL app.\"user\" = '{user or ''}'"
+
+    async def _send(self, sql: str) -> None:
+        await self.raw.execute(sql)
+
+
+def split_tls(url: str) -> tuple[str, str | None]:
+    """A libpq address as SQLAlchemy wants it for asyncpg, and its sslmode on the side."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    tls = query.pop("sslmode", None)
+    scheme = "postgresql+asyncpg" if parts.scheme in {"postgres", "postgresql"} else parts.scheme
+    return urlunsplit((scheme, parts.netloc, parts.path, urlencode(query), "")), tls
+
+
+def _remember_start(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+    connection.info["began"] = time.time_ns()
+
+
+def _record(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+    telemetry.record_statement(statement, connection.info["began"])

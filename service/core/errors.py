@@ -1,0 +1,112 @@
+"""One tree of expected failures; each knows its HTTP status, a stable code and how the reader can mend it.
+
+    ServiceError
+    ├── BadRequest 400          the request cannot be understood
+    ├── NotAuthenticated 401    we do not know who asks
+    ├── Forbidden 403           we know, and they may not
+    │   └── StepUpRequired 403  they may, after proving again who they are
+    ├── NotFound 404            no such thing, or not yours: the answer is the same
+    ├── Conflict 409            the state of things forbids it
+    ├── PreconditionFailed 412  somebody changed it in between
+    ├── PayloadTooLarge 413
+    ├── UnsupportedMedia 415
+    ├── Invalid 422             understood, but a value is wrong; carries `fields`
+    ├── TooManyRequests 429     carries `retry_after` seconds
+    ├── RequestTimeout 408      the body did not arrive in time
+    └── Unavailable 503         a dependency is away; carries `retry_after` seconds
+        └── ReadOnly 503        an operator stopped changes
+
+Rendering lives in `service.web.errors`: RFC 9457 problem details for the API, pages and fragments for browsers.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """`detail` says what is wrong, `mend` what to do about it; both are shown, so neither repeats the input."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Something went wrong"
+    default_mend: ClassVar[str] = ""
+
+    def __init__(
+        self, detail: str, *, mend: str = "", fields: dict[str, str] | None = None, retry_after: int | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.mend = mend or self.default_mend
+        self.fields = fields or {}
+        self.retry_after = retry_after
+
+
+class BadRequest(ServiceError):
+    status, code, title = 400, "bad-request", "Bad request"
+    default_mend = "Correct the request and send it again."
+
+
+class NotAuthenticated(ServiceError):
+    status, code, title = 401, "not-authenticated", "Please log in"
+    default_mend = "Log in and try again."
+
+
+class Forbidden(ServiceError):
+    status, code, title = 403, "forbidden", "Not allowed"
+    default_mend = "Ask an owner or admin of the organization for the right role."
+
+
+class StepUpRequired(Forbidden):
+    code, title = "step-up-required", "Please confirm that it is you"
+    default_mend = "Enter your password again, then repeat what you were doing."
+
+
+class NotFound(ServiceError):
+    status, code, title = 404, "not-found", "Not found"
+    default_mend = "Check the address; it may have been deleted, or belong to another organization."
+
+
+class RequestTimeout(ServiceError):
+    status, code, title = 408, "request-timeout", "The request took too long to arrive"
+    default_mend = "Send it again over a faster connection, or send less."
+
+
+class Conflict(ServiceError):
+    status, code, title = 409, "conflict", "That does not fit the current state"
+    default_mend = "Reload to see the current state, then try again."
+
+
+class PreconditionFailed(ServiceError):
+    status, code, title = 412, "precondition-failed", "Changed in the meantime"
+    default_mend = "Fetch the latest version, apply your change to it, and send it again."
+
+
+class PayloadTooLarge(ServiceError):
+    status, code, title = 413, "payload-too-large", "Too large"
+    default_mend = "Send less at once."
+
+
+class UnsupportedMedia(ServiceError):
+    status, code, title = 415, "unsupported-media-type", "Unsupported content type"
+    default_mend = "Send JSON with 'Content-Type: application/json'."
+
+
+class Invalid(ServiceError):
+    status, code, title = 422, "invalid", "Some values are not right"
+    default_mend = "Correct the fields that are named and send it again."
+
+
+class TooManyRequests(ServiceError):
+    status, code, title = 429, "too-many-requests", "Too many requests"
+    default_mend = "Wait for the time given in Retry-After, then try again."
+
+
+class Unavailable(ServiceError):
+    status, code, title = 503, "unavailable", "Temporarily unavailable"
+    default_mend = "Nothing was changed. Try again in a moment."
+
+
+class ReadOnly(Unavailable):
+    code, title = "read-only", "Changes are paused"
+    default_mend = "Reading works; changes are possible again when the maintenance is over."

@@ -1,0 +1,12 @@
+"""Identifiers: UUIDv7 (RFC 9562), so that primary keys stay in insertion order and indexes stay compact."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+
+def new_id() -> UUID:
+    """A fresh UUIDv7; time-ordered, safe to show, not safe as a secret."""
+    return uuid7()

@@ -1,0 +1,91 @@
+"""The outermost layer: one id, one trace, one log line and one measurement per request, errors included.
+
+Pure ASGI: Starlette's BaseHTTPMiddleware costs more per layer than everything in this file (docs/performance.md).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+import structlog
+from opentelemetry.trace import SpanKind
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.core import telemetry
+from service.core.ids import new_id
+from service.core.logging import get_logger
+
+log = get_logger()
+
+REQUEST_ID = re.compile(rb"^[A-Za-z0-9_-]{8,64}$")
+QUIET = frozenset({"/livez", "/readyz", "/metrics"})
+"""Probes: measured, not logged; they would be most of the log."""
+
+FindAddress = Callable[[Scope], str]
+
+
+class Observe:
+    """Wraps the shielded application. `find_address` says who calls, trusting configured proxies only."""
+
+    def __init__(self, app: ASGIApp, find_address: FindAddress, trusts: Callable[[Scope], bool]) -> None:
+        self.app = app
+        self.find_address = find_address
+        self.trusts = trusts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        state = scope.setdefault("state", {})
+        sent_id, traceparent = self._from_upstream(scope)
+        request_id = sent_id or new_id().hex
+        state["request_id"], state["address"] = request_id, self.find_address(scope)
+        status = 500
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        method = scope["method"]
+        with (
+            structlog.contextvars.bound_contextvars(request_id=request_id),
+            telemetry.root_span(f"{method} {scope['path'][:200]}", SpanKind.SERVER, traceparent),
+        ):
+            try:
+                await self.app(scope, receive, send_with_id)
+            except Exception:
+                # The client has its 500 with the request id by now; the reason belongs here and nowhere else.
+                log.exception("request failed", route=_route(scope))
+            finally:
+                self._record(scope, method, status, time.perf_counter() - began)
+
+    def _from_upstream(self, scope: Scope) -> tuple[str | None, str | None]:
+        """Request id and trace of a trusted proxy; a stranger must not choose what our logs are searched by."""
+        if not self.trusts(scope):
+            return None, None
+        headers = dict(scope["headers"])
+        sent = headers.get(b"x-request-id", b"")
+        trace = headers.get(b"traceparent", b"").decode("latin-1")
+        return (sent.decode() if REQUEST_ID.match(sent) else None), trace
+
+    def _record(self, scope: Scope, method: str, status: int, seconds: float) -> None:
+        route = _route(scope)
+        known = method if method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} else "OTHER"
+        telemetry.http_requests.labels(known, route, str(status)).inc()
+        telemetry.http_duration.labels(known, route).observe(seconds)
+        telemetry.annotate(**{"http.route": route, "http.response.status_code": status, "http.request.method": known})
+        if scope["path"] not in QUIET:
+            level = log.error if status >= 500 else log.info
+            level("request", method=known, route=route, status=status, duration_ms=round(seconds * 1000, 2))
+
+
+def _route(scope: Scope) -> str:
+    """The route's template, never the path: ids in a label would make one time series per row."""
+    route = scope.get("route")
+    return getattr(route, "path_format", None) or getattr(route, "path", None) or "unmatched"

@@ -1,0 +1,119 @@
+"""Lua scripts in Redis: many steps, one round trip, one deadline, and a breaker for when Redis does not answer.
+
+A hung Redis costs a few requests one timeout each; then only one call a second goes and looks, the others are told at
+once. Every answer carries the ticket of its call, so a connection that is out of step can never hand one person
+another's session (OpenAI, 20 March 2023: a cancelled call left its answer in the pool).
+
+Limits: key names are built inside the scripts, which Redis Cluster does not allow; one primary with replicas is fine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from hashlib import sha1
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from service.core import telemetry
+from service.core.context import Resources
+from service.core.logging import get_logger
+from service.core.redis import LOST
+
+PATIENCE = 3
+"""Calls in a row without an answer before we stop asking; one alone may be our own busy event loop."""
+PAUSE_SECONDS = 1.0
+
+SILENCE: tuple[type[Exception], ...] = (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError)
+"""No answer. An answer that says no (read-only, out of memory) is quick, so it needs no breaker."""
+
+log = get_logger()
+_tickets = count(1)
+
+
+class Breaker:
+    """Remembers that Redis does not answer. One per process and client."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._next_try = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        return self._failures >= PATIENCE
+
+    def admits(self) -> bool:
+        """Whether this call may ask Redis; while open, one call per pause may."""
+        if not self.is_open:
+            return True
+        now = time.monotonic()
+        if now < self._next_try:
+            return False
+        # A slot in time instead of a "probe is under way" flag: a probe that is cancelled cannot leave it set.
+        self._next_try = now + PAUSE_SECONDS
+        return True
+
+    def failed(self) -> None:
+        self._failures += 1
+        if self._failures == PATIENCE:
+            self._next_try = time.monotonic() + PAUSE_SECONDS
+            log.warning("redis does not answer", pause_seconds=PAUSE_SECONDS)
+
+    def worked(self) -> None:
+        if self.is_open:
+            log.warning("redis answers again")
+        self._failures = 0
+
+
+class Script:
+    """Parts of Lua, joined: `Script(FUNCTIONS, "return hello()")`. The server keeps it; we send its SHA-1."""
+
+    def __init__(self, *parts: str) -> None:
+        body = "\n".join(parts)
+        self.source = (
+            f"local ticket = table.remove(ARGV, 1)\nlocal function main()\n{body}\nend\nreturn {{ticket, main()}}"
+        )
+        self.sha = sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+    async def run(self, resources: Resources, *arguments: str | bytes | int) -> Any:
+        """What the script returns. Raises one of `core.redis.LOST`, after REDIS_TIMEOUT_MS at the latest."""
+        breaker = breaker_of(resources)
+        if not breaker.admits():
+            raise RedisConnectionError("Redis did not answer lately; not asked again yet")
+        ticket = next(_tickets)
+        redis = resources.redis
+        try:
+            # redis-py's timeouts are per step (wait for a connection, connect, greet, read); this is for all of them.
+            async with asyncio.timeout(resources.settings.redis_timeout_ms / 1000):
+                try:
+                    answer = await redis.execute_command("EVALSHA", self.sha, 0, ticket, *arguments)
+                except NoScriptError:  # a restarted or failed-over server has not seen it yet
+                    answer = await redis.execute_command("EVAL", self.source, 0, ticket, *arguments)
+            if not isinstance(answer, list) or answer[0] != b"%d" % ticket:
+                await redis.connection_pool.disconnect()
+                raise RedisConnectionError("Redis answered another call; all connections were closed")
+        except LOST as error:
+            telemetry.redis_errors.inc()
+            if isinstance(error, SILENCE):
+                breaker.failed()
+            raise
+        breaker.worked()
+        return answer[1] if len(answer) == 2 else None
+
+
+def breaker_of(resources: Resources) -> Breaker:
+    try:
+        return resources.get(Breaker)
+    except KeyError:
+        resources.provide(Breaker, fresh := Breaker())
+        return fresh
+
+
+def lua(python_file: str, name: str) -> str:
+    """The text of a .lua file that lies beside a Python file."""
+    return Path(python_file).with_name(name).read_text(encoding="utf-8")

@@ -1,0 +1,227 @@
+"""Every setting of the service in one typed, frozen place; production refuses insecure values by name.
+
+`python -m service settings` prints this as `.env.example`; a test keeps the two equal.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+DEVELOPMENT_SECRET = "development-only-secret-change-me-please-0123456789"
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1", "testserver"})
+MINIMUM_SECRET_LENGTH = 32
+
+type_list = Annotated[tuple[str, ...], NoDecode]
+
+
+class Environment(StrEnum):
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+class InsecureSettings(Exception):
+    """Production was asked to start with values that are only fit for a laptop; names them, never shows them."""
+
+
+class Settings(BaseSettings):
+    """Read once at start from the environment (12-factor), then frozen."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+
+    # Where we are
+    environment: Environment = Field(Environment.DEVELOPMENT, description="development or production")
+    base_url: str = Field("http://127.0.0.1:8000", description="Public address, used in mails and redirects")
+    allowed_hosts: type_list = Field(
+        ("127.0.0.1", "localhost"), description="Host names we answer to, comma separated; no wildcard in production"
+    )
+    trusted_proxies: type_list = Field(
+        (), description="Networks (CIDR) whose X-Forwarded-For we believe, comma separated; empty trusts nobody"
+    )
+    debug: bool = Field(False, description="Readable console logs; refused in production")
+    docs_enabled: bool = Field(True, description="Serve /docs and /openapi.json; refused in production")
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+
+    # PostgreSQL
+    database_url: SecretStr = Field(
+        SecretStr("postgresql://ballast_app:ballast_app@127.0.0.1:5433/ballast"),
+        description="Role ballast_app: owns nothing, cannot bypass row-level security",
+    )
+    database_owner_url: SecretStr = Field(
+        SecretStr("postgresql://ballast_owner:ballast_owner@127.0.0.1:5433/ballast"),
+        description="Role ballast_owner: migrations only; give it to the migrate command, not to web or worker",
+    )
+    database_maintenance_url: SecretStr = Field(
+        SecretStr("postgresql://ballast_maintenance:ballast_maintenance@127.0.0.1:5433/ballast"),
+        description="Role ballast_maintenance: purge, sealing, invariants; give it to the worker, not to web",
+    )
+    database_pool_size: int = Field(10, ge=1, le=200, description="Connections per process; nothing overflows")
+    database_pool_timeout_seconds: float = Field(2.0, gt=0, description="Wait for a connection, then answer 503")
+    database_statement_timeout_ms: int = Field(5_000, ge=1, description="PostgreSQL ends a longer statement")
+    database_lock_timeout_ms: int = Field(2_000, ge=1, description="PostgreSQL gives up waiting for a lock")
+    database_idle_in_transaction_timeout_ms: int = Field(
+        10_000, ge=1, description="PostgreSQL ends a session that holds a transaction open and idle"
+    )
+    database_processes: int = Field(
+        4, ge=1, description="Web and worker processes that run at once, for the connection arithmetic"
+    )
+    database_max_connections: int = Field(100, ge=1, description="max_connections of the server")
+    database_reserved_connections: int = Field(15, ge=1, description="Kept for people, migrations and backups")
+
+    # Redis
+    redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6380/0"), description="Sessions, limits, wake-ups")
+    redis_timeout_ms: int = Field(250, ge=10, description="Connect and read timeout; a hung Redis costs this much")
+    redis_namespace: str = Field("ballast", pattern=r"^[a-z0-9_-]+$", description="Prefix of every key")
+
+    # Secrets
+    secret_key: SecretStr = Field(
+        SecretStr(DEVELOPMENT_SECRET), description="Root of derived keys (sessions, cursors, tokens); 32+ characters"
+    )
+    encryption_keys: SecretStr = Field(
+        SecretStr(f"1:{DEVELOPMENT_SECRET}"),
+        description="Keyring id:secret, comma separated, newest first; encrypts columns such as TOTP secrets",
+    )
+    audit_seal_key: SecretStr = Field(
+        SecretStr(f"seal-{DEVELOPMENT_SECRET}"), description="Signs audit segments; for the worker only"
+    )
+    metrics_token: SecretStr = Field(SecretStr("development-metrics"), description="Bearer token of /metrics")
+
+    # Sessions
+    session_idle_minutes: int = Field(30, ge=1, description="A session unused this long ends")
+    session_absolute_hours: int = Field(12, ge=1, description="A session this old ends")
+    session_remember_days: int = Field(14, ge=1, description="Idle limit when 'keep me signed in' was ticked")
+    step_up_minutes: int = Field(10, ge=1, description="How long a password check counts for dangerous acts")
+
+    # Requests
+    max_body_bytes: int = Field(1_048_576, ge=1_024, description="Larger bodies get 413")
+    body_timeout_seconds: float = Field(15.0, gt=0, description="A body that takes longer gets 408")
+    request_timeout_seconds: float = Field(30.0, gt=0, description="A request that takes longer gets 503")
+    graceful_timeout_seconds: int = Field(20, ge=1, description="Time to finish what runs after SIGTERM")
+    password_hash_concurrency: int = Field(2, ge=1, description="argon2 hashes at once; each takes 19 MiB")
+
+    # Mail
+    smtp_url: SecretStr = Field(SecretStr("smtp://127.0.0.1:1025"), description="smtp:// or smtps://, user:password@")
+    mail_from: str = Field("Ballast <hello@ballast.example>", description="Sender of transactional mail")
+
+    # Log in with another provider (OpenID Connect)
+    oidc_name: str = Field("Demo ID", description="Label of the button")
+    oidc_issuer: str = Field("", description="Issuer address; empty hides the button")
+    oidc_client_id: str = Field("ballast", description="Client id at the provider")
+    oidc_client_secret: SecretStr = Field(SecretStr("ballast-secret"), description="Client secret at the provider")
+
+    # Telemetry
+    otlp_endpoint: str = Field("", description="OTLP/HTTP collector address; empty exports no spans")
+    trace_sample_ratio: float = Field(0.1, ge=0, le=1, description="Share of requests traced")
+
+    @field_validator("allowed_hosts", "trusted_proxies", mode="before")
+    @classmethod
+    def split_commas(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def be_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ip_network(network)
+        return value
+
+    @model_validator(mode="after")
+    def refuse_insecure_production(self) -> Settings:
+        if self.environment is Environment.PRODUCTION and (problems := insecurities(self)):
+            lines = "\n".join(f"  {name}: {problem}" for name, problem in problems)
+            raise InsecureSettings(f"production refuses to start with insecure settings:\n{lines}")
+        return self
+
+    @property
+    def is_production(self) -> bool:
+        return self.environment is Environment.PRODUCTION
+
+    @property
+    def cookies_are_secure(self) -> bool:
+        return self.base_url.startswith("https://")
+
+    def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        return tuple(ip_network(network) for network in self.trusted_proxies)
+
+
+def insecurities(settings: Settings) -> list[tuple[str, str]]:
+    """Each setting that production refuses, with what to do about it; never the value."""
+    problems: list[tuple[str, str]] = []
+
+    def refuse(condition: bool, name: str, problem: str) -> None:
+        if condition:
+            problems.append((name, problem))
+
+    for name in ("secret_key", "encryption_keys", "audit_seal_key", "metrics_token"):
+        value = getattr(settings, name).get_secret_value()
+        refuse("development" in value, name.upper(), "is the development default; generate your own")
+        refuse(len(value) < MINIMUM_SECRET_LENGTH, name.upper(), f"is shorter than {MINIMUM_SECRET_LENGTH} characters")
+    refuse(settings.debug, "DEBUG", "must be off")
+    refuse(settings.docs_enabled, "DOCS_ENABLED", "must be off: the schema is a map for attackers")
+    refuse(not settings.base_url.startswith("https://"), "BASE_URL", "must start with https://")
+    refuse(_is_loopback(settings.base_url), "BASE_URL", "points at this machine")
+    refuse(any("*" in host for host in settings.allowed_hosts), "ALLOWED_HOSTS", "must not contain a wildcard")
+    refuse(
+        set(settings.allowed_hosts) <= LOOPBACK_HOSTS, "ALLOWED_HOSTS", "names only this machine; list the public names"
+    )
+    for name in ("database_url", "database_owner_url", "database_maintenance_url"):
+        if name not in settings.model_fields_set:
+            # Web has no use for the owner's and the maintenance role's passwords: leaving them out is right.
+            refuse(name == "database_url", name.upper(), "is not set")
+            continue
+        url = getattr(settings, name).get_secret_value()
+        refuse("sslmode=verify-full" not in url, name.upper(), "must ask for TLS with ?sslmode=verify-full")
+        refuse(_is_loopback(url), name.upper(), "points at the sandbox on this machine")
+    redis = settings.redis_url.get_secret_value()
+    refuse(not redis.startswith("rediss://"), "REDIS_URL", "must use TLS (rediss://)")
+    refuse(urlsplit(redis).password is None, "REDIS_URL", "must carry a password")
+    refuse(_is_loopback(redis), "REDIS_URL", "points at the sandbox on this machine")
+    refuse(_is_loopback(settings.smtp_url.get_secret_value()), "SMTP_URL", "points at the sandbox on this machine")
+    if settings.oidc_issuer:
+        refuse(not settings.oidc_issuer.startswith("https://"), "OIDC_ISSUER", "must start with https://")
+        refuse(_is_loopback(settings.oidc_issuer), "OIDC_ISSUER", "points at the sandbox on this machine")
+        refuse(
+            settings.oidc_client_secret.get_secret_value() == "ballast-secret",
+            "OIDC_CLIENT_SECRET",
+            "is the sandbox's; use the provider's",
+        )
+    refuse("ballast.example" in settings.mail_from, "MAIL_FROM", "is the example sender")
+    demand = settings.database_processes * settings.database_pool_size
+    room = settings.database_max_connections - settings.database_reserved_connections
+    refuse(
+        demand > room,
+        "DATABASE_POOL_SIZE",
+        f"processes x pool = {demand} exceeds max_connections - reserve = {room}; PostgreSQL would refuse connections",
+    )
+    return problems
+
+
+def _is_loopback(url: str) -> bool:
+    return (urlsplit(url).hostname or "") in LOOPBACK_HOSTS
+
+
+def env_example() -> str:
+    """The text of `.env.example`: each setting with its meaning and its development default."""
+    lines = ["# Made by `python -m service settings`; a test keeps it equal to the code.", ""]
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        if isinstance(default, SecretStr):
+            default = default.get_secret_value()
+        elif isinstance(default, tuple):
+            default = ",".join(default)
+        elif isinstance(default, bool):
+            default = str(default).lower()
+        lines += [f"# {field.description}", f"{name.upper()}={default}", ""]
+    return "\n".join(lines)
+
+
+@lru_cache
+def get_settings() -> Settings:
+    """The process's settings; parsed once."""
+    return Settings()

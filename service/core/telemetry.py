@@ -1,0 +1,186 @@
+"""Traces and metrics: one sampling decision per request or job; nothing is paid for what is not sampled.
+
+Spans go to an OTLP collector (OTLP_ENDPOINT); a trace that was not sampled still has an id, carried in the logs and
+into the jobs it enqueued (W3C Trace Context). Metrics are Prometheus text, served at `/metrics`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from service.core.settings import Settings
+
+REGISTRY = CollectorRegistry()
+FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+http_requests = Counter("http_requests_total", "Requests answered", ("method", "route", "status"), registry=REGISTRY)
+http_duration = Histogram(
+    "http_request_duration_seconds", "Time to answer", ("method", "route"), buckets=FAST, registry=REGISTRY
+)
+db_pool_size = Gauge("db_pool_size", "Connections this process may open", ("pool",), registry=REGISTRY)
+db_pool_in_use = Gauge("db_pool_in_use", "Connections checked out", ("pool",), registry=REGISTRY)
+db_pool_waiting = Gauge("db_pool_waiting", "Units of work waiting for a connection", ("pool",), registry=REGISTRY)
+db_pool_wait = Histogram(
+    "db_pool_wait_seconds", "Time waited for a connection", ("pool",), buckets=FAST, registry=REGISTRY
+)
+db_pool_timeouts = Counter("db_pool_timeouts_total", "Gave up waiting for a connection", ("pool",), registry=REGISTRY)
+db_statements = Counter("db_statements_total", "Statements sent to PostgreSQL", registry=REGISTRY)
+loop_lag = Gauge("event_loop_lag_seconds", "How late the event loop woke up, last measurement", registry=REGISTRY)
+loop_lag_worst = Gauge("event_loop_lag_worst_seconds", "Worst lag in the last minute", registry=REGISTRY)
+redis_up = Gauge("redis_up", "1 when Redis answered the last check", registry=REGISTRY)
+redis_errors = Counter("redis_errors_total", "Redis calls that failed or timed out", registry=REGISTRY)
+sessions_active = Gauge("sessions_active", "Sessions that have not expired", registry=REGISTRY)
+jobs_ready = Gauge("jobs_ready", "Jobs that are due and not picked", registry=REGISTRY)
+jobs_oldest_age = Gauge("jobs_oldest_age_seconds", "Age of the oldest job that is due", registry=REGISTRY)
+jobs_failed = Gauge("jobs_failed", "Jobs held as dead letters", registry=REGISTRY)
+jobs_finished = Counter("jobs_finished_total", "Job runs by outcome", ("job", "outcome"), registry=REGISTRY)
+jobs_duration = Histogram("job_duration_seconds", "Time a job ran", ("job",), buckets=FAST, registry=REGISTRY)
+worker_heartbeat_age = Gauge(
+    "worker_heartbeat_age_seconds", "Since any worker last reported; infinite when none ever did", registry=REGISTRY
+)
+
+_tracer: trace.Tracer = trace.NoOpTracer()
+_sample_ratio = 0.0
+_recording = False
+_trace: ContextVar[Trace | None] = ContextVar("trace", default=None)
+
+
+class Trace:
+    """The identity of one request or job across processes; `sampled` decides whether spans are recorded."""
+
+    __slots__ = ("sampled", "span_id", "trace_id")
+
+    def __init__(self, trace_id: int, span_id: int, sampled: bool) -> None:
+        self.trace_id, self.span_id, self.sampled = trace_id, span_id, sampled
+
+    @property
+    def hex(self) -> str:
+        return f"{self.trace_id:032x}"
+
+    def traceparent(self) -> str:
+        """W3C Trace Context header value, also stored with each job."""
+        return f"00-{self.trace_id:032x}-{self.span_id:016x}-{int(self.sampled):02x}"
+
+
+def configure_tracing(settings: Settings, exporter: SpanExporter | None = None) -> None:
+    """Export sampled spans to OTLP_ENDPOINT, or to `exporter` where one is given."""
+    global _tracer, _sample_ratio, _recording
+    if exporter is None and settings.otlp_endpoint:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+        exporter = OTLPSpanExporter(endpoint=f"{settings.otlp_endpoint.rstrip('/')}/v1/traces", timeout=5)
+    if exporter is None:
+        _tracer, _sample_ratio, _recording = trace.NoOpTracer(), 0.0, False
+        return
+    provider = TracerProvider(resource=Resource.create({"service.name": "ballast"}))
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    _tracer, _sample_ratio, _recording = provider.get_tracer("ballast"), settings.trace_sample_ratio, True
+
+
+def current_trace() -> Trace | None:
+    return _trace.get()
+
+
+@contextmanager
+def root_span(name: str, kind: SpanKind, traceparent: str | None = None, **attributes: Any) -> Iterator[Trace]:
+    """Begin the work of one request or job: continue the caller's trace when it sent a valid one."""
+    parent = _parse(traceparent)
+    wanted = parent.sampled if parent else random.random() < _sample_ratio  # noqa: S311 - sampling, not a secret
+    if not (wanted and _recording):
+        own = Trace(parent.trace_id if parent else random.getrandbits(128) or 1, random.getrandbits(64) or 1, False)
+        token = _trace.set(own)
+        try:
+            yield own
+        finally:
+            _trace.reset(token)
+        return
+    context = None
+    if parent:
+        remote = SpanContext(parent.trace_id, parent.span_id, True, TraceFlags(TraceFlags.SAMPLED))
+        context = trace.set_span_in_context(NonRecordingSpan(remote))
+    with _tracer.start_as_current_span(name, context=context, kind=kind, attributes=attributes) as active:
+        identity = active.get_span_context()
+        own = Trace(identity.trace_id, identity.span_id, True)
+        token = _trace.set(own)
+        try:
+            yield own
+        finally:
+            _trace.reset(token)
+
+
+@contextmanager
+def span(name: str, kind: SpanKind = SpanKind.INTERNAL, **attributes: Any) -> Iterator[None]:
+    """A step inside the current trace; free when the trace is not sampled."""
+    here = _trace.get()
+    if here is None or not here.sampled:
+        yield
+        return
+    with _tracer.start_as_current_span(name, kind=kind, attributes=attributes) as active:
+        try:
+            yield
+        except Exception as error:
+            active.set_status(Status(StatusCode.ERROR, type(error).__name__))
+            raise
+
+
+def record_statement(sql: str, started_ns: int) -> None:
+    """A finished SQL statement as a span; parameters are never recorded, they may be personal data."""
+    db_statements.inc()
+    for listener in statement_listeners:
+        listener(sql)
+    here = _trace.get()
+    if here is not None and here.sampled:
+        done = _tracer.start_span(
+            sql.split(None, 1)[0].upper() if sql else "SQL",
+            kind=SpanKind.CLIENT,
+            start_time=started_ns,
+            attributes={"db.system.name": "postgresql", "db.query.text": sql[:2000]},
+        )
+        done.end()
+
+
+statement_listeners: list[Any] = []
+"""Callables that see the text of every statement; tests use it to EXPLAIN what the suite really ran."""
+
+
+def annotate(**attributes: Any) -> None:
+    """Add attributes to the current span when it is recorded."""
+    here = _trace.get()
+    if here is not None and here.sampled:
+        trace.get_current_span().set_attributes(attributes)
+
+
+def _parse(traceparent: str | None) -> Trace | None:
+    parts = (traceparent or "").split("-")
+    if len(parts) != 4 or [len(part) for part in parts] != [2, 32, 16, 2]:
+        return None
+    try:
+        trace_id, span_id, flags = int(parts[1], 16), int(parts[2], 16), int(parts[3], 16)
+    except ValueError:
+        return None
+    return Trace(trace_id, span_id, bool(flags & 1)) if trace_id and span_id else None
+
+
+async def watch_event_loop(interval: float = 0.5) -> None:
+    """Measure how late the loop wakes up; a blocking call anywhere shows here first."""
+    worst: list[float] = []
+    while True:
+        began = time.perf_counter()
+        await asyncio.sleep(interval)
+        lag = max(0.0, time.perf_counter() - began - interval)
+        worst = [*worst[-119:], lag]
+        loop_lag.set(lag)
+        loop_lag_worst.set(max(worst))

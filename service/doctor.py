@@ -1,0 +1,137 @@
+"""`python -m service doctor`: asks every dependency, and checks what only shows under load or attack."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from service.core.database import Database
+from service.core.migrate import head
+from service.core.redis import create_redis
+from service.core.settings import Settings, insecurities
+
+PATIENCE = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check; `detail` says what was seen, or what is wrong and how to mend it."""
+
+    what: str
+    ok: bool
+    detail: str
+
+
+Check = Callable[[Settings], Awaitable[str]]
+
+
+class Trouble(Exception):
+    """A check failed; the message says how to mend it."""
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """Run every check; one that fails or hangs does not keep the others from answering."""
+    return [await _run(what, check, settings) for what, check in CHECKS.items()]
+
+
+async def _run(what: str, check: Check, settings: Settings) -> Finding:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return Finding(what, True, await check(settings))
+    except Trouble as trouble:
+        return Finding(what, False, str(trouble))
+    except TimeoutError:
+        return Finding(what, False, f"no answer within {PATIENCE:g} s; is it running and reachable from here?")
+    except Exception as error:
+        return Finding(what, False, f"{type(error).__name__}: cannot be reached; check its address in the settings")
+
+
+@asynccontextmanager
+async def _connected(settings: Settings) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    database = Database(settings.database_url.get_secret_value(), settings, name="doctor", size=1)
+    try:
+        async with database.unit_of_work(read_only=True) as work:
+            yield work.raw
+    finally:
+        await database.dispose()
+
+
+async def _database(settings: Settings) -> str:
+    async with _connected(settings) as raw:
+        return str(await raw.fetchval("SELECT 'PostgreSQL ' || current_setting('server_version')"))
+
+
+async def _schema(settings: Settings) -> str:
+    async with _connected(settings) as raw:
+        found = str(await raw.fetchval("SELECT version_num FROM alembic_version"))
+    if found != head():
+        raise Trouble(f"database is at {found}, code at {head()}: run `python -m service migrate`")
+    return found
+
+
+async def _role(settings: Settings) -> str:
+    """The second wall of tenancy stands only while the application's role is weak."""
+    async with _connected(settings) as raw:
+        row = await raw.fetchrow(
+            "SELECT current_user AS name, rolsuper OR rolbypassrls OR rolcreaterole AS strong,"
+            " (SELECT count(*) FROM pg_tables WHERE schemaname = 'public' AND tableowner = current_user) AS owned"
+            " FROM pg_roles WHERE rolname = current_user"
+        )
+    if row["strong"] or row["owned"]:
+        raise Trouble(f"{row['name']} can bypass row-level security: point DATABASE_URL at ballast_app")
+    return f"{row['name']} owns nothing and cannot bypass row-level security"
+
+
+async def _connections(settings: Settings) -> str:
+    """processes x pool <= max_connections - reserve, with the server's own figure."""
+    demand = settings.database_processes * settings.database_pool_size
+    async with _connected(settings) as raw:
+        room = int(await raw.fetchval("SHOW max_connections")) - settings.database_reserved_connections
+    if demand > room:
+        raise Trouble(f"{demand} wanted, {room} there: lower DATABASE_POOL_SIZE or raise max_connections")
+    return f"{demand} of {room} available connections"
+
+
+async def _redis(settings: Settings) -> str:
+    redis = create_redis(settings)
+    try:
+        info = await redis.info("memory")
+        policy = info.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            raise Trouble(f"evicts keys ({policy}), which logs people out: set maxmemory-policy noeviction")
+        return "answers, and evicts nothing"
+    finally:
+        await redis.aclose()
+
+
+async def _mail(settings: Settings) -> str:
+    parts = urlsplit(settings.smtp_url.get_secret_value())
+    _, writer = await asyncio.open_connection(parts.hostname, parts.port or 25)
+    writer.close()
+    await writer.wait_closed()
+    return "the mail server accepts connections"
+
+
+async def _security(settings: Settings) -> str:
+    problems = insecurities(settings)
+    if not problems:
+        return "fit for production"
+    if settings.is_production:
+        raise Trouble(", ".join(name for name, _ in problems))
+    return f"development values ({len(problems)} of them would be refused in production)"
+
+
+CHECKS: dict[str, Check] = {
+    "database": _database,
+    "schema": _schema,
+    "role": _role,
+    "connections": _connections,
+    "redis": _redis,
+    "mail": _mail,
+    "settings": _security,
+}

@@ -1,0 +1,1 @@
+"""The sample: copy this folder to start a feature of your own."""

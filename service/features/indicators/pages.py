@@ -1,0 +1,197 @@
+"""Pages of the indicators: the dashboard, one indicator with its chart and table, the list, the bin."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+
+from service.core import clock
+from service.core.errors import Conflict, Invalid
+from service.features.indicators import actions, queries
+from service.features.indicators.models import Step
+from service.features.indicators.schemas import IndicatorCreate, IndicatorUpdate, Moment, ReadingCorrection, ReadingForm
+from service.guardrails.contexts import Ctx
+from service.guardrails.pagination import PageRequest
+from service.guardrails.permissions import Role
+from service.web.flash import flash
+from service.web.forms import Form
+from service.web.responses import etag, not_modified, redirect
+from service.web.templating import NavItem, render
+
+router = APIRouter()
+
+NAV = [
+    NavItem("Dashboard", "/dashboard", "gauge", order=10, requires=Role.VIEWER),
+    NavItem("Indicators", "/indicators", "chart", order=20, requires=Role.VIEWER),
+    NavItem("Bin", "/bin", "trash", order=90, requires=Role.MEMBER),
+]
+
+RANGES = {
+    "day": ("24 hours", timedelta(days=1), Step.HOUR),
+    "week": ("7 days", timedelta(days=7), Step.HOUR),
+    "month": ("30 days", timedelta(days=30), Step.DAY),
+    "quarter": ("90 days", timedelta(days=90), Step.DAY),
+    "year": ("1 year", timedelta(days=365), Step.WEEK),
+}
+
+
+@router.get("/dashboard")
+async def dashboard(request: Request, ctx: Ctx) -> Response:
+    """The poll asks here too: 304 while nothing changed, only the tiles when something did."""
+    tag = etag(request, await queries.dashboard_version(ctx), ctx.user_id, ctx.role)
+    if unchanged := not_modified(request, tag, poll_seconds=queries.REFRESH_SECONDS):
+        return unchanged
+    board = await queries.get_dashboard(ctx)
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+    return render(request, "indicators/dashboard.html", fragment="tiles", headers=headers, board=board, etag=tag)
+
+
+@router.get("/indicators")
+async def list_indicators(
+    request: Request, ctx: Ctx, page: PageRequest, q: Annotated[str, Query(max_length=200)] = "", archived: bool = False
+) -> Response:
+    if q:
+        found = await queries.search_indicators(ctx, q, page)
+    else:
+        found = await queries.list_indicators(ctx, page, archived=archived)
+    return render(request, "indicators/list.html", fragment="results", found=found, q=q, archived=archived)
+
+
+@router.get("/indicators/new")
+async def new_indicator(request: Request, ctx: Ctx) -> Response:
+    return render(request, "indicators/new.html", form=Form(IndicatorCreate))
+
+
+@router.post("/indicators/new")
+async def create_indicator(request: Request, ctx: Ctx) -> Response:
+    form = await Form.parse(IndicatorCreate, request)
+    if form.valid:
+        try:
+            indicator = await actions.create_indicator(ctx, form.data)
+        except (Conflict, Invalid) as error:
+            form.refuse(error)
+        else:
+            flash(request, f"“{indicator.name}” is ready. Add its first reading.", "success")
+            return redirect(request, f"/indicators/{indicator.id}")
+    return render(request, "indicators/new.html", form=form)
+
+
+@router.get("/indicators/{indicator_id}")
+async def show_indicator(
+    request: Request, ctx: Ctx, indicator_id: UUID, page: PageRequest, period: str = "month"
+) -> Response:
+    return await _show(request, ctx, indicator_id, page, period, Form(ReadingForm))
+
+
+@router.post("/indicators/{indicator_id}/readings")
+async def add_reading(request: Request, ctx: Ctx, indicator_id: UUID, page: PageRequest) -> Response:
+    form = await Form.parse(ReadingForm, request)
+    if form.valid:
+        try:
+            stored = await actions.append_readings(ctx, indicator_id, [form.data.reading()])
+        except (Conflict, Invalid) as error:
+            form.refuse(error)
+        else:
+            flash(request, "Reading added." if stored.added else "This reading was there already.", "success")
+            return redirect(request, f"/indicators/{indicator_id}")
+    return await _show(request, ctx, indicator_id, page, "month", form)
+
+
+@router.get("/indicators/{indicator_id}/readings/{at}")
+async def edit_reading(request: Request, ctx: Ctx, indicator_id: UUID, at: Moment) -> Response:
+    indicator = await queries.get_indicator(ctx, indicator_id)
+    reading = await queries.get_reading(ctx, indicator_id, at)
+    form = Form(ReadingCorrection, {"value": reading.value})
+    return render(request, "indicators/reading.html", indicator=indicator, at=at, form=form)
+
+
+@router.post("/indicators/{indicator_id}/readings/{at}")
+async def correct_reading(request: Request, ctx: Ctx, indicator_id: UUID, at: Moment) -> Response:
+    form = await Form.parse(ReadingCorrection, request)
+    if form.valid:
+        await actions.correct_reading(ctx, indicator_id, at, form.data.value)
+        flash(request, "Reading corrected.", "success")
+        return redirect(request, f"/indicators/{indicator_id}")
+    indicator = await queries.get_indicator(ctx, indicator_id)
+    return render(request, "indicators/reading.html", indicator=indicator, at=at, form=form)
+
+
+@router.get("/indicators/{indicator_id}/edit")
+async def edit_indicator(request: Request, ctx: Ctx, indicator_id: UUID) -> Response:
+    indicator = await queries.get_indicator(ctx, indicator_id)
+    form = Form(IndicatorUpdate, indicator.model_dump())
+    return render(request, "indicators/edit.html", indicator=indicator, form=form)
+
+
+@router.post("/indicators/{indicator_id}/edit")
+async def update_indicator(request: Request, ctx: Ctx, indicator_id: UUID) -> Response:
+    form = await Form.parse(IndicatorUpdate, request)
+    if form.valid:
+        try:
+            await actions.update_indicator(ctx, indicator_id, form.data)
+        except (Conflict, Invalid) as error:
+            form.refuse(error)
+        else:
+            flash(request, "Saved.", "success")
+            return redirect(request, f"/indicators/{indicator_id}")
+    indicator = await queries.get_indicator(ctx, indicator_id)
+    return render(request, "indicators/edit.html", indicator=indicator, form=form)
+
+
+@router.post("/indicators/{indicator_id}/archive")
+async def archive_indicator(request: Request, ctx: Ctx, indicator_id: UUID) -> Response:
+    await actions.archive_indicator(ctx, indicator_id)
+    flash(request, "Archived. It keeps its readings and takes no new ones.", "success")
+    return redirect(request, f"/indicators/{indicator_id}")
+
+
+@router.post("/indicators/{indicator_id}/unarchive")
+async def unarchive_indicator(request: Request, ctx: Ctx, indicator_id: UUID) -> Response:
+    await actions.unarchive_indicator(ctx, indicator_id)
+    flash(request, "Back from the archive.", "success")
+    return redirect(request, f"/indicators/{indicator_id}")
+
+
+@router.post("/indicators/{indicator_id}/delete")
+async def delete_indicator(request: Request, ctx: Ctx, indicator_id: UUID) -> Response:
+    indicator = await actions.delete_indicator(ctx, indicator_id)
+    flash(request, f"“{indicator.name}” is in the bin for 30 days.", "success")
+    return redirect(request, "/bin")
+
+
+@router.get("/bin")
+async def show_bin(request: Request, ctx: Ctx, page: PageRequest) -> Response:
+    found = await queries.list_deleted_indicators(ctx, page)
+    return render(request, "indicators/bin.html", found=found)
+
+
+@router.post("/indicators/{indicator_id}/restore")
+async def restore_indicator(request: Request, ctx: Ctx, indicator_id: UUID) -> Response:
+    indicator = await actions.restore_indicator(ctx, indicator_id)
+    flash(request, f"“{indicator.name}” is back, with all its readings.", "success")
+    return redirect(request, f"/indicators/{indicator.id}")
+
+
+async def _show(
+    request: Request, ctx: Ctx, indicator_id: UUID, page: PageRequest, period: str, form: Form[ReadingForm]
+) -> Response:
+    label, width, step = RANGES.get(period, RANGES["month"])
+    until = clock.now()
+    indicator = await queries.get_indicator(ctx, indicator_id)
+    chart = await queries.aggregate_readings(ctx, indicator_id, since=until - width, until=until, step=step)
+    readings = await queries.list_readings(ctx, indicator_id, page)
+    return render(
+        request,
+        "indicators/detail.html",
+        fragment="chart",
+        indicator=indicator,
+        chart=chart,
+        readings=readings,
+        form=form,
+        period=period,
+        label=label,
+        ranges=[(name, text) for name, (text, _, _) in RANGES.items()],
+    )

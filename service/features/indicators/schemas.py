@@ -1,0 +1,136 @@
+"""What goes in and out over the wire. Inputs refuse unknown fields; outputs have no defaults."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints
+
+from service.core.schemas import Input, Line, Name, Number, Output, Text
+
+BATCH_LIMIT = 1_000
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+LATEST = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+def plausible(moment: datetime) -> datetime:
+    if not EARLIEST <= moment < LATEST:
+        raise ValueError("must lie between the years 2000 and 2100")
+    return moment.astimezone(UTC)
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(plausible)]
+Description = Annotated[Text, StringConstraints(max_length=2_000)]
+Unit = Annotated[Line, StringConstraints(max_length=16)]
+Value = Annotated[Number, Field(ge=-1e15, le=1e15)]
+
+
+class IndicatorCreate(Input):
+    name: Name
+    description: Description = ""
+    unit: Unit = ""
+
+
+class IndicatorUpdate(Input):
+    """Only what is sent changes."""
+
+    name: Name | None = None
+    description: Description | None = None
+    unit: Unit | None = None
+
+
+class IndicatorRead(Output):
+    id: UUID
+    name: str
+    description: str
+    unit: str
+    created_at: datetime
+    changed_at: datetime
+    archived_at: datetime | None
+    latest_value: float | None
+    latest_at: datetime | None
+
+
+class DeletedIndicatorRead(Output):
+    id: UUID
+    name: str
+    deleted_at: datetime
+
+
+class ReadingCreate(Input):
+    at: Moment
+    value: Value
+
+
+class ReadingBatch(Input):
+    readings: Annotated[list[ReadingCreate], Field(min_length=1, max_length=BATCH_LIMIT)]
+
+
+def assume_utc(value: object) -> object:
+    """Browsers send `2026-11-22T14:00` from a datetime field; the page says that it means UTC."""
+    return f"{value}Z" if isinstance(value, str) and len(value) in (16, 19) else value
+
+
+class ReadingForm(Input):
+    """A reading typed by a person."""
+
+    at: Annotated[Moment, BeforeValidator(assume_utc)] = Field(title="Time (UTC)")
+    value: Value
+
+    def reading(self) -> ReadingCreate:
+        return ReadingCreate(at=self.at, value=self.value)
+
+
+class ReadingCorrection(Input):
+    value: Value
+
+
+class ReadingRead(Output):
+    at: datetime
+    value: float
+    corrected_at: datetime | None
+
+
+class BatchRead(Output):
+    """`unchanged` were stored before with the same value."""
+
+    added: int
+    unchanged: int
+
+
+class Bucket(Output):
+    at: datetime
+    count: int
+    mean: float
+    low: float
+    high: float
+
+
+class Aggregates(Output):
+    """All buckets of the range in one answer, whatever the number of readings behind them."""
+
+    step: str
+    buckets: list[Bucket]
+
+    def points(self) -> list[tuple[datetime, float]]:
+        return [(bucket.at, bucket.mean) for bucket in self.buckets]
+
+
+class Tile(Output):
+    """One indicator on the dashboard: the last 48 hours, and how their mean compares with the 48 before."""
+
+    id: UUID
+    name: str
+    unit: str
+    latest_value: float | None
+    latest_at: datetime | None
+    change: float | None
+    trend: list[float]
+
+
+class Dashboard(Output):
+    as_of: datetime
+    refresh_seconds: int
+    tiles: list[Tile]

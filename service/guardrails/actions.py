@@ -1,0 +1,117 @@
+"""The two doors to the domain: `@action` for writes and `@query` for reads. The decorator line is the whole policy.
+
+Protects from: a write without a permission check, without an audit row, without its events; a read nobody may see.
+How to use:
+
+    @action("indicators.archive", requires=Role.MEMBER)
+    async def archive_indicator(ctx: Context, indicator_id: UUID) -> Indicator: ...
+
+An action never commits and never talks to the network: what must happen outside is a job, enqueued in the same
+transaction (`@on(archive_indicator)` in jobs.py). Limits: reads are permitted and traced, not audited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
+from uuid import UUID
+
+from service.core import telemetry
+from service.core.context import Context
+from service.core.database import Base
+from service.guardrails import audit, jobs, permissions, switches
+from service.guardrails.permissions import Requirement
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Verb = Callable[Concatenate[Context, P], Awaitable[R]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What the decorator line says; the role matrix and the OpenAPI page are made from these."""
+
+    name: str
+    requires: Requirement
+    writes: bool
+    step_up: bool = False
+    while_read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """The recorded fact that an action happened; what subscribers get."""
+
+    action: str
+    object_type: str
+    object_id: UUID | None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+RULES: dict[str, Rule] = {}
+
+
+def action(
+    name: str, *, requires: Requirement, step_up: bool = False, while_read_only: bool = False
+) -> Callable[[Verb[P, R]], Verb[P, R]]:
+    """A write: permitted, traced, audited, announced; all in the caller's transaction.
+
+    `step_up` asks for a recent password check. `while_read_only` marks the few acts that must work while changes are
+    paused (logging in, ending the pause).
+    """
+    rule = _register(Rule(name, requires, writes=True, step_up=step_up, while_read_only=while_read_only))
+
+    def decorate(body: Verb[P, R]) -> Verb[P, R]:
+        @wraps(body)
+        async def run(ctx: Context, *args: P.args, **kwargs: P.kwargs) -> R:
+            permissions.demand(ctx, name, requires, step_up=step_up)
+            if not while_read_only:
+                await switches.refuse_while_read_only(ctx)
+            with telemetry.span(f"action {name}"):
+                outer, ctx.facts = ctx.facts, {}
+                try:
+                    result = await body(ctx, *args, **kwargs)
+                    about = result if isinstance(result, Base) else None
+                    changes = await audit.flush_and_collect(ctx, about)
+                    await audit.record(ctx, name, changes, ctx.facts)
+                    happened = Event(name, changes.object_type, changes.object_id, ctx.facts)
+                    await jobs.announce(ctx, run, happened)
+                except BaseException:
+                    await ctx.work.abandon()
+                    raise
+                finally:
+                    ctx.facts = outer
+            return result
+
+        run.rule = rule  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
+
+def query(
+    name: str, *, requires: Requirement
+) -> Callable[[Verb[P, R]], Verb[P, R]]:
+    """A read: permitted and traced."""
+    rule = _register(Rule(name, requires, writes=False))
+
+    def decorate(body: Verb[P, R]) -> Verb[P, R]:
+        @wraps(body)
+        async def run(ctx: Context, *args: P.args, **kwargs: P.kwargs) -> R:
+            permissions.demand(ctx, name, requires)
+            with telemetry.span(f"query {name}"):
+                return await body(ctx, *args, **kwargs)
+
+        run.rule = rule  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
+
+def _register(rule: Rule) -> Rule:
+    if rule.name in RULES:
+        raise ValueError(f"two actions are called {rule.name!r}; the name is the audit trail's key and must be unique")
+    RULES[rule.name] = rule
+    return rule

@@ -1,0 +1,265 @@
+"""What every browser (and attacker) meets first: host check, bounded bodies, strict JSON, headers on EVERY answer.
+
+Protects from: Host header attacks, slow and oversized bodies, JSON that crashes parsers, clickjacking, injected
+scripts (ASVS 3.4, 3.5; OWASP CSRF cheat sheet). `Shield` wraps the FINISHED application, so errors, redirects and
+refusals carry the headers too: handlers that run outside the middleware stack lose them.
+
+How to use: nothing; `create_app` wraps the app, and every context (guardrails.contexts) calls `refuse_forgery`.
+Forms carry `csrf_token(request)`, htmx and scripts send it as `X-CSRF-Token`. Limits: TLS ends at the proxy, and the
+server's own limits on header size and count apply before us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.core.context import Login
+from service.core.crypto import keyed_hash, new_token
+from service.core.errors import (
+    BadRequest,
+    Forbidden,
+    PayloadTooLarge,
+    RequestTimeout,
+    ServiceError,
+    Unavailable,
+    UnsupportedMedia,
+)
+from service.core.settings import Settings
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+API_PREFIX = "/api/"
+CSRF_FIELD = "csrf"
+CSRF_HEADER = "x-csrf-token"
+
+Refuse = Callable[[Scope, ServiceError], ASGIApp]
+"""Renders a refusal as the API's problem or as a page; given by the composition root."""
+
+
+def security_headers(settings: Settings) -> list[tuple[bytes, bytes]]:
+    """The headers of every answer; nothing inline is allowed, so an injected script or style does not run."""
+    # form-action also governs the redirect after a POST: the identity provider must be listed or login breaks.
+    forms = " ".join(["'self'", *([_origin(settings.oidc_issuer)] if settings.oidc_issuer else [])])
+    policy = (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+        f"connect-src 'self'; manifest-src 'self'; form-action {forms}; frame-ancestors 'none'; base-uri 'none'"
+    )
+    headers = {
+        "content-security-policy": policy,
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "same-origin",
+        "cross-origin-opener-policy": "same-origin",
+        "cross-origin-resource-policy": "same-origin",
+        "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+        "x-frame-options": "DENY",
+        "cache-control": "no-store",
+    }
+    if settings.cookies_are_secure:
+        headers["strict-transport-security"] = "max-age=63072000; includeSubDomains"
+    return [(name.encode(), value.encode()) for name, value in headers.items()]
+
+
+class Shield:
+    """Outermost but one: refuses what no handler should see, and stamps the headers on whatever comes back."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, refuse: Refuse) -> None:
+        self.app = app
+        self.refuse = refuse
+        self.hosts = frozenset(host.lower().encode() for host in settings.allowed_hosts)
+        self.headers = security_headers(settings)
+        self.max_body = settings.max_body_bytes
+        self.body_timeout = settings.body_timeout_seconds
+        self.request_timeout = settings.request_timeout_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                scope["state"]["answered"] = True
+                headers = message["headers"] = list(message.get("headers", ()))
+                present = {name.lower() for name, _ in headers}
+                headers.extend(pair for pair in self.headers if pair[0] not in present)
+                if "csrf_cookie" in scope["state"]:
+                    headers.append((b"set-cookie", scope["state"]["csrf_cookie"]))
+            await send(message)
+
+        try:
+            self._check_host(scope["headers"])
+            if scope["method"] not in SAFE_METHODS:
+                receive = await self._buffer_body(scope, receive)
+        except ServiceError as error:
+            await self.refuse(scope, error)(scope, receive, send_with_headers)
+            return
+        try:
+            async with asyncio.timeout(self.request_timeout):
+                await self.app(scope, receive, send_with_headers)
+        except TimeoutError:
+            if scope["state"].get("answered"):
+                raise
+            slow = Unavailable("Answering took too long and was stopped.", mend="Ask for less, or try again later.")
+            await self.refuse(scope, slow)(scope, receive, send_with_headers)
+
+    def _check_host(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        hosts = [value for name, value in headers if name == b"host"]
+        if len(hosts) != 1 or hosts[0].rsplit(b":", 1)[0].lower() not in self.hosts:
+            raise BadRequest("This host name is not served here.", mend="Use the address you were given.")
+
+    async def _buffer_body(self, scope: Scope, receive: Receive) -> Receive:
+        """Read the whole body before any handler runs: a slow sender never holds a database connection."""
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        if declared.isdigit() and int(declared) > self.max_body:
+            raise self._too_large()
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self.body_timeout):
+                more = True
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise BadRequest("The connection ended before the body was complete.")
+                    body += message.get("body", b"")
+                    if len(body) > self.max_body:
+                        raise self._too_large()
+                    more = message.get("more_body", False)
+        except TimeoutError as error:
+            raise RequestTimeout(f"The body did not arrive within {self.body_timeout:g} seconds.") from error
+        if body:
+            _check_media(scope, bytes(body))
+        return _replay(bytes(body), receive)
+
+    def _too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(f"The body is larger than {self.max_body} bytes.")
+
+
+def _check_media(scope: Scope, body: bytes) -> None:
+    media = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
+    kind = media.split(b";", 1)[0].strip().lower()
+    if kind == b"application/json":
+        check_json(body)
+    elif scope["path"].startswith(API_PREFIX):
+        raise UnsupportedMedia("The API reads JSON only.")
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """The buffered body once, then the real channel: waiting for a disconnect must still work."""
+    sent = False
+
+    async def replayed() -> Message:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replayed
+
+
+def check_json(body: bytes) -> None:
+    """Refuse JSON on which parsers disagree or die (RFC 8259 sections 4, 6, 8.1; RFC 7493).
+
+    Not UTF-8, lone surrogates, NaN and infinities, numbers beyond a double, duplicate names, absurd nesting: a plain
+    FastAPI answers 500 to several of these.
+    """
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadRequest("The JSON is not UTF-8.", mend="Send it as UTF-8, without a byte order mark.") from error
+    try:
+        value = json.loads(
+            text, object_pairs_hook=_unique_names, parse_constant=_no_constant, parse_float=_finite, parse_int=_bounded
+        )
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except RecursionError as error:
+        raise BadRequest("The JSON is nested too deeply.", mend="Send a flatter document.") from error
+    except UnicodeEncodeError as error:
+        raise BadRequest("The JSON contains a lone surrogate.", mend="Send whole Unicode characters.") from error
+    except ValueError as error:
+        known = error.args[0] if isinstance(error, _Refused) else "The body is not valid JSON."
+        raise BadRequest(known, mend="Correct the JSON and send it again.") from error
+
+
+class _Refused(ValueError):
+    """Valid for a lenient parser, refused by us; the message is ours and never quotes the input."""
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _Refused("An object in the JSON has the same name twice.")
+    return found
+
+
+def _no_constant(_: str) -> Any:
+    raise _Refused("The JSON contains NaN or an infinity, which JSON does not have.")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise _Refused("The JSON contains a number that is too large.")
+    return value
+
+
+def _bounded(text: str) -> int:
+    if len(text) > 19 or not -(2**63) <= (value := int(text)) < 2**63:
+        raise _Refused("The JSON contains an integer beyond 64 bits.")
+    return value
+
+
+def csrf_token(request: Request, settings: Settings) -> str:
+    """The token a form on this page must send back: bound to the session, or to a cookie before login."""
+    state = request.scope["state"]
+    login: Login | None = state.get("login")
+    if login is not None:
+        return login.csrf
+    name = csrf_cookie_name(settings)
+    seed = request.cookies.get(name) or state.get("csrf_seed")
+    if not seed:
+        seed = state["csrf_seed"] = new_token()
+        secure = "; Secure" if settings.cookies_are_secure else ""
+        state["csrf_cookie"] = f"{name}={seed}; Path=/; HttpOnly; SameSite=Lax{secure}".encode()
+    return keyed_hash("csrf", seed).hex()
+
+
+def csrf_cookie_name(settings: Settings) -> str:
+    """`__Host-` pins the cookie to this host and path, but browsers accept it over https only."""
+    return "__Host-csrf" if settings.cookies_are_secure else "csrf"
+
+
+async def refuse_forgery(request: Request, login: Login | None, settings: Settings) -> None:
+    """Raise Forbidden for a change that another site made the browser send (CSRF; ASVS 3.5.1).
+
+    Two walls: what the browser itself says about the origin, then a token that only our pages know.
+    """
+    if request.method in SAFE_METHODS:
+        return
+    site = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin")
+    foreign = site not in ("same-origin", "none") if site else origin not in (None, _origin(settings.base_url))
+    if foreign:
+        raise Forbidden("This request came from another site.", mend="Open the page here and try again.")
+    sent = request.headers.get(CSRF_HEADER)
+    if sent is None and request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        form = await request.form(max_files=0, max_fields=200)
+        field = form.get(CSRF_FIELD)
+        sent = field if isinstance(field, str) else None
+    seed = request.cookies.get(csrf_cookie_name(settings), "")
+    expected = login.csrf if login is not None else keyed_hash("csrf", seed).hex() if seed else ""
+    if not expected or not hmac.compare_digest((sent or "").encode("utf-8", "replace"), expected.encode()):
+        raise Forbidden("The form is out of date.", mend="Reload the page and send the form again.")
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"

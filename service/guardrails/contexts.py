@@ -1,0 +1,151 @@
+"""The type of a route's context parameter is its authentication policy; a route without one does not load.
+
+    PublicCtx   anybody; `ctx.login` is None
+    UserCtx     a person who is logged in
+    Ctx         a person who is logged in, inside the organization they work in
+    StaffCtx    one of our own people, with a second factor
+
+Protects from: the route that is public because somebody forgot a parameter. Each opens the request's one transaction,
+points row-level security at the person and organization, and commits BEFORE the answer leaves: with FastAPI's default
+scope a failed commit was answered with 201 and the data was gone.
+
+Safe methods (GET, HEAD) get a read-only transaction: a link that changes something cannot exist by accident.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated
+from uuid import UUID
+
+import structlog
+from fastapi import Depends
+from starlette.requests import Request
+
+from service.core.context import ANONYMOUS, Actor, ActorKind, Caller, Context, Login, Resources
+from service.core.database import UnitOfWork
+from service.core.errors import Conflict, Forbidden, NotAuthenticated
+from service.guardrails import audit, browser, gate
+from service.guardrails.permissions import Role
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The person behind a session as PostgreSQL knows them now: one statement per request, never cached."""
+
+    user_id: UUID
+    name: str
+    email: str
+    is_staff: bool
+    session_epoch: int
+    organization_id: UUID | None
+    organization_name: str | None
+    role: Role | None
+
+
+Identify = Callable[[UnitOfWork, Login], Awaitable[Identity | None]]
+"""Looks the session's person up; provided by the composition root so that guard rails know no product table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identifier:
+    """The provided `Identify`, wrapped so that `Resources` can find it by type."""
+
+    identify: Identify
+
+
+class NoOrganization(Conflict):
+    """The person belongs to no organization yet; pages send them to create one."""
+
+    code, title = "no-organization", "No organization yet"
+    default_mend = "Create an organization, or accept an invitation to one."
+
+
+def _caller(request: Request) -> Caller:
+    state = request.scope["state"]
+    return Caller(
+        request_id=state["request_id"],
+        address=state["address"],
+        user_agent=request.headers.get("user-agent", "")[:200],
+        route=state.get("route", ""),
+    )
+
+
+def _resources(request: Request) -> Resources:
+    found: Resources = request.app.state.resources
+    return found
+
+
+async def _public(request: Request) -> AsyncIterator[Context]:
+    resources = _resources(request)
+    await gate.enter(request, resources)
+    await browser.refuse_forgery(request, None, resources.settings)
+    read_only = request.method in SAFE_METHODS
+    async with resources.database.connection() as connection:
+        work = UnitOfWork(connection)
+        ctx = Context(work, resources, ANONYMOUS, _caller(request))
+        async with _transaction(ctx, tenant=None, user=None, read_only=read_only):
+            yield ctx
+
+
+async def _signed_in(request: Request) -> AsyncIterator[Context]:
+    resources = _resources(request)
+    login = await gate.enter(request, resources)
+    if login is None:
+        raise NotAuthenticated("This needs a login.")
+    await browser.refuse_forgery(request, login, resources.settings)
+    read_only = request.method in SAFE_METHODS
+    async with resources.database.connection() as connection:
+        work = UnitOfWork(connection)
+        ctx = Context(work, resources, Actor(ActorKind.USER, login.user_id), _caller(request), login=login)
+        async with _transaction(ctx, tenant=login.organization_id, user=login.user_id, read_only=read_only):
+            identity = await resources.get(Identifier).identify(work, login)
+            # The epoch lives in PostgreSQL: revoking all sessions holds even when Redis lost the deletions.
+            if identity is None or identity.session_epoch != login.epoch:
+                raise NotAuthenticated("This session has ended.")
+            if identity.is_staff:
+                ctx.actor = Actor(ActorKind.STAFF, login.user_id)
+            ctx.identity, ctx.role, ctx.organization_id = identity, identity.role, identity.organization_id
+            request.scope["state"]["identity"] = identity
+            structlog.contextvars.bind_contextvars(actor=str(ctx.actor), organization=str(ctx.organization_id or ""))
+            yield ctx
+
+
+@asynccontextmanager
+async def _transaction(ctx: Context, *, tenant: UUID | None, user: UUID | None, read_only: bool) -> AsyncIterator[None]:
+    """Begin, hand out, commit or roll back, then write the security events in a transaction of their own."""
+    work = ctx.work
+    try:
+        await work.begin(tenant=tenant, user=user, read_only=read_only)
+        yield
+        await work.commit()
+    finally:
+        await work.close()
+        if ctx.security_events:
+            await audit.write_security_events(ctx)
+
+
+async def _in_organization(ctx: Annotated[Context, Depends(_signed_in, scope="function")]) -> Context:
+    if ctx.organization_id is None or ctx.role is None:
+        raise NoOrganization("You do not belong to an organization.")
+    return ctx
+
+
+async def _staff(ctx: Annotated[Context, Depends(_signed_in, scope="function")]) -> Context:
+    if ctx.actor.kind is not ActorKind.STAFF:
+        ctx.deny("staff.enter")
+        raise Forbidden("This is only for staff.", mend="Nothing to mend: it is not meant for this account.")
+    return ctx
+
+
+PublicCtx = Annotated[Context, Depends(_public, scope="function")]
+UserCtx = Annotated[Context, Depends(_signed_in, scope="function")]
+Ctx = Annotated[Context, Depends(_in_organization, scope="function")]
+StaffCtx = Annotated[Context, Depends(_staff, scope="function")]
+
+POLICIES = {_public: "public", _signed_in: "user", _in_organization: "organization", _staff: "staff"}
+"""Dependency -> name of the policy; the architecture tests require exactly one per route."""

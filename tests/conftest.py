@@ -1,0 +1,172 @@
+"""Real servers for every test: one PostgreSQL and one Redis per run, one migrated database per parallel worker.
+
+The controller starts the servers and migrates a template once; each pytest-xdist worker clones the template, so a
+worker costs a tenth of a second and no test sees another worker's rows. Nothing here touches the data of `make run`.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from infra.sandbox.mail import MailSink
+from infra.sandbox.oidc import OIDCProvider
+from infra.sandbox.postgres import EmbeddedPostgres
+from infra.sandbox.redis import EmbeddedRedis
+from service.core import clock
+from service.core.context import Resources
+from service.core.database import Database
+from service.core.settings import Settings, get_settings
+from tests.support.servers import RunningServer, RunningWorker
+
+TEMPLATE = "ballast_template"
+_servers = ExitStack()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """On the controller only: start the servers that all workers share."""
+    if hasattr(config, "workerinput") or config.option.collectonly:
+        return
+    directory = Path(_servers.enter_context(tempfile.TemporaryDirectory(prefix="ballast-test-")))
+    postgres = _servers.enter_context(EmbeddedPostgres(directory / "postgres", durable=False, max_connections=200))
+    redis = _servers.enter_context(EmbeddedRedis(directory / "redis"))
+    postgres.create_database(TEMPLATE)
+    os.environ["DATABASE_OWNER_URL"] = postgres.url("ballast_owner", TEMPLATE)
+    get_settings.cache_clear()
+    from service.core.migrate import upgrade
+
+    upgrade()
+    os.environ["BALLAST_TEST_SERVERS"] = f"{directory}|{postgres.port}|{redis.port}"
+    config.stash[_STARTED] = (postgres, redis)
+
+
+_STARTED: pytest.StashKey[tuple[EmbeddedPostgres, EmbeddedRedis]] = pytest.StashKey()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        _servers.close()
+
+
+@pytest.fixture(scope="session")
+def worker_name() -> str:
+    return os.environ.get("PYTEST_XDIST_WORKER", "main")
+
+
+class TestServers:
+    """Addresses of the run's servers, rebuilt from the environment inside each worker."""
+
+    __test__ = False
+
+    def __init__(self) -> None:
+        directory, postgres_port, redis_port = os.environ["BALLAST_TEST_SERVERS"].split("|")
+        self.postgres = EmbeddedPostgres(Path(directory) / "postgres", port=int(postgres_port), durable=False)
+        self.redis = EmbeddedRedis(Path(directory) / "redis", port=int(redis_port))
+
+
+@pytest.fixture(scope="session")
+def servers() -> TestServers:
+    return TestServers()
+
+
+@pytest.fixture(scope="session")
+def database_name(servers: TestServers, worker_name: str) -> Iterator[str]:
+    name = f"ballast_{worker_name}"
+    servers.postgres.create_database(name, template=TEMPLATE)
+    yield name
+    servers.postgres.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def mailbox() -> Iterator[MailSink]:
+    with MailSink() as sink:
+        yield sink
+
+
+@pytest.fixture(scope="session")
+def oidc() -> Iterator[OIDCProvider]:
+    with OIDCProvider() as provider:
+        yield provider
+
+
+@pytest.fixture(scope="session")
+def settings(
+    servers: TestServers, database_name: str, worker_name: str, mailbox: MailSink, oidc: OIDCProvider
+) -> Settings:
+    """The worker's settings, also in the environment: code that reads `get_settings()` sees the same."""
+    from infra.sandbox.ports import free_port
+
+    port = free_port()
+    values = {
+        "BASE_URL": f"http://127.0.0.1:{port}",
+        "DATABASE_URL": servers.postgres.url("ballast_app", database_name),
+        "DATABASE_OWNER_URL": servers.postgres.url("ballast_owner", database_name),
+        "DATABASE_MAINTENANCE_URL": servers.postgres.url("ballast_maintenance", database_name),
+        "REDIS_URL": servers.redis.url(),
+        "REDIS_NAMESPACE": f"test-{worker_name}",
+        "SMTP_URL": mailbox.smtp_url,
+        "OIDC_ISSUER": oidc.address,
+        "LOG_LEVEL": "WARNING",
+    }
+    os.environ.update(values)
+    get_settings.cache_clear()
+    return get_settings()
+
+
+@pytest.fixture(scope="session")
+async def superuser(servers: TestServers, database_name: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """Sees and may do everything: for planting what the product cannot, and for tampering."""
+    connection = await asyncpg.connect(servers.postgres.url("postgres", database_name))
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture(scope="session")
+async def resources(settings: Settings) -> AsyncIterator[Resources]:
+    """What a web process has."""
+    from service.app import close_resources, create_resources
+    from service.catalog import load_tables
+
+    load_tables()
+    made = create_resources(settings)
+    yield made
+    await close_resources(made)
+
+
+@pytest.fixture(scope="session")
+async def database(resources: Resources) -> Database:
+    return resources.database
+
+
+@pytest.fixture(scope="session")
+async def maintenance(settings: Settings) -> AsyncIterator[Database]:
+    made = Database(settings.database_maintenance_url.get_secret_value(), settings, name="maintenance", size=2)
+    yield made
+    await made.dispose()
+
+
+@pytest.fixture(scope="session")
+def server(settings: Settings) -> Iterator[RunningServer]:
+    """The finished application behind a real uvicorn on loopback."""
+    with RunningServer(settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def worker(settings: Settings) -> Iterator[RunningWorker]:
+    """The background worker, running for as long as the tests do."""
+    with RunningWorker(settings) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _real_time() -> Iterator[None]:
+    yield
+    clock.reset()
