@@ -26,10 +26,15 @@ class DirectoryLock:
         except BlockingIOError:
             os.close(file)
             return False
-        os.ftruncate(file, 0)
-        os.pwrite(file, note.encode(), 0)
         self._file = file
+        self.write(note)
         return True
+
+    def write(self, note: str) -> None:
+        """Replace the note; only the holder may."""
+        if self._file is not None:
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, note.encode(), 0)
 
     def note(self) -> str:
         """What the present or last holder wrote."""

@@ -1,11 +1,10 @@
 """A mail server that delivers nothing and shows everything: SMTP in, an inbox in the browser, JSON for tests.
 
-As a process: `python -m infra.sandbox.mail --smtp-port 1025 --port 8025`. In a test: `with MailSink() as mail: ...`.
+In a test: `with MailSink() as mail: ...`; as a process: `python -m infra.sandbox`.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import itertools
 import re
@@ -207,16 +206,3 @@ def _body(message: EmailMessage, kind: str) -> str:
         return str(part.get_content())
     except LookupError:  # a charset nobody knows
         return bytes(part.get_payload(decode=True)).decode(errors="replace")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--host", default=HOST)
-    parser.add_argument("--port", type=int, default=8025, help="of the inbox")
-    parser.add_argument("--smtp-port", type=int, default=1025)
-    arguments = parser.parse_args()
-    MailSink(arguments.port, arguments.smtp_port, arguments.host).run()
-
-
-if __name__ == "__main__":
-    main()

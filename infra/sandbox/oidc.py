@@ -1,12 +1,11 @@
 """An OpenID Connect provider for demos and tests: pick who you are, and tell it which rule to break.
 
 OpenID Connect Core 1.0 code flow with PKCE (RFC 7636, S256 only) and `iss` in the answer (RFC 9207).
-As a process: `python -m infra.sandbox.oidc --port 8090`. In a test: `with OIDCProvider() as provider: ...`.
+In a test: `with OIDCProvider() as provider: ...`; as a process: `python -m infra.sandbox`.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import base64
 import hashlib
@@ -211,17 +210,3 @@ def _broken_rule(asked: Mapping[str, str]) -> str:
     if asked.get("code_challenge_method") != "S256" or not asked.get("code_challenge"):
         return "PKCE with code_challenge_method S256 is required"
     return ""
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--host", default=HOST)
-    parser.add_argument("--port", type=int, default=8090)
-    parser.add_argument("--issuer", default="", help="public address, where it differs from host and port")
-    parser.add_argument("--identities", type=Path, help="file of demo logins to offer")
-    arguments = parser.parse_args()
-    OIDCProvider(arguments.port, arguments.host, issuer=arguments.issuer, identities=arguments.identities).run()
-
-
-if __name__ == "__main__":
-    main()

@@ -50,6 +50,11 @@ class EmbeddedServer(ABC):
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended; None while it runs."""
+        return self._process.poll() if self._process else None
+
     def start(self) -> Self:
         """Start and wait until it answers. Raises SandboxError (or PortBusy) with the reason."""
         if self.is_running:

@@ -1,9 +1,8 @@
-"""Run a stand-in for an outside system: inside a test (own thread, own loop) or as a process of its own."""
+"""Run a stand-in for an outside system: a thread with a loop of its own, in a test or in a process of stand-ins."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from types import TracebackType
 from typing import Self
@@ -45,11 +44,6 @@ class StandIn:
         )
         self._server = uvicorn.Server(config)
         await self._server.serve(sockets=[self._socket])
-
-    def run(self) -> None:
-        """Serve in this process until SIGTERM or Ctrl-C."""
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(self.serve())
 
     def __enter__(self) -> Self:
         failed: list[BaseException] = []

@@ -1,0 +1,148 @@
+"""The product and what it needs, started in order and stopped in reverse."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import ExitStack
+
+from infra.sandbox.children import Child, Running, wait_until_answers, why_it_died
+from infra.sandbox.configuration import ROOT, Home, choose_port, development_secrets, uses_embedded_postgres
+from infra.sandbox.console import Console
+from infra.sandbox.errors import SandboxError
+from infra.sandbox.ports import HOST
+from infra.sandbox.postgres import EmbeddedPostgres
+from infra.sandbox.redis import EmbeddedRedis
+
+DATABASE = "ballast"
+
+
+class Product:
+    """PostgreSQL, Redis, the stand-ins, web and worker; what a person brings along in the environment wins."""
+
+    def __init__(self, home: Home, console: Console, started: ExitStack) -> None:
+        self.home = home
+        self.console = console
+        self.environment = {"PYTHONUNBUFFERED": "1", **os.environ}
+        self.ports: dict[str, int] = {}
+        self.logins: list[dict[str, str]] = []
+        self._remarks: dict[str, str] = {}
+        self._started = started
+        self._running: list[Running] = []
+
+    def start(self) -> None:
+        """Every step up to a service that answers. Raises SandboxError with one sentence."""
+        if self.environment.get("ENVIRONMENT", "development") != "development":
+            raise SandboxError("make run is for development, and ENVIRONMENT says otherwise; unset it and try again")
+        embedded = uses_embedded_postgres(self.environment)
+        self._choose_ports("app")
+        self._default(
+            **development_secrets(self.home.path),
+            BASE_URL=f"http://{HOST}:{self.ports['app']}",
+            # A laptop's last request is over in no time; nobody waits 20 s for Ctrl-C.
+            GRACEFUL_TIMEOUT_SECONDS="3",
+        )
+        stand_ins = self._launch_stand_ins()
+        if embedded:
+            self._start_postgres()
+        if not self.environment.get("REDIS_URL"):
+            self._start_redis()
+        if stand_ins:
+            with self.console.step("Mail and identity") as step:
+                wait_until_answers(f"http://{HOST}:{self.ports['oidc']}/.well-known/openid-configuration", stand_ins)
+                step.detail = self._where("inbox", "smtp", "oidc")
+        with self.console.step("Migrations") as step:
+            step.detail = self._command("migrate").strip().splitlines()[-1]
+        self._seed()
+        self._start_service()
+
+    def watch(self) -> None:
+        """Wait for ever. Raises SandboxError when a part dies."""
+        while all(part.is_running for part in self._running):
+            time.sleep(0.2)
+        raise SandboxError(next(why_it_died(part) for part in self._running if not part.is_running))
+
+    def _launch_stand_ins(self) -> Child | None:
+        """Started first, because they need nothing and take a second; waited for when the databases are up."""
+        if self.environment.get("SMTP_URL") and self.environment.get("OIDC_ISSUER"):
+            return None
+        names = ("inbox", "smtp", "oidc")
+        self._choose_ports(*names)
+        flags = [word for name in names for word in (f"--{name}-port", str(self.ports[name]))]
+        self._default(SMTP_URL=f"smtp://{HOST}:{self.ports['smtp']}", OIDC_ISSUER=f"http://{HOST}:{self.ports['oidc']}")
+        return self._child("stand-ins", "infra.sandbox", *flags, "--identities", str(self.home.logins))
+
+    def _start_postgres(self) -> None:
+        with self.console.step("PostgreSQL") as step:
+            port = self._choose_ports("postgres")
+            server = EmbeddedPostgres(self.home.path / "postgres", port, log=self.home.logs / "postgres.log")
+            self._keep(server.start())
+            server.create_database(DATABASE)
+            self._default(
+                DATABASE_URL=server.url("ballast_app", DATABASE),
+                DATABASE_OWNER_URL=server.url("ballast_owner", DATABASE),
+                DATABASE_MAINTENANCE_URL=server.url("ballast_maintenance", DATABASE),
+            )
+            step.detail = self._where("postgres")
+
+    def _start_redis(self) -> None:
+        with self.console.step("Redis") as step:
+            server = EmbeddedRedis(
+                self.home.path / "redis", self._choose_ports("redis"), log=self.home.logs / "redis.log"
+            )
+            self._keep(server.start())
+            self._default(REDIS_URL=server.url())
+            step.detail = self._where("redis")
+
+    def _seed(self) -> None:
+        with self.console.step("Demo data") as step:
+            lines = self._command("seed").strip().splitlines()
+            self.logins = json.loads(lines[-1])["logins"]
+            self.home.logins.write_text(lines[-1])
+            step.detail = f"{len(self.logins)} logins"
+
+    def _start_service(self) -> None:
+        with self.console.step("Web and worker") as step:
+            worker = self._child("worker", "service", "worker")
+            web = self._child("web", "service", "serve", "--host", HOST, "--port", str(self.ports["app"]))
+            wait_until_answers(f"http://{HOST}:{self.ports['app']}/readyz", web)
+            if not worker.is_running:
+                raise SandboxError(why_it_died(worker))
+            step.detail = self._where("app")
+
+    def _choose_ports(self, *names: str) -> int:
+        """Pick the ports of these services; answers the last one."""
+        for name in names:
+            port, self._remarks[name] = choose_port(name, self.environment, {*self.ports.values()})
+            self.ports[name] = port
+        return port
+
+    def _where(self, *names: str) -> str:
+        label = "port" if len(names) == 1 else ""
+        return ", ".join(f"{label or name} {self.ports[name]} {self._remarks[name]}".strip() for name in names)
+
+    def _default(self, **values: str) -> None:
+        """Set what the person has not set."""
+        self.environment |= {name: value for name, value in values.items() if not self.environment.get(name)}
+
+    def _command(self, name: str) -> str:
+        log = self.home.logs / f"{name}.log"
+        return Child(name, ["service", name], log=log, env=self.environment, cwd=ROOT).finish()
+
+    def _child(self, name: str, *arguments: str) -> Child:
+        log = self.home.logs / f"{name}.log"
+        child = Child(name, arguments, log=log, env=self.environment, cwd=ROOT)
+        self._keep(child)
+        return child
+
+    def _keep(self, part: Running) -> None:
+        """Watch this part, and stop it when everything stops."""
+
+        def stop() -> None:
+            began = time.monotonic()
+            part.stop()
+            self.console.say(f"  stopped  {time.monotonic() - began:4.1f} s  {part.name}")
+
+        self._running.append(part)
+        self._started.callback(stop)
