@@ -24,6 +24,7 @@ from service.core import clock
 from service.core.context import Resources
 from service.core.database import Database
 from service.core.settings import Settings, get_settings
+from tests.support.factories import Factory
 from tests.support.servers import RunningServer, RunningWorker
 
 TEMPLATE = "ballast_template"
@@ -164,6 +165,11 @@ def worker(settings: Settings) -> Iterator[RunningWorker]:
     """The background worker, running for as long as the tests do."""
     with RunningWorker(settings) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def factory(superuser: asyncpg.Connection[Any], resources: Resources, server: RunningServer) -> Factory:
+    return Factory(superuser, resources, server.url)
 
 
 @pytest.fixture(autouse=True)

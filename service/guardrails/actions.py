@@ -22,6 +22,7 @@ from service.core import telemetry
 from service.core.context import Context
 from service.core.database import Base
 from service.guardrails import audit, jobs, permissions, switches
+from service.guardrails.jobs import Event as Event
 from service.guardrails.permissions import Requirement
 
 P = ParamSpec("P")
@@ -38,16 +39,6 @@ class Rule:
     writes: bool
     step_up: bool = False
     while_read_only: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """The recorded fact that an action happened; what subscribers get."""
-
-    action: str
-    object_type: str
-    object_id: UUID | None
-    facts: dict[str, Any] = field(default_factory=dict)
 
 
 RULES: dict[str, Rule] = {}
@@ -71,6 +62,7 @@ def action(
                 await switches.refuse_while_read_only(ctx)
             with telemetry.span(f"action {name}"):
                 outer, ctx.facts = ctx.facts, {}
+                earlier = await audit.set_aside(ctx)
                 try:
                     result = await body(ctx, *args, **kwargs)
                     about = result if isinstance(result, Base) else None
@@ -78,6 +70,7 @@ def action(
                     await audit.record(ctx, name, changes, ctx.facts)
                     happened = Event(name, changes.object_type, changes.object_id, ctx.facts)
                     await jobs.announce(ctx, run, happened)
+                    audit.put_back(ctx, earlier)
                 except BaseException:
                     await ctx.work.abandon()
                     raise
@@ -108,6 +101,18 @@ def query(
         return run
 
     return decorate
+
+
+def may(ctx: Context, verb: Callable[..., Any]) -> bool:
+    """Whether a page should offer this action; the action itself checks again."""
+    rule: Rule = verb.rule  # type: ignore[attr-defined]
+    return permissions.permits(ctx, rule.requires)
+
+
+def allow(ctx: Context, verb: Callable[..., Any]) -> None:
+    """Refuse now what the action or query would refuse later: for pages that show a form before they call it."""
+    rule: Rule = verb.rule  # type: ignore[attr-defined]
+    permissions.demand(ctx, rule.name, rule.requires, step_up=rule.step_up)
 
 
 def _register(rule: Rule) -> Rule:

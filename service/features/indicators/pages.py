@@ -13,6 +13,7 @@ from service.core.errors import Conflict, Invalid
 from service.features.indicators import actions, queries
 from service.features.indicators.models import Step
 from service.features.indicators.schemas import IndicatorCreate, IndicatorUpdate, Moment, ReadingCorrection, ReadingForm
+from service.guardrails.actions import allow, may
 from service.guardrails.contexts import Ctx
 from service.guardrails.pagination import PageRequest
 from service.guardrails.permissions import Role
@@ -46,7 +47,15 @@ async def dashboard(request: Request, ctx: Ctx) -> Response:
         return unchanged
     board = await queries.get_dashboard(ctx)
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
-    return render(request, "indicators/dashboard.html", fragment="tiles", headers=headers, board=board, etag=tag)
+    return render(
+        request,
+        "indicators/dashboard.html",
+        fragment="tiles",
+        headers=headers,
+        board=board,
+        etag=tag,
+        can=may(ctx, actions.create_indicator),
+    )
 
 
 @router.get("/indicators")
@@ -57,16 +66,26 @@ async def list_indicators(
         found = await queries.search_indicators(ctx, q, page)
     else:
         found = await queries.list_indicators(ctx, page, archived=archived)
-    return render(request, "indicators/list.html", fragment="results", found=found, q=q, archived=archived)
+    return render(
+        request,
+        "indicators/list.html",
+        fragment="results",
+        found=found,
+        q=q,
+        archived=archived,
+        can=may(ctx, actions.create_indicator),
+    )
 
 
 @router.get("/indicators/new")
 async def new_indicator(request: Request, ctx: Ctx) -> Response:
+    allow(ctx, actions.create_indicator)
     return render(request, "indicators/new.html", form=Form(IndicatorCreate))
 
 
 @router.post("/indicators/new")
 async def create_indicator(request: Request, ctx: Ctx) -> Response:
+    allow(ctx, actions.create_indicator)
     form = await Form.parse(IndicatorCreate, request)
     if form.valid:
         try:
@@ -88,6 +107,7 @@ async def show_indicator(
 
 @router.post("/indicators/{indicator_id}/readings")
 async def add_reading(request: Request, ctx: Ctx, indicator_id: UUID, page: PageRequest) -> Response:
+    allow(ctx, actions.append_readings)
     form = await Form.parse(ReadingForm, request)
     if form.valid:
         try:
@@ -102,6 +122,7 @@ async def add_reading(request: Request, ctx: Ctx, indicator_id: UUID, page: Page
 
 @router.get("/indicators/{indicator_id}/readings/{at}")
 async def edit_reading(request: Request, ctx: Ctx, indicator_id: UUID, at: Moment) -> Response:
+    allow(ctx, actions.correct_reading)
     indicator = await queries.get_indicator(ctx, indicator_id)
     reading = await queries.get_reading(ctx, indicator_id, at)
     form = Form(ReadingCorrection, {"value": reading.value})
@@ -110,6 +131,7 @@ async def edit_reading(request: Request, ctx: Ctx, indicator_id: UUID, at: Momen
 
 @router.post("/indicators/{indicator_id}/readings/{at}")
 async def correct_reading(request: Request, ctx: Ctx, indicator_id: UUID, at: Moment) -> Response:
+    allow(ctx, actions.correct_reading)
     form = await Form.parse(ReadingCorrection, request)
     if form.valid:
         await actions.correct_reading(ctx, indicator_id, at, form.data.value)
@@ -121,6 +143,7 @@ async def correct_reading(request: Request, ctx: Ctx, indicator_id: UUID, at: Mo
 
 @router.get("/indicators/{indicator_id}/edit")
 async def edit_indicator(request: Request, ctx: Ctx, indicator_id: UUID) -> Response:
+    allow(ctx, actions.update_indicator)
     indicator = await queries.get_indicator(ctx, indicator_id)
     form = Form(IndicatorUpdate, indicator.model_dump())
     return render(request, "indicators/edit.html", indicator=indicator, form=form)
@@ -128,6 +151,7 @@ async def edit_indicator(request: Request, ctx: Ctx, indicator_id: UUID) -> Resp
 
 @router.post("/indicators/{indicator_id}/edit")
 async def update_indicator(request: Request, ctx: Ctx, indicator_id: UUID) -> Response:
+    allow(ctx, actions.update_indicator)
     form = await Form.parse(IndicatorUpdate, request)
     if form.valid:
         try:
@@ -193,5 +217,6 @@ async def _show(
         form=form,
         period=period,
         label=label,
+        can=may(ctx, actions.update_indicator),
         ranges=[(name, text) for name, (text, _, _) in RANGES.items()],
     )

@@ -1,0 +1,61 @@
+"""A person (or a program) talking to the service over real HTTP: keeps cookies, reads forms, sends the tokens back."""
+
+from __future__ import annotations
+
+import html
+import re
+from types import TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+import httpx
+
+HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)"')
+
+
+class Client:
+    """`async with Client(url) as person:`; redirects are not followed unless asked, so that tests see each answer."""
+
+    def __init__(self, url: str, *, csrf: str = "", cookies: dict[str, str] | None = None) -> None:
+        self.csrf = csrf
+        self.http = httpx.AsyncClient(base_url=url, cookies=cookies, timeout=20, headers={"accept": "text/html"})
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.http.aclose()
+
+    async def get(self, path: str, **options: Any) -> httpx.Response:
+        return await self.http.get(path, **options)
+
+    async def page(self, path: str) -> str:
+        """The text of a page that must be there."""
+        answer = await self.http.get(path, follow_redirects=True)
+        assert answer.status_code == 200, f"GET {path}: {answer.status_code}\n{answer.text[:2000]}"
+        return answer.text
+
+    async def submit(self, path: str, *, page: str | None = None, **fields: Any) -> httpx.Response:
+        """Open the page that holds the form, then send it: hidden fields come from the page, as a browser would."""
+        shown = await self.http.get(page or path, follow_redirects=True)
+        hidden = {html.unescape(name): html.unescape(value) for name, value in HIDDEN.findall(shown.text)}
+        assert "csrf" in hidden, f"no form on {page or path}: {shown.status_code}\n{shown.text[:2000]}"
+        sent = {"csrf": hidden["csrf"], "schema_version": hidden.get("schema_version", ""), **fields}
+        return await self.post(path, **sent)
+
+    async def post(self, path: str, **fields: Any) -> httpx.Response:
+        return await self.http.post(path, data=fields, headers={"origin": self.origin})
+
+    async def api(self, method: str, path: str, json: Any = None, **headers: str) -> httpx.Response:
+        """Call the JSON API as our own pages' scripts do."""
+        sent = {"accept": "application/json", "x-csrf-token": self.csrf, **headers}
+        if method == "POST":
+            sent.setdefault("idempotency-key", uuid4().hex)
+        return await self.http.request(method, f"/api/v1{path}", json=json, headers=sent)
+
+    @property
+    def origin(self) -> str:
+        url = self.http.base_url
+        return f"{url.scheme}://{url.netloc.decode()}"
