@@ -61,6 +61,8 @@ COPY migrations migrations
 RUN python -m compileall -q service migrations
 ARG VERSION=0.1.0
 ARG REVISION=unknown
+# What /version answers: which commit runs here is the first question of every incident.
+ENV REVISION=${REVISION}
 LABEL org.opencontainers.image.title="Ballast" \
       org.opencontainers.image.description="A production-hardened SaaS template" \
       org.opencontainers.image.licenses="MIT" \

@@ -58,4 +58,24 @@ $(READY): pyproject.toml uv.lock infra/make/bootstrap.sh
 	@sh infra/make/bootstrap.sh
 	@touch $@
 
-.PHONY: help run reset test check format migration screenshots bench browser clean
+##@ Deployment
+
+image: ## Build the container image; needs Docker
+	@docker build --tag ballast:local --build-arg REVISION=$$(git rev-parse HEAD) .
+
+smoke: ## Start the whole compose deployment, ask it, throw it away; needs Docker
+	@sh infra/compose/smoke.sh
+
+alerts: ## Check the alert rules and simulate them; needs promtool or Docker
+	@sh ops/alerts/check.sh
+
+audit: $(READY) ## Look for known vulnerabilities in what uv.lock names; needs the network
+	@.venv/bin/uv export --frozen --all-groups --no-emit-project --quiet --output-file .venv/audit.txt
+	@.venv/bin/uvx --from pip-audit==2.10.1 pip-audit --strict --disable-pip --require-hashes \
+		--progress-spinner off --requirement .venv/audit.txt
+
+secrets: $(READY) ## Look for secrets in what git tracks
+	@git ls-files -z | xargs -0 .venv/bin/uvx --from detect-secrets==1.5.0 detect-secrets-hook \
+		--no-verify --baseline .github/secrets.baseline
+
+.PHONY: help run reset test check format migration screenshots bench browser clean image smoke alerts audit secrets

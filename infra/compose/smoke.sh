@@ -1,6 +1,6 @@
 #!/bin/sh
 # Prove the deployment on an empty machine: build, start everything, ask it, stop it, throw it all away.
-# `make compose-smoke` runs it; needs Docker with compose and port 18000.
+# `make smoke` runs it; needs Docker with compose and port 18000.
 set -eu
 cd "$(dirname "$0")/../.."
 work=$(mktemp -d)

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Make .venv from uv.lock: the first Python >= 3.11 there is, then uv, then exactly what the lock says.
+# BALLAST_PYTHON goes first, because a machine with several Pythons must be able to test each of them.
 set -eu
 
 UV_VERSION=0.13.9
@@ -13,7 +14,7 @@ is_whole() { is_new_enough .venv/bin/python && .venv/bin/python -m pip --version
 
 if ! is_whole; then
   python=''
-  for candidate in python3.13 python3.12 python3.11 python3; do
+  for candidate in ${BALLAST_PYTHON:-} python3.13 python3.12 python3.11 python3; do
     if command -v "$candidate" >/dev/null && is_new_enough "$candidate"; then
       python=$candidate
       break

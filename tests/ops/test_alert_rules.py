@@ -39,7 +39,7 @@ def exposed(registry: CollectorRegistry) -> dict[str, set[str]]:
     for collector in set(registry._collector_to_names):
         assert isinstance(collector, MetricWrapperBase), collector
         suffixes = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
-        for suffix in suffixes[collector._type]:
+        for suffix in suffixes[str(collector._type)]:
             found[collector._name + suffix] = set(collector._labelnames)
     return found
 

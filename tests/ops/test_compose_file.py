@@ -31,7 +31,8 @@ def generate_env() -> dict[str, str]:
     """What make-env.sh prints, as compose would read it."""
     done = subprocess.run(["sh", COMPOSE / "make-env.sh"], capture_output=True, text=True, check=True)
     lines = [line for line in done.stdout.splitlines() if line and not line.startswith("#")]
-    return dict(line.split("=", 1) for line in lines)
+    pairs = (line.split("=", 1) for line in lines)
+    return {name: value.strip('"') for name, value in pairs}
 
 
 def resolve(value: str, env: Mapping[str, str]) -> str:

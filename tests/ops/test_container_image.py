@@ -1,4 +1,4 @@
-"""The image's posture, read from the Dockerfile; building and starting it is `make image` and `make compose-smoke`."""
+"""The image's posture, read from the Dockerfile; building and starting it is `make image` and `make smoke`."""
 
 from __future__ import annotations
 

@@ -84,6 +84,10 @@ def test_all_supported_versions_are_tested() -> None:
     job = read(ROOT / ".github" / "workflows" / "ci.yml")["jobs"]["test"]
     assert job["strategy"]["matrix"]["python"] == SUPPORTED
     assert job["strategy"]["fail-fast"] == "false"
+    assert read(ROOT / ".github" / "workflows" / "ci.yml")["env"]["BALLAST_PYTHON"] == "python3"
+    assert "${BALLAST_PYTHON:-} python3" in (ROOT / "infra" / "make" / "bootstrap.sh").read_text(), (
+        "the newest Python on the runner would be tested under three names"
+    )
     assert f'requires-python = ">={SUPPORTED[0]}"' in (ROOT / "pyproject.toml").read_text()
 
 
