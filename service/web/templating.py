@@ -1,0 +1,264 @@
+"""One Jinja2 environment for the whole service: compiled at start, everything escaped, a missing value is an error.
+
+`render(request, "indicators/dashboard.html", tiles=tiles)` finds features/indicators/templates/dashboard.html; names
+without a folder are the shelf's own. Every template knows `page` (see Page), `ui` (the macros of ui.html),
+`icon(name)`, `asset(name)` and the filters of `service.web.formats`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from service.core.settings import get_settings
+from service.guardrails.browser import CSRF_FIELD, CSRF_HEADER, csrf_token
+from service.guardrails.permissions import Requirement, Role, Who
+from service.web import formats
+from service.web.assets import STATIC, assets
+from service.web.charts import line_chart, sparkline
+from service.web.flash import Message, carry_messages, take_messages
+from service.web.forms import SCHEMA_FIELD, Form
+from service.web.responses import is_fragment
+
+SHELF = Path(__file__).parent / "templates"
+FEATURES = Path(__file__).parents[1] / "features"
+PRODUCT: Final = "Ballast"
+
+
+@dataclass(frozen=True, slots=True)
+class NavItem:
+    """One entry of the main menu, shown to whoever meets the requirement; the action behind it checks again."""
+
+    label: str
+    href: str
+    icon: str
+    order: int = 100
+    requires: Requirement = Who.SIGNED_IN
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One organization the reader may switch to; `href` takes the POST."""
+
+    name: str
+    href: str
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Who looks at the page."""
+
+    name: str
+    email: str = ""
+    organization: str = ""
+    role: Role | None = None
+    is_staff: bool = False
+    choices: tuple[Choice, ...] = ()
+
+    def meets(self, requirement: Requirement) -> bool:
+        if isinstance(requirement, Role):
+            return self.role is not None and self.role >= requirement
+        return requirement is not Who.STAFF or self.is_staff
+
+
+@dataclass(frozen=True, slots=True)
+class Banner:
+    """A standing notice above every page (read-only mode, unverified address)."""
+
+    text: str
+    kind: str = "info"
+    href: str = ""
+    link: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What every template can read as `page`."""
+
+    path: str
+    csrf: str
+    schema_version: str
+    viewer: Viewer | None
+    nav: tuple[NavItem, ...]
+    banners: tuple[Banner, ...]
+    messages: tuple[Message, ...]
+    fragment: bool
+
+    @property
+    def hidden(self) -> dict[str, str]:
+        """What every form sends back unseen."""
+        return {CSRF_FIELD: self.csrf, SCHEMA_FIELD: self.schema_version}
+
+    @property
+    def htmx_headers(self) -> dict[str, str]:
+        return {CSRF_HEADER: self.csrf, "Schema-Version": self.schema_version}
+
+    def is_current(self, href: str) -> bool:
+        return self.path == href or (href != "/" and self.path.startswith(f"{href}/"))
+
+
+def page_globals(request: Request) -> Page:
+    """Collects what guard rails and features have put into the request's and the application's state.
+
+    Request state (`request.state.x`): identity (see guardrails.contexts), choices (organizations to switch to),
+    banners (list of Banner). Application state: nav (list of NavItem), schema_version (str).
+    """
+    state: Mapping[str, Any] = request.scope.setdefault("state", {})
+    viewer = _viewer(state)
+    nav = [item for item in getattr(request.app.state, "nav", ()) if viewer and viewer.meets(item.requires)]
+    return Page(
+        path=request.url.path,
+        csrf=csrf_token(request, get_settings()),
+        schema_version=schema_version(request),
+        viewer=viewer,
+        nav=tuple(sorted(nav, key=lambda item: (item.order, item.label))),
+        banners=tuple(state.get("banners") or ()),
+        messages=tuple(take_messages(request)),
+        fragment=is_fragment(request),
+    )
+
+
+def _viewer(state: Mapping[str, Any]) -> Viewer | None:
+    identity = state.get("identity")
+    if identity is None:
+        return None
+    return Viewer(
+        name=identity.name or identity.email,
+        email=identity.email,
+        organization=identity.organization_name or "",
+        role=identity.role,
+        is_staff=identity.is_staff,
+        choices=tuple(state.get("choices") or ()),
+    )
+
+
+def schema_version(request: Request) -> str:
+    return str(getattr(request.app.state, "schema_version", ""))
+
+
+def render(
+    request: Request,
+    template: str,
+    /,
+    *,
+    fragment: str | None = None,
+    status: int | None = None,
+    headers: Mapping[str, str] | None = None,
+    **values: Any,
+) -> HTMLResponse:
+    """The whole page; or only the block named `fragment` when htmx asks.
+
+    The status is 422 when a form among the values has errors, unless given.
+    """
+    if fragment is not None and is_fragment(request):
+        return render_fragment(request, template, fragment, status=status, headers=headers, **values)
+    page = page_globals(request)
+    html = environment().get_template(template).render(page=page, **values)
+    return _respond(request, html, status, headers, values)
+
+
+def render_fragment(
+    request: Request,
+    template: str,
+    block: str,
+    /,
+    *,
+    status: int | None = None,
+    headers: Mapping[str, str] | None = None,
+    **values: Any,
+) -> HTMLResponse:
+    """One block of a template, followed by pending flash messages for the page's message area."""
+    page = page_globals(request)
+    source = environment().get_template(template)
+    context = source.new_context({"page": page, **values})
+    html = "".join(source.blocks[block](context))
+    if page.messages:
+        html += environment().get_template("flash.html").render(page=page)
+    return _respond(request, html, status, headers, values)
+
+
+def _respond(
+    request: Request, html: str, status: int | None, headers: Mapping[str, str] | None, values: Mapping[str, Any]
+) -> HTMLResponse:
+    if status is None:
+        status = 422 if any(isinstance(value, Form) and value.errors for value in values.values()) else 200
+    # Without Vary a cache would hand a stored fragment to somebody who asked for the page. The version lets a page
+    # that was opened before a deploy notice that this fragment no longer fits it.
+    own = {"Vary": "HX-Request", "Schema-Version": schema_version(request)}
+    response = HTMLResponse(html, status, headers={**own, **(headers or {})})
+    carry_messages(request, response)
+    return response
+
+
+@lru_cache(maxsize=1)
+def environment() -> Environment:
+    """Built and compiled once per process; call it at start so that a broken template stops the start."""
+    return build_environment(FEATURES)
+
+
+def build_environment(features: Path) -> Environment:
+    folders = {path.parent.name: FileSystemLoader(path) for path in sorted(features.glob("*/templates"))}
+    env = Environment(
+        loader=ChoiceLoader([FileSystemLoader(SHELF), PrefixLoader(folders)]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        auto_reload=False,
+        cache_size=-1,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.globals.update(PRODUCT=PRODUCT, asset=assets().url, icon=icon, sparkline=sparkline, line_chart=line_chart)
+    env.filters.update(
+        ago=formats.ago,
+        datetime=formats.date_time,
+        iso=formats.iso,
+        number=formats.number,
+        percent=formats.percent,
+        initials=formats.initials,
+        safe_url=formats.safe_url,
+        attributes=attributes,
+    )
+    # A global instead of `{% import %}`: blocks rendered on their own do not see a template's imports.
+    env.globals["ui"] = env.get_template("ui.html").module
+    for name in env.list_templates():
+        env.get_template(name)
+    return env
+
+
+ATTRIBUTE: Final = re.compile(r"[a-z][a-z0-9:-]*")
+
+
+def attributes(values: Mapping[str, object]) -> Markup:
+    """HTML attributes: True is a bare attribute, None and False leave it out, `_` in a name becomes `-`."""
+    out = Markup("")
+    for name, value in values.items():
+        if value is None or value is False:
+            continue
+        key = name.replace("_", "-")
+        if not ATTRIBUTE.fullmatch(key) or key.startswith(("on", "hx-on")) or key == "style":
+            raise ValueError(f"{key!r} is no attribute that a template may set: no handlers, no inline style")
+        out += Markup(" {}").format(key) if value is True else Markup(' {}="{}"').format(key, value)
+    return out
+
+
+@lru_cache(maxsize=512)
+def icon(name: str, label: str = "") -> Markup:
+    """One symbol of static/icons.svg; decoration unless labelled. Raises LookupError for a name that is not drawn."""
+    if name not in icon_names():
+        raise LookupError(f"no icon {name!r} in static/icons.svg; there are: {sorted(icon_names())}")
+    role = Markup('role="img" aria-label="{}"').format(label) if label else Markup('aria-hidden="true"')
+    return Markup('<svg class="icon" {}><use href="{}#{}"/></svg>').format(role, assets().url("icons.svg"), name)
+
+
+@lru_cache(maxsize=1)
+def icon_names() -> frozenset[str]:
+    return frozenset(re.findall(r'<symbol id="([a-z0-9-]+)"', (STATIC / "icons.svg").read_text("utf-8")))
