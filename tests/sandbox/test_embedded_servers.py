@@ -75,9 +75,13 @@ def test_stale_pid_file_that_names_a_living_stranger_is_removed(directory: Path)
     with EmbeddedPostgres(directory, durable=False) as server:
         port = server.port
     pid_file = directory / "cluster" / "postmaster.pid"
-    pid_file.write_text(f"{os.getpid()}\n{directory / 'cluster'}\n1700000000\n{port}\n\n127.0.0.1\n")
-    with EmbeddedPostgres(directory, port, durable=False) as server:
-        assert int(pid_file.read_text().split()[0]) == server.pid
+    # PostgreSQL forgives its own parent's number, so a stranger's it must be.
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
+        pid_file.write_text(f"{stranger.pid}\n{directory / 'cluster'}\n1700000000\n{port}\n\n127.0.0.1\n")
+        with EmbeddedPostgres(directory, port, durable=False) as server:
+            assert int(pid_file.read_text().split()[0]) == server.pid
+        assert stranger.poll() is None, "the stranger was left alone"
+        stranger.communicate(b"\n")
 
 
 def test_orphan_of_a_dead_launcher_is_ended(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
