@@ -1,0 +1,187 @@
+"""The one door to other people's web servers: bounded in time and size, never to our own network, no redirects.
+
+Protects from: a peer that hangs or drips (an httpx timeout is per read, so a byte a second holds a worker for ever),
+answers that fill the memory, requests forged through us to the inside (SSRF; ASVS 1.3.6), redirects that leave the
+checked address. The address is checked where the connection is made: a name that resolves differently a moment later
+(DNS rebinding) gains nothing.
+
+In development the addresses named in the settings (the sandbox's) may be private; in production nothing may.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpcore
+import httpx
+import orjson
+from opentelemetry.trace import SpanKind
+
+from service.core import telemetry
+from service.core.settings import Settings
+
+DEADLINE_SECONDS = 5.0
+MOST_BYTES = 1_048_576
+MOST_CONNECTIONS = 20
+TRANSLATED = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
+"""NAT64 (RFC 6052, RFC 8215): an IPv4 address in IPv6 clothes, possibly a private one."""
+
+
+class PeerFailed(Exception):
+    """The other side did not give a usable answer: away, too slow, too large, not what was agreed."""
+
+
+class AddressRefused(PeerFailed):
+    """The address is not one we talk to: another scheme, or a machine inside a network."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json_object(self) -> dict[str, Any]:
+        """The body as a JSON object; raises PeerFailed for anything else."""
+        try:
+            found = orjson.loads(self.body)
+        except orjson.JSONDecodeError as error:
+            raise PeerFailed("the peer did not answer with JSON") from error
+        if not isinstance(found, dict):
+            raise PeerFailed("the peer did not answer with a JSON object")
+        return found
+
+
+class HttpClient:
+    """One per process; a resource."""
+
+    def __init__(self, settings: Settings) -> None:
+        known = () if settings.is_production else (settings.oidc_issuer,)
+        self._private_hosts = frozenset(host for url in known if (host := urlsplit(url).hostname))
+        self._client = httpx.AsyncClient(
+            transport=_CheckedTransport(self._private_hosts),
+            follow_redirects=False,
+            trust_env=False,
+            timeout=httpx.Timeout(DEADLINE_SECONDS),
+            headers={"User-Agent": "Ballast"},
+        )
+        # One client serves many calls: what one peer sets must not travel along with the next.
+        self._client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+
+    async def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        basic: tuple[str, str] | None = None,
+        deadline: float = DEADLINE_SECONDS,
+        most_bytes: int = MOST_BYTES,
+    ) -> Answer:
+        """The whole exchange, name look-up included, within `deadline` seconds; raises PeerFailed."""
+        host = self._check(url)
+        with telemetry.span(f"{method} {host}", SpanKind.CLIENT, **{"server.address": host}):
+            try:
+                async with asyncio.timeout(deadline):
+                    request = self._client.build_request(method, url, headers=dict(headers or {}), data=form)
+                    answer = await self._client.send(
+                        request, stream=True, auth=httpx.BasicAuth(*basic) if basic else None
+                    )
+                    try:
+                        return Answer(answer.status_code, answer.headers, await _read(answer, most_bytes))
+                    finally:
+                        await answer.aclose()
+            except TimeoutError as error:
+                raise PeerFailed(f"{host} did not answer within {deadline:g} seconds") from error
+            except httpx.HTTPError as error:
+                raise PeerFailed(f"{host} could not be asked: {type(error).__name__}") from error
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    def _check(self, url: str) -> str:
+        """The host of an address that may be asked at all."""
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        if parts.username is not None or not host:
+            raise AddressRefused("the address names no host, or carries a password")
+        if parts.scheme != "https" and not (parts.scheme == "http" and host in self._private_hosts):
+            raise AddressRefused("only https addresses are asked")
+        return host
+
+
+async def _read(answer: httpx.Response, most_bytes: int) -> bytes:
+    """Counts what arrives after decompression, so that a compressed bomb is cut off as well."""
+    body = bytearray()
+    async for part in answer.aiter_bytes():
+        body += part
+        if len(body) > most_bytes:
+            raise PeerFailed(f"the answer is larger than {most_bytes} bytes")
+    return bytes(body)
+
+
+class _CheckedTransport(httpx.AsyncHTTPTransport):
+    """httpx on a pool whose connections go through `_CheckedNetwork`; httpx itself has no parameter for that."""
+
+    def __init__(self, private_hosts: frozenset[str]) -> None:
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=httpx.create_ssl_context(trust_env=False),
+            max_connections=MOST_CONNECTIONS,
+            keepalive_expiry=5.0,
+            network_backend=_CheckedNetwork(private_hosts),
+        )
+
+
+class _CheckedNetwork(httpcore.AsyncNetworkBackend):
+    """Resolves a name once, refuses it if ANY of its addresses is private, and connects to what it has checked."""
+
+    def __init__(self, private_hosts: frozenset[str]) -> None:
+        self._private_hosts = private_hosts
+        self._network = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise httpcore.ConnectError(f"{host} has no address") from error
+        addresses = [str(entry[4][0]) for entry in found]
+        if host not in self._private_hosts and not all(is_public(address) for address in addresses):
+            raise AddressRefused(f"{host} is inside a private network")
+        return await self._network.connect_tcp(addresses[0], port, timeout, local_address, socket_options)
+
+    async def sleep(self, seconds: float) -> None:
+        await self._network.sleep(seconds)
+
+
+def is_public(text: str) -> bool:
+    """Whether an IP address is one that anybody on the internet could be reached at."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return False
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return _is_open(address.ipv4_mapped)
+        wrapped = address.sixtofour is not None or address.teredo is not None
+        if wrapped or any(address in network for network in TRANSLATED):
+            return False
+    return _is_open(address)
+
+
+def _is_open(address: IPv4Address | IPv6Address) -> bool:
+    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
