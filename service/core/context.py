@@ -119,6 +119,8 @@ class Context:
     """Written in a transaction of their own after this one has ended, so that a rollback cannot erase them."""
     facts: dict[str, Any] = field(default_factory=dict)
     """Details an action adds to its audit row and event."""
+    on_behalf_of: Actor | None = None
+    """Who set this in motion, when the actor is a job."""
 
     @property
     def db(self) -> AsyncSession:

@@ -13,10 +13,9 @@ transaction (`@on(archive_indicator)` in jobs.py). Limits: reads are permitted a
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
-from uuid import UUID
 
 from service.core import telemetry
 from service.core.context import Context
@@ -84,9 +83,7 @@ def action(
     return decorate
 
 
-def query(
-    name: str, *, requires: Requirement
-) -> Callable[[Verb[P, R]], Verb[P, R]]:
+def query(name: str, *, requires: Requirement) -> Callable[[Verb[P, R]], Verb[P, R]]:
     """A read: permitted and traced."""
     rule = _register(Rule(name, requires, writes=False))
 

@@ -1,0 +1,181 @@
+"""The table, the row and its hash: one INSERT per action, straight on the driver."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from hashlib import sha256
+from ipaddress import ip_address, ip_network
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+from sqlalchemy import BigInteger, Index, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from service.core import clock, telemetry
+from service.core.context import Actor, Context
+from service.core.crypto import keyed_hash
+from service.core.database import Base
+from service.core.ids import new_id
+from service.core.logging import get_logger
+from service.guardrails.audit.changes import Changes, plain
+from service.guardrails.personal_data import Erasure, content, internal
+from service.guardrails.retention import forever
+from service.guardrails.tenancy import TenantScoped
+
+log = get_logger()
+CLUSTER = "(pg_control_system()).system_identifier"
+MOST_BYTES = 16_000
+
+
+def _kept(*arguments: Any, **options: Any) -> Any:
+    """A column that erasing a person leaves alone: ids, times and outcomes say nothing without the person's own row."""
+    return mapped_column(*arguments, info=internal(erasure=Erasure.KEEP), **options)
+
+
+class AuditRow(TenantScoped, Base):
+    __tablename__ = "audit_log"
+    __retention__ = forever("who did what outlives what it was done to; holds ids, never personal values")
+    __table_args__ = (
+        Index(None, "organization_id", "id"),
+        Index(None, "organization_id", "action", "id"),
+        Index(None, "organization_id", "actor_id", "id"),
+        Index(None, "cluster", "txid", "id"),
+    )
+
+    id: Mapped[UUID] = _kept(primary_key=True)
+    at: Mapped[datetime] = _kept()
+    # No foreign key: the log outlives the organization. Empty for what happens before anybody has logged in.
+    organization_id: Mapped[UUID | None] = _kept()  # type: ignore[assignment]
+    actor_kind: Mapped[str] = _kept()
+    actor_id: Mapped[UUID | None] = _kept()
+    on_behalf_of: Mapped[UUID | None] = _kept()
+    action: Mapped[str] = _kept()
+    object_type: Mapped[str] = _kept()
+    object_id: Mapped[UUID | None] = _kept()
+    outcome: Mapped[str] = _kept()
+    reason: Mapped[str] = _kept()
+    request_id: Mapped[str] = _kept()
+    session_ref: Mapped[str] = _kept()
+    address_prefix: Mapped[str] = _kept()
+    changes: Mapped[dict[str, Any]] = mapped_column(info=content("history"))
+    facts: Mapped[dict[str, Any]] = _kept()
+    row_hash: Mapped[bytes] = _kept()
+    # The place in the order of transactions; bigint, because nothing maps xid8. Transaction numbers start again after
+    # dump and restore into another cluster, so places compare only inside one cluster.
+    txid: Mapped[int] = _kept(BigInteger, server_default=text("((pg_current_xact_id())::text)::bigint"))
+    cluster: Mapped[int] = _kept(BigInteger, server_default=text(CLUSTER))
+
+
+class AuditSegment(Base):
+    """A signed stretch of the log; each holds the seal of the one before, so none can be changed or left out."""
+
+    __tablename__ = "audit_segments"
+    __retention__ = forever("without a seal its stretch of the log proves nothing")
+    __table_args__ = (Index(None, "cluster", "last_txid"),)
+
+    number: Mapped[int] = _kept(BigInteger, primary_key=True, autoincrement=False)
+    sealed_at: Mapped[datetime] = _kept()
+    cluster: Mapped[int] = _kept(BigInteger)
+    last_txid: Mapped[int] = _kept(BigInteger)
+    last_id: Mapped[UUID] = _kept()
+    row_count: Mapped[int] = _kept()
+    root: Mapped[bytes] = _kept()
+    previous_seal: Mapped[bytes] = _kept()
+    seal: Mapped[bytes] = _kept()
+    # Id, place and hash of each row, in order: with the root alone a missing row could be noticed, not named.
+    members: Mapped[bytes] = _kept()
+
+
+COLUMNS = tuple(
+    column.name for column in AuditRow.__table__.columns if column.name not in ("row_hash", "txid", "cluster")
+)
+"""What the writer chooses and `row_hash` covers; the place (txid, cluster) is covered by the seal."""
+INSERT = (
+    f"INSERT INTO audit_log ({', '.join(COLUMNS)}, row_hash) "  # noqa: S608 - constant names
+    f"VALUES ({', '.join(f'${number}' for number in range(1, len(COLUMNS) + 2))})"
+)
+
+
+def row_hash(row: dict[str, Any]) -> bytes:
+    """SHA-256 over the columns as canonical JSON, the same from the values written and from the row read back."""
+    readable = {
+        **row,
+        "at": row["at"].astimezone(UTC),
+        "changes": orjson.loads(row["changes"]),
+        "facts": orjson.loads(row["facts"]),
+    }
+    return sha256(orjson.dumps(readable, default=str, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+async def record(ctx: Context, action: str, changes: Changes, facts: dict[str, Any]) -> None:
+    """Write the row of a finished action in the action's own transaction; if this fails, so does the change."""
+    await _insert(ctx, action, "done", ctx.actor, ctx.work.tenant, changes, facts)
+
+
+async def write_security_events(ctx: Context) -> None:
+    """Log and store what `ctx.note` collected, in a transaction of its own, so that no rollback can erase it.
+
+    Uses the connection of the transaction that has just ended: taking a second one from the pool while holding the
+    first is how pools deadlock. A lost database loses the rows, never the log lines.
+    """
+    events, ctx.security_events = ctx.security_events, []
+    for noted in events:
+        who, facts = str(noted.actor), plain(noted.facts, checked=True)
+        tenant = str(noted.organization_id or "")
+        log.warning(
+            "security event", action=noted.action, outcome=noted.outcome, actor=who, organization=tenant, details=facts
+        )
+    raw = ctx.work.raw
+    try:
+        async with raw.transaction():
+            for noted in events:
+                await raw.execute("SELECT set_config('app.tenant', $1, true)", str(noted.organization_id or ""))
+                await _insert(
+                    ctx, noted.action, noted.outcome, noted.actor, noted.organization_id, Changes(), noted.facts
+                )
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        log.error("security events not stored", count=len(events), error=type(error).__name__)
+
+
+async def _insert(
+    ctx: Context, action: str, outcome: str, actor: Actor, tenant: UUID | None, changes: Changes, facts: dict[str, Any]
+) -> None:
+    row = {
+        "id": new_id(),
+        "at": clock.now(),
+        "organization_id": tenant,
+        "actor_kind": str(actor.kind),
+        "actor_id": actor.id,
+        "on_behalf_of": ctx.on_behalf_of.id if ctx.on_behalf_of else None,
+        "action": action,
+        "object_type": changes.object_type,
+        "object_id": changes.object_id,
+        "outcome": outcome,
+        "reason": plain(facts.get("reason", "")),
+        "request_id": plain(ctx.caller.request_id),
+        "session_ref": keyed_hash("audit.session", ctx.login.key).hex()[:16] if ctx.login else "",
+        "address_prefix": _prefix(ctx.caller.address),
+        "changes": _json(changes.fields),
+        "facts": _json(plain({name: value for name, value in facts.items() if name != "reason"}, checked=True)),
+    }
+    began = time.time_ns()
+    await ctx.work.raw.execute(INSERT, *(row[name] for name in COLUMNS), row_hash(row))
+    telemetry.record_statement(INSERT, began)
+
+
+def _json(value: dict[str, Any]) -> str:
+    encoded = orjson.dumps(value)
+    return encoded.decode() if len(encoded) <= MOST_BYTES else '{"...": "too large to keep"}'
+
+
+def _prefix(address: str) -> str:
+    """The network, not the machine: /24 of an IPv4 address, /48 of an IPv6 one."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return ""
+    parsed = getattr(parsed, "ipv4_mapped", None) or parsed
+    return str(ip_network(f"{parsed}/{24 if parsed.version == 4 else 48}", strict=False))

@@ -1,0 +1,142 @@
+"""Putting jobs into pgqueuer's table in the caller's transaction, looking at them, and bringing dead letters back."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+from pgqueuer.adapters.persistence.qb import QueryQueueBuilder
+from prometheus_client import Gauge
+from sqlalchemy import Index
+from sqlalchemy.orm import Mapped, mapped_column
+
+from service.core import telemetry
+from service.core.context import Context, Resources
+from service.core.database import Base, UnitOfWork
+from service.guardrails.jobs.registry import SUBSCRIBERS, Body, Event, Job, job_of, periodic
+from service.guardrails.personal_data import internal
+from service.guardrails.retention import days_after
+
+seal_lag = Gauge(
+    "audit_seal_lag_seconds", "Age of the oldest audit row that is not sealed", registry=telemetry.REGISTRY
+)
+ENQUEUE = QueryQueueBuilder().build_enqueue_query()
+ENQUEUE_ONCE = QueryQueueBuilder().build_enqueue_query("skip")
+REPLAY = QueryQueueBuilder().build_requeue_jobs_query()
+FAILED = """
+    SELECT id, entrypoint AS name, headers ->> 'tenant' AS organization_id, headers ->> 'error' AS error, attempts,
+        created AS enqueued_at, updated AS failed_at
+    FROM pgqueuer WHERE status = 'failed' ORDER BY updated DESC LIMIT $1
+"""
+MEASURE = """
+    SELECT
+        (SELECT count(*) FROM pgqueuer WHERE status = 'queued' AND execute_after <= now()) AS ready,
+        (SELECT extract(epoch FROM now() - min(execute_after))::float8 FROM pgqueuer
+            WHERE status = 'queued' AND execute_after <= now()) AS oldest,
+        (SELECT count(*) FROM pgqueuer WHERE status = 'failed') AS failed,
+        extract(epoch FROM now() - max(beat_at))::float8 AS silence,
+        (SELECT seal_lag_seconds FROM worker_heartbeats ORDER BY beat_at DESC LIMIT 1) AS seal_lag
+    FROM worker_heartbeats
+"""
+
+
+class WorkerHeartbeat(Base):
+    """One row per worker process, renewed every few seconds; /metrics of the web process reads the newest."""
+
+    __tablename__ = "worker_heartbeats"
+    __retention__ = days_after("beat_at", days=1, reason="a worker that stopped is of no interest after a day")
+    __table_args__ = (Index(None, "beat_at"),)
+
+    worker_id: Mapped[UUID] = mapped_column(primary_key=True, info=internal())
+    beat_at: Mapped[datetime] = mapped_column(info=internal())
+    seal_lag_seconds: Mapped[float] = mapped_column(info=internal())
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A job that failed for good; `error` is the class of its last exception, whose text might be personal."""
+
+    id: int
+    name: str
+    organization_id: str | None
+    error: str
+    attempts: int
+    enqueued_at: datetime
+    failed_at: datetime
+
+
+async def enqueue(
+    ctx: Context, body: Body, *, key: str | None = None, delay: timedelta | None = None, **arguments: Any
+) -> None:
+    """Run `body(ctx, **arguments)` after this transaction has committed; a rollback takes the job with it.
+
+    `key` puts it in a line with every job of the organization that has the same key. Raises TypeError for an argument
+    that the job does not take, LookupError for a function that is no job.
+    """
+    registered = job_of(body)
+    await _add(ctx, [registered], arguments, key, delay or timedelta())
+
+
+async def announce(ctx: Context, action: Any, event: Event) -> None:
+    """Enqueue the jobs that subscribed to this action; called by `@action`."""
+    if subscribers := SUBSCRIBERS.get(action):
+        await _add(ctx, subscribers, {"event": event}, None, timedelta())
+
+
+async def _add(ctx: Context, jobs: Sequence[Job], arguments: dict[str, Any], key: str | None, delay: timedelta) -> None:
+    raw, tenant, user = ctx.work.raw, ctx.work.tenant, ctx.work.user
+    if not raw.is_in_transaction():
+        # On a connection outside a transaction each statement commits by itself: the job would survive the rollback.
+        raise RuntimeError("a job can only be enqueued inside a unit of work")
+    trace = telemetry.current_trace()
+    origin = {
+        "tenant": str(tenant) if tenant else None,
+        "user": str(user) if user else None,
+        "actor": str(ctx.on_behalf_of or ctx.actor),
+        "request": ctx.caller.request_id,
+        "traceparent": trace.traceparent() if trace else None,
+    }
+    lines = [job.line(arguments) if key is None else key for job in jobs]
+    headers = [orjson.dumps(origin | {"line": f"{tenant}:{line}" if line else None}).decode() for line in lines]
+    count = len(jobs)
+    names, payloads = [job.name for job in jobs], [job.pack(arguments) for job in jobs]
+    began = time.time_ns()
+    await raw.execute(ENQUEUE, [0] * count, names, payloads, [delay] * count, [None] * count, headers)
+    telemetry.record_statement(ENQUEUE, began)
+
+
+async def failed(work: UnitOfWork, limit: int = 100) -> list[DeadLetter]:
+    """The dead letters, newest first."""
+    return [DeadLetter(**row) for row in await work.raw.fetch(FAILED, limit)]
+
+
+async def replay(work: UnitOfWork, ids: Sequence[int]) -> int:
+    """Give dead letters their attempts back, at the front of their line; how many there were."""
+    return int((await work.raw.execute(REPLAY, list(ids))).rsplit(" ", 1)[1])
+
+
+async def measure(resources: Resources) -> None:
+    """Set the gauges about jobs, workers and sealing; called when /metrics is read."""
+    async with resources.database.unit_of_work(read_only=True) as work:
+        found = await work.raw.fetchrow(MEASURE)
+    telemetry.jobs_ready.set(found["ready"])
+    telemetry.jobs_oldest_age.set(found["oldest"] or 0)
+    telemetry.jobs_failed.set(found["failed"])
+    telemetry.worker_heartbeat_age.set(math.inf if found["silence"] is None else found["silence"])
+    seal_lag.set(math.nan if found["seal_lag"] is None else found["seal_lag"])
+
+
+@periodic("40 3 * * *")
+async def forget_old_entries(ctx: Context) -> None:
+    """A line per step of every job: a week is enough. A dead letter that nobody replayed goes after 90 days."""
+    await ctx.work.raw.execute("""
+        DELETE FROM pgqueuer_log WHERE created < now() - interval '7 days';
+        DELETE FROM pgqueuer_statistics WHERE created < now() - interval '90 days';
+        DELETE FROM pgqueuer WHERE status = 'failed' AND updated < now() - interval '90 days';
+    """)

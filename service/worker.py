@@ -1,0 +1,98 @@
+"""The worker process: runs jobs, seals the audit log, reports that it lives. Run as many as you like.
+
+SIGTERM: picks nothing more, finishes what runs, and hands back what is not done in time; the whole takes at most
+GRACEFUL_TIMEOUT_SECONDS. SIGKILL loses nothing: another worker picks the jobs up once their heartbeat is old.
+
+Connections: DATABASE_POOL_SIZE for jobs, two as the maintenance role, one that listens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import timedelta
+
+import asyncpg
+
+from service.app import close_resources, create_resources
+from service.catalog import load_tables
+from service.core import telemetry
+from service.core.errors import ServiceError
+from service.core.features import load
+from service.core.ids import new_id
+from service.core.logging import configure_logging, get_logger
+from service.core.settings import Settings
+from service.features import FEATURES
+from service.guardrails import audit
+from service.guardrails.jobs.consumer import HEARTBEAT_TIMEOUT, consume
+from service.guardrails.jobs.registry import JOBS
+
+log = get_logger()
+
+AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ServiceError)
+SEAL_SECONDS = 2.0
+BEAT_SECONDS = 5.0
+BEAT = """
+    INSERT INTO worker_heartbeats (worker_id, beat_at, seal_lag_seconds) VALUES ($1, now(), $2)
+    ON CONFLICT (worker_id) DO UPDATE SET beat_at = excluded.beat_at, seal_lag_seconds = excluded.seal_lag_seconds
+"""
+
+
+async def run(settings: Settings, *, heartbeat_timeout: timedelta = HEARTBEAT_TIMEOUT) -> None:
+    """Work until SIGTERM, SIGINT or cancellation."""
+    configure_logging(settings)
+    telemetry.configure_tracing(settings)
+    load_tables()
+    load(FEATURES, "jobs")
+    resources = create_resources(settings, maintenance=True)
+    maintenance = resources.maintenance
+    assert maintenance is not None  # noqa: S101 - asked for above
+    stop = asyncio.Event()
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    worker_id = new_id()
+
+    async def beat() -> None:
+        async with maintenance.unit_of_work() as work:
+            await work.raw.execute(BEAT, worker_id, await audit.seal_lag(work.raw))
+
+    async def seal() -> None:
+        await audit.seal(maintenance, settings)
+
+    background = [
+        asyncio.create_task(_repeat("heartbeat", beat, BEAT_SECONDS)),
+        asyncio.create_task(_repeat("seal", seal, SEAL_SECONDS)),
+        asyncio.create_task(telemetry.watch_event_loop()),
+    ]
+    log.info("worker started", worker=str(worker_id), jobs=len(JOBS))
+    try:
+        while not stop.is_set():
+            try:
+                await consume(resources, maintenance, stop, heartbeat_timeout=heartbeat_timeout)
+            except AWAY as error:
+                log.error("queue lost, trying again", error=type(error).__name__)
+                await _wait(stop, 1)
+    finally:
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        await close_resources(resources)
+        log.info("worker stopped", worker=str(worker_id))
+
+
+async def _repeat(what: str, work: Callable[[], Awaitable[None]], seconds: float) -> None:
+    while True:
+        try:
+            await work()
+        except Exception as error:  # the next round tries again; the metric and its alert tell
+            log.error("worker task failed", task=what, error=type(error).__name__)
+        await asyncio.sleep(seconds)
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
