@@ -1,0 +1,102 @@
+"""Reads: the acting person's own account. Nothing here answers about anybody else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import bindparam, func, select
+
+from service.core.context import Context
+from service.core.errors import Conflict, NotAuthenticated
+from service.core.statements import Prepared, context_user
+from service.features.accounts.models import ExternalIdentity, OneTimeToken, Purpose, RecoveryCode, User, totp
+from service.guardrails import sessions
+from service.guardrails.actions import query
+from service.guardrails.permissions import Who
+from service.guardrails.sessions import Device
+
+KNOWN = Prepared(
+    select(User.id, User.email_verified_at, User.deleted_at).where(User.email == bindparam("email")),
+    include_deleted=True,
+)
+"""For actions that must do the same for unknown addresses: one cheap statement, with or without an answer."""
+
+ACCOUNT = Prepared(
+    select(
+        User.name,
+        User.email,
+        User.password_hash.is_not(None).label("has_password"),
+        User.totp_confirmed_at.is_not(None).label("has_totp"),
+        select(func.count())
+        .select_from(RecoveryCode)
+        .where(RecoveryCode.user_id == User.id, RecoveryCode.used_at.is_(None))
+        .scalar_subquery()
+        .label("codes_left"),
+        ExternalIdentity.id.label("identity_id"),
+    )
+    .outerjoin(ExternalIdentity, ExternalIdentity.user_id == User.id)
+    .where(User.id == context_user())
+    .limit(1)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AccountView:
+    name: str
+    email: str
+    has_password: bool
+    has_totp: bool
+    codes_left: int
+    identity_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class TotpOffer:
+    """What the person scans or types into the app."""
+
+    uri: str
+    picture: str
+    secret: str
+
+
+@query("accounts.get", requires=Who.SIGNED_IN)
+async def get_account(ctx: Context) -> AccountView:
+    row = await ctx.fetch_one(ACCOUNT)
+    if row is None:
+        raise NotAuthenticated("This session has ended.")
+    return AccountView(**row)
+
+
+@query("accounts.get_totp_offer", requires=Who.SIGNED_IN)
+async def get_totp_offer(ctx: Context) -> TotpOffer:
+    """The secret that waits for its confirmation; once confirmed it is never shown again."""
+    user = await ctx.get(User, ctx.user_id, lock=False)
+    if user.totp_secret is None or user.has_totp:
+        raise Conflict("There is nothing to set up.", mend="Begin on the security page.")
+    secret = user.shown_totp_secret()
+    uri = totp.provisioning_uri(secret, account=user.email)
+    text = secret.decode()
+    return TotpOffer(uri, totp.qr_code(uri), " ".join(text[start : start + 4] for start in range(0, len(text), 4)))
+
+
+@query("accounts.list_devices", requires=Who.SIGNED_IN)
+async def list_devices(ctx: Context) -> list[Device]:
+    if ctx.login is None:
+        raise NotAuthenticated("This needs a login.")
+    return await sessions.devices(ctx.resources, ctx.login)
+
+
+@query("accounts.get_link_owner", requires=Who.ANYONE)
+async def get_link_owner(ctx: Context, link: str, purpose: Purpose) -> str | None:
+    """The address of whoever a mailed link would still work for, to tell early when it does not; uses nothing up."""
+    token_id = OneTimeToken.id_in(link)
+    if token_id is None:
+        return None
+    wanted = select(OneTimeToken, User).join(User, User.id == OneTimeToken.user_id).where(OneTimeToken.id == token_id)
+    found = (await ctx.db.execute(wanted, execution_options={"include_deleted": True})).one_or_none()
+    if found is None:
+        return None
+    token, user = found
+    gone = user.deleted_at is not None and purpose is not Purpose.UNDO_DELETION
+    return user.email if token.opens(user, purpose) and not gone else None

@@ -1,0 +1,118 @@
+"""What the forms take. Passwords count exactly as typed: nothing is cut off at their ends."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from email_validator import EmailNotValidError, validate_email
+from pydantic import AfterValidator, ConfigDict, Field, SecretStr, StringConstraints
+
+from service.core.schemas import Input, Line, Name
+
+LONGEST_SECRET = 1_000
+"""Far above what a new password may be, so that typing one wrong is told as wrong and not as too long."""
+
+
+def canonical_email(value: str) -> str:
+    """One spelling per mailbox: lower case, punycode domain, ASCII before the @ (no look-alikes of other accounts)."""
+    try:
+        found = validate_email(value, check_deliverability=False, allow_smtputf8=False)
+    except EmailNotValidError:
+        raise ValueError("enter an e-mail address like name@example.com") from None
+    return (found.ascii_email or found.normalized).lower()
+
+
+Email = Annotated[
+    Line, StringConstraints(max_length=254), AfterValidator(canonical_email), Field(title="E-mail address")
+]
+CurrentPassword = Annotated[SecretStr, Field(title="Password", max_length=LONGEST_SECRET)]
+NewPassword = Annotated[
+    SecretStr,
+    Field(
+        title="New password",
+        description="At least 10 characters. A few words in a row work well.",
+        max_length=LONGEST_SECRET,
+    ),
+]
+Code = Annotated[Line, StringConstraints(min_length=6, max_length=40)]
+PersonName = Annotated[Name, Field(title="Your name")]
+
+
+class Credentials(Input):
+    model_config = ConfigDict(str_strip_whitespace=False)
+
+
+class SignUp(Credentials):
+    name: PersonName
+    email: Email
+    password: NewPassword
+
+
+class LogIn(Credentials):
+    email: Email
+    password: CurrentPassword
+    remember: bool = Field(False, title="Keep me signed in", description="For two weeks, on this device only.")
+    next: Line = ""
+
+
+class SecondFactor(Input):
+    code: Code = Field(title="Code", description="Six digits from your authenticator app, or a recovery code.")
+
+
+class MailMe(Input):
+    """Asks for a mail: reset, confirmation, undo."""
+
+    email: Email
+
+
+class PasswordOnly(Credentials):
+    password: CurrentPassword
+
+
+class ChoosePassword(Credentials):
+    password: NewPassword
+
+
+class ChangePassword(Credentials):
+    current: CurrentPassword | None = Field(None, title="Present password")
+    password: NewPassword
+
+
+class ChangeName(Input):
+    name: PersonName
+
+
+class ChangeEmail(Input):
+    email: Email = Field(title="New e-mail address", description="We send a link there; the change waits for it.")
+
+
+class Confirm(Credentials):
+    """Proof that it is still you: the password, or a code where there is no password."""
+
+    password: CurrentPassword | None = None
+    code: Annotated[Line, StringConstraints(max_length=40)] = Field("", title="Code from your authenticator app")
+    next: Line = ""
+
+
+class ConfirmTotp(Input):
+    code: Code = Field(title="Code", description="The six digits that your app shows now.")
+
+
+class DeleteAccount(Input):
+    email: Email = Field(title="Your e-mail address", description="Type it to confirm.")
+
+
+class ProviderAnswer(Input):
+    """What the provider's redirect brought, sent on by our own page."""
+
+    code: Annotated[Line, StringConstraints(max_length=2_000)] = ""
+    state: Annotated[Line, StringConstraints(max_length=200)] = ""
+    iss: Annotated[Line, StringConstraints(max_length=255)] = ""
+    error: Annotated[Line, StringConstraints(max_length=200)] = ""
+
+
+class ExternalProfile(Input):
+    """What we take over from a provider."""
+
+    email: Email
+    name: PersonName
