@@ -35,12 +35,12 @@ def sparkline(values: Iterable[Value], title: str) -> Markup:
 
     Remembered, because every poll of a dashboard draws forty of them and readings arrive by the hour.
     """
-    return _sparkline(tuple(values), title)
+    return _sparkline(tuple(map(_plottable, values)), title)
 
 
 @lru_cache(maxsize=1024)
-def _sparkline(values: tuple[Value, ...], title: str) -> Markup:
-    series = _downsample(list(enumerate(map(_plottable, values))), SPARK_BUCKETS)
+def _sparkline(values: tuple[float | None, ...], title: str) -> Markup:
+    series = _downsample(list(enumerate(values)), SPARK_BUCKETS)
     low, high = _span([y for _, y in series if y is not None])
     places = _scaled(series, low, high, SPARK_WIDTH, SPARK_HEIGHT, SPARK_MARGIN)
     line, area = _paths(places, SPARK_HEIGHT)
@@ -76,7 +76,7 @@ def line_chart(points: Sequence[tuple[datetime, Value]], title: str, *, unit: st
     if gaps := len(ordered) - len(known):
         spoken += f" {gaps} of {len(ordered)} moments have no value."
     return Markup(  # noqa: S704 - every text is escaped here, the rest are numbers we formatted
-        f'<figure class="chart" data-chart data-from="{start}" data-to="{end}" data-unit="{escape(unit)}" '
+        f'<figure class="chart" data-chart="line" data-from="{start}" data-to="{end}" data-unit="{escape(unit)}" '
         f'data-low="{ticks[0]:.12g}" data-high="{ticks[-1]:.12g}">'
         f'<div class="chart-y" aria-hidden="true">{_value_labels(ticks)}</div>'
         f'<div class="chart-plot"><svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img">'

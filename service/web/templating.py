@@ -235,6 +235,9 @@ def build_environment(features: Path) -> Environment:
 
 
 ATTRIBUTE: Final = re.compile(r"[a-z][a-z0-9:-]*")
+ADDRESSES: Final = frozenset(
+    {"href", "action", "formaction", "src"} | {f"hx-{m}" for m in ("get", "post", "put", "patch", "delete")}
+)
 
 
 def attributes(values: Mapping[str, object]) -> Markup:
@@ -246,6 +249,9 @@ def attributes(values: Mapping[str, object]) -> Markup:
         key = name.replace("_", "-")
         if not ATTRIBUTE.fullmatch(key) or key.startswith(("on", "hx-on")) or key == "style":
             raise ValueError(f"{key!r} is no attribute that a template may set: no handlers, no inline style")
+        if key in ADDRESSES:
+            # htmx runs `hx-get="javascript:..."`, as browsers do with href.
+            value = formats.safe_url(str(value))
         out += Markup(" {}").format(key) if value is True else Markup(' {}="{}"').format(key, value)
     return out
 
