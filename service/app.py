@@ -26,10 +26,13 @@ from service.features import FEATURES
 from service.features.organizations.queries import identify
 from service.guardrails.browser import Shield
 from service.guardrails.contexts import Identifier, NoOrganization
-from service.guardrails.rate_limits import client_address, is_trusted
-from service.integrations.provide import provide_integrations
+from service.guardrails.addresses import client_address, is_from_proxy
+from service.integrations.http import HttpClient
+from service.integrations.identity import IdentityProvider
+from service.integrations.mail import Mailer
 from service.web.assets import mount_assets
 from service.web.errors import install_error_handlers, refusal
+from service.web.templating import environment
 
 API_VERSION = "v1"
 DETOURS: dict[type[ServiceError], str] = {
@@ -52,7 +55,7 @@ def create_app(settings: Settings) -> ASGIApp:
         return client_address(scope, networks)
 
     shielded = Shield(app, settings, lambda scope, error: refusal(app, scope, error))
-    return Observe(shielded, find_address, lambda scope: is_trusted(scope, networks))
+    return Observe(shielded, find_address, lambda scope: is_from_proxy(scope, networks))
 
 
 def build(settings: Settings) -> FastAPI:
@@ -72,11 +75,15 @@ def build(settings: Settings) -> FastAPI:
     app.state.schema_version = head()
     install_error_handlers(app, DETOURS)
     mount_assets(app)
+    environment()  # a template that does not compile stops the start, not a request
     for name, module in load(FEATURES, "api"):
         app.include_router(module.router, prefix=f"/api/{API_VERSION}/{name}", tags=[name])
+    app.state.nav = []
     for kind in ("pages", "admin"):
         for _, module in load(FEATURES, kind):
-            app.include_router(module.router, include_in_schema=False)
+            if hasattr(module, "router"):
+                app.include_router(module.router, include_in_schema=False)
+            app.state.nav += getattr(module, "NAV", ())
             app.router.routes.extend(getattr(module, "infrastructure", ()))
     return app
 
@@ -89,7 +96,10 @@ def create_resources(settings: Settings, *, maintenance: bool = False) -> Resour
         second = Database(settings.database_maintenance_url.get_secret_value(), settings, name="maintenance", size=2)
     resources = Resources(settings, database, create_redis(settings), second)
     resources.provide(Identifier, Identifier(identify))
-    provide_integrations(resources)
+    http = HttpClient(settings)
+    resources.provide(HttpClient, http)
+    resources.provide(IdentityProvider, IdentityProvider(settings, http))
+    resources.provide(Mailer, Mailer(settings))
     return resources
 
 

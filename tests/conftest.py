@@ -114,6 +114,7 @@ def settings(
         "REDIS_NAMESPACE": f"test-{worker_name}",
         "SMTP_URL": mailbox.smtp_url,
         "OIDC_ISSUER": oidc.address,
+        "TRUSTED_PROXIES": "127.0.0.1/32",
         "LOG_LEVEL": "WARNING",
     }
     os.environ.update(values)

@@ -22,14 +22,24 @@ depends_on = None
 SQL = Path(__file__).resolve().parents[1] / "sql"
 
 
+GLOBAL = {
+    "users": "SELECT, INSERT, UPDATE",
+    "one_time_tokens": "SELECT, INSERT, UPDATE",
+    "recovery_codes": "SELECT, INSERT, UPDATE, DELETE",
+    "external_identities": "SELECT, INSERT, UPDATE, DELETE",
+    "legal_holds": "SELECT",
+}
+
+
 def upgrade() -> None:
     bind = op.get_bind()
     Base.metadata.create_all(bind)
     for mapper in Base.registry.mappers:
         table = mapper.local_table
-        if not isinstance(table, sa.Table):
-            continue
-        if issubclass(mapper.class_, TenantScoped):
+        if isinstance(table, sa.Table) and issubclass(mapper.class_, TenantScoped):
             ddl.tenant_table(table.name)
+    for name, rights in GLOBAL.items():
+        ddl.global_table(name, {"ballast_app": rights, "ballast_maintenance": "SELECT, INSERT, UPDATE, DELETE"})
+    op.execute("GRANT SELECT ON alembic_version TO ballast_app, ballast_maintenance")
     for file in sorted(SQL.glob("*.sql")):
         ddl.run_script(file.read_text())

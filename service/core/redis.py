@@ -33,7 +33,7 @@ def create_redis(settings: Settings) -> Redis:
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,
     )
-    return Redis(connection_pool=pool)
+    return Redis.from_pool(pool)  # owns the pool: closing the client closes its connections
 
 
 @contextmanager

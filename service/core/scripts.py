@@ -16,11 +16,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from hiredis import pack_command
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from service.core import telemetry
+from service.core import clock, telemetry
 from service.core.context import Resources
 from service.core.logging import get_logger
 from service.core.redis import LOST
@@ -65,9 +66,10 @@ class Breaker:
             log.warning("redis does not answer", pause_seconds=PAUSE_SECONDS)
 
     def worked(self) -> None:
-        if self.is_open:
-            log.warning("redis answers again")
-        self._failures = 0
+        if self._failures:
+            if self.is_open:
+                log.warning("redis answers again")
+            self._failures = 0
 
 
 class Script:
@@ -86,16 +88,11 @@ class Script:
         if not breaker.admits():
             raise RedisConnectionError("Redis did not answer lately; not asked again yet")
         ticket = next(_tickets)
-        redis = resources.redis
+        pool = resources.redis.connection_pool
         try:
-            # redis-py's timeouts are per step (wait for a connection, connect, greet, read); this is for all of them.
-            async with asyncio.timeout(resources.settings.redis_timeout_ms / 1000):
-                try:
-                    answer = await redis.execute_command("EVALSHA", self.sha, 0, ticket, *arguments)
-                except NoScriptError:  # a restarted or failed-over server has not seen it yet
-                    answer = await redis.execute_command("EVAL", self.source, 0, ticket, *arguments)
+            answer = await self._ask(pool, resources.settings.redis_timeout_ms / 1000, ("0", ticket, *arguments))
             if not isinstance(answer, list) or answer[0] != b"%d" % ticket:
-                await redis.connection_pool.disconnect()
+                await pool.disconnect()
                 raise RedisConnectionError("Redis answered another call; all connections were closed")
         except LOST as error:
             telemetry.redis_errors.inc()
@@ -105,6 +102,27 @@ class Script:
         breaker.worked()
         return answer[1] if len(answer) == 2 else None
 
+    async def _ask(self, pool: Any, seconds: float, rest: tuple[str | bytes | int, ...]) -> Any:
+        """`Redis.execute_command` without its bookkeeping, which would cost a third of the round trip."""
+        connection = None
+        try:
+            # redis-py's own timeouts are per step: wait for a connection, connect, greet, send, read. This is for all.
+            async with asyncio.timeout(seconds):
+                connection = await pool.get_connection()
+                await connection.send_packed_command(_packed("EVALSHA", self.sha, *rest), check_health=False)
+                try:
+                    return await connection.read_response()
+                except NoScriptError:  # a restarted or failed-over server has not seen it yet
+                    await connection.send_packed_command(_packed("EVAL", self.source, *rest), check_health=False)
+                    return await connection.read_response()
+        finally:
+            if connection is not None:
+                await pool.release(connection)
+
+
+def _packed(*words: str | bytes | int) -> Any:
+    return pack_command(words)  # type: ignore[arg-type]  # its stub means "a tuple of one"
+
 
 def breaker_of(resources: Resources) -> Breaker:
     try:
@@ -112,6 +130,11 @@ def breaker_of(resources: Resources) -> Breaker:
     except KeyError:
         resources.provide(Breaker, fresh := Breaker())
         return fresh
+
+
+def now_ms() -> int:
+    """The service's clock as scripts take it; handed in, so that moving the clock in a test moves Redis too."""
+    return int(clock.now().timestamp() * 1000)
 
 
 def lua(python_file: str, name: str) -> str:

@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     docs_enabled: bool = Field(True, description="Serve /docs and /openapi.json; refused in production")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
 
+    revision: str = Field("unknown", description="Which build this is; the image sets it from the commit")
+
     # PostgreSQL
     database_url: SecretStr = Field(
         SecretStr("postgresql://ballast_app:ballast_app@127.0.0.1:5433/ballast"),

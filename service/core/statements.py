@@ -43,7 +43,9 @@ class Prepared:
     `include_deleted` is for the bin. Both are visible at the definition, and listed by an architecture test.
     """
 
-    def __init__(self, statement: Select[Any], *, across_tenants: bool = False, include_deleted: bool = False) -> None:
+    def __init__(
+        self, statement: Select[*tuple[Any, ...]], *, across_tenants: bool = False, include_deleted: bool = False
+    ) -> None:
         self.statement = statement
         self.across_tenants = across_tenants
         self.include_deleted = include_deleted

@@ -34,6 +34,7 @@ from service.core.errors import (
     UnsupportedMedia,
 )
 from service.core.settings import Settings
+from service.guardrails import gate
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 API_PREFIX = "/api/"
@@ -90,6 +91,7 @@ class Shield:
                 headers = message["headers"] = list(message.get("headers", ()))
                 present = {name.lower() for name, _ in headers}
                 headers.extend(pair for pair in self.headers if pair[0] not in present)
+                headers.extend(gate.headers(scope))
                 if "csrf_cookie" in scope["state"]:
                     headers.append((b"set-cookie", scope["state"]["csrf_cookie"]))
             await send(message)

@@ -24,10 +24,10 @@ from service.features.indicators.schemas import (
     ReadingRead,
 )
 from service.guardrails.contexts import Ctx
-from service.guardrails.idempotency import IdempotencyKey
+from service.guardrails.idempotency import IdempotencyKey, IdempotentRoute
 from service.guardrails.pagination import Page, PageRequest
 
-router = APIRouter()
+router = APIRouter(route_class=IdempotentRoute)
 
 Words = Annotated[str, Query(max_length=200, description="Words, or beginnings of words, in name or description")]
 

@@ -1,0 +1,161 @@
+"""The demo that `make run` shows: three organizations, forty indicators, ninety days of hourly readings.
+
+Planting twice changes nothing. It goes through the tables directly, not through the actions: nobody acted, so the
+audit log stays empty, and 86,400 readings take seconds.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import bindparam, select
+
+from service.app import close_resources, create_resources
+from service.catalog import load_tables
+from service.core import clock
+from service.core.context import Resources
+from service.core.database import UnitOfWork
+from service.core.settings import Settings
+from service.core.statements import Prepared
+from service.features.accounts.models import User
+from service.features.accounts.models.passwords import hash_password
+from service.features.indicators.actions import APPEND
+from service.features.indicators.models import Indicator
+from service.features.organizations.models import Membership, Organization
+from service.guardrails.permissions import Role
+
+PASSWORD = "ballast demo password"
+DAYS = 90
+PEOPLE = (
+    ("Olivia Owner", "owner", Role.OWNER),
+    ("Marc Member", "member", Role.MEMBER),
+    ("Vera Viewer", "viewer", Role.VIEWER),
+)
+BY_EMAIL = Prepared(select(User.id).where(User.email == bindparam("email")))
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How a believable series behaves: level, growth over the period, daily and weekly swing, noise."""
+
+    name: str
+    unit: str
+    about: str
+    level: float
+    growth: float = 0.0
+    daily: float = 0.3
+    weekend: float = 0.6
+    noise: float = 0.05
+    whole: bool = False
+
+
+SHAPES = (
+    Shape("Sign-ups", "people", "New accounts per hour", 42, 0.5, 0.7, 0.5, 0.15, True),
+    Shape("Revenue", "EUR", "Paid invoices per hour", 1_850, 0.35, 0.6, 0.4, 0.12),
+    Shape("Active users", "people", "Seen in the last hour", 5_400, 0.4, 0.5, 0.7, 0.04, True),
+    Shape("Open tickets", "tickets", "Waiting for an answer", 38, -0.3, 0.2, 1.2, 0.1, True),
+    Shape("First reply", "min", "Median time to a first answer", 24, -0.4, 0.3, 1.5, 0.12),
+    Shape("Churn", "%", "Cancelled in the last 30 days", 2.4, -0.2, 0.0, 1.0, 0.03),
+    Shape("API latency", "ms", "95th percentile", 182, 0.05, 0.25, 0.8, 0.09),
+    Shape("Error rate", "%", "Answers with 5xx", 0.12, 0.0, 0.1, 0.9, 0.4),
+    Shape("EUR/USD", "USD", "European Central Bank reference rate", 1.09, 0.02, 0.0, 1.0, 0.002),
+    Shape("Conversion", "%", "Visitors who sign up", 3.1, 0.15, 0.15, 0.9, 0.06),
+    Shape("Page views", "views", "All pages", 18_200, 0.3, 0.65, 0.6, 0.06, True),
+    Shape("Trial starts", "trials", "Began a trial", 11, 0.25, 0.6, 0.5, 0.25, True),
+    Shape("Orders", "orders", "Completed checkouts", 96, 0.2, 0.6, 1.3, 0.1, True),
+    Shape("Basket value", "EUR", "Mean per order", 64, 0.08, 0.1, 1.1, 0.07),
+    Shape("Stock level", "units", "Across all warehouses", 12_400, -0.35, 0.05, 1.0, 0.01, True),
+    Shape("Returns", "parcels", "Arrived today", 7, 0.1, 0.4, 0.3, 0.3, True),
+)
+ORGANIZATIONS = (("Northwind Traders", 16), ("Lighthouse Labs", 14), ("Harbor & Sons", 10))
+
+
+async def plant(settings: Settings) -> list[dict[str, str]]:
+    """Plant what is missing and return the logins of the first organization and of staff.
+
+    Refused in production: everybody knows these passwords.
+    """
+    if settings.is_production:
+        raise SystemExit("the demo accounts have public passwords: seed only a development database")
+    load_tables()
+    resources = create_resources(settings)
+    try:
+        logins = []
+        for number, (name, indicators) in enumerate(ORGANIZATIONS):
+            logins.append(await _organization(resources, number, name, indicators))
+        return [*logins[0], await _staff(resources)]
+    finally:
+        await close_resources(resources)
+
+
+async def _organization(resources: Resources, number: int, name: str, indicators: int) -> list[dict[str, str]]:
+    suffix = "" if number == 0 else f"{number + 1}"
+    people = [(person, f"{word}{suffix}@ballast.example", role) for person, word, role in PEOPLE]
+    logins = [{"role": role.label, "email": email, "password": PASSWORD} for _, email, role in people]
+    organization = Organization(name=name)
+    async with resources.database.unit_of_work(tenant=None) as work:
+        if await work.fetch_one(BY_EMAIL, email=people[0][1]):
+            return logins
+    hashed = await hash_password(PASSWORD)
+    organization.id = UUID(int=0x0199_0000_0000_7000_8000_0000_0000_0001 + number)
+    async with resources.database.unit_of_work(tenant=organization.id) as work:
+        work.session.add(organization)
+        await work.session.flush()
+        for person, email, role in people:
+            user = _user(person, email, hashed)
+            user.last_organization_id = organization.id
+            work.session.add(user)
+            await work.session.flush()
+            work.session.add(Membership(user_id=user.id, role=role))
+        for index in range(indicators):
+            await _indicator(work, SHAPES[(index + number * 5) % len(SHAPES)], seed=number * 100 + index)
+    return logins
+
+
+async def _staff(resources: Resources) -> dict[str, str]:
+    email = "staff@ballast.example"
+    async with resources.database.unit_of_work(tenant=None) as work:
+        if not await work.fetch_one(BY_EMAIL, email=email):
+            user = _user("Sam Staff", email, await hash_password(PASSWORD))
+            user.is_staff = True
+            work.session.add(user)
+    return {"role": "staff", "email": email, "password": PASSWORD}
+
+
+def _user(name: str, email: str, hashed: str) -> User:
+    return User(name=name, email=email, password_hash=hashed, email_verified_at=clock.now())
+
+
+async def _indicator(work: UnitOfWork, shape: Shape, seed: int) -> None:
+    indicator = Indicator(name=shape.name, description=shape.about, unit=shape.unit)
+    work.session.add(indicator)
+    await work.session.flush()
+    series = list(readings(shape, seed))
+    await work.fetch(
+        APPEND,
+        indicator_id=indicator.id,
+        ats=[at for at, _ in series],
+        readings=[value for _, value in series],
+        now=clock.now(),
+    )
+
+
+def readings(shape: Shape, seed: int) -> Iterator[tuple[datetime, float]]:
+    """Hourly values up to the last full hour; the same seed gives the same course."""
+    chance = random.Random(seed)  # noqa: S311 - demo data, not secrets
+    end = clock.now().replace(minute=0, second=0, microsecond=0)
+    hours, drift = DAYS * 24, 0.0
+    for hour in range(hours):
+        at = end - timedelta(hours=hours - hour - 1)
+        drift = 0.98 * drift + chance.gauss(0, shape.noise / 3)
+        day = 1 + shape.daily * math.sin((at.hour - 9) / 24 * 2 * math.pi)
+        week = shape.weekend if at.weekday() >= 5 else 1.0
+        value = (
+            shape.level * (1 + shape.growth * hour / hours) * day * week * (1 + drift + chance.gauss(0, shape.noise))
+        )
+        yield at, float(round(max(0.0, value))) if shape.whole else round(max(0.0, value), 4)

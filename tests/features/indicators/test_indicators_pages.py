@@ -1,0 +1,98 @@
+"""The indicators' pages: dashboard and poll, forms that keep what was typed, the bin."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from service.core import clock
+from tests.features.indicators.conftest import Team
+
+
+async def test_empty_dashboard_says_what_to_do_next(team: Team) -> None:
+    page = await team.member.page("/dashboard")
+    assert "Create the first indicator" in page
+    assert "Create the first indicator" not in await team.viewer.page("/dashboard")
+
+
+async def test_dashboard_shows_value_change_and_trend(team: Team) -> None:
+    identifier = await team.indicator("Orders")
+    start = clock.now() - timedelta(hours=90)
+    readings = [
+        {"at": (start + timedelta(hours=hour)).isoformat(), "value": 10 if hour < 42 else 20} for hour in range(90)
+    ]
+    sent = await team.member.api("POST", f"/indicators/{identifier}/readings/batch", {"readings": readings})
+    assert sent.status_code == 201, sent.text
+    page = await team.viewer.page("/dashboard")
+    assert "Orders" in page
+    assert 'class="spark"' in page
+    assert 'class="change"' in page
+    board = (await team.viewer.api("GET", "/indicators/dashboard")).json()
+    [tile] = board["tiles"]
+    assert tile["latest_value"] == 20
+    assert 0.9 < tile["change"] <= 1.0
+    assert len(tile["trend"]) == 48
+
+
+async def test_poll_answers_304_until_something_changes(team: Team) -> None:
+    identifier = await team.indicator()
+    first = await team.viewer.get("/dashboard", headers={"hx-request": "true"})
+    assert first.status_code == 200
+    assert "<html" not in first.text
+    same = await team.viewer.get("/dashboard", headers={"hx-request": "true", "if-none-match": first.headers["etag"]})
+    assert (same.status_code, same.text) == (304, "")
+    assert int(same.headers["poll-seconds"]) >= 5
+    await team.member.api("POST", f"/indicators/{identifier}/readings", {"at": "2026-01-01T00:00:00Z", "value": 1})
+    changed = await team.viewer.get("/dashboard", headers={"hx-request": "true", "if-none-match": same.headers["etag"]})
+    assert changed.status_code == 200
+
+
+async def test_one_persons_validator_is_no_other_organizations(team: Team) -> None:
+    mine = await team.viewer.get("/dashboard")
+    theirs = await team.stranger.get("/dashboard", headers={"if-none-match": mine.headers["etag"]})
+    assert theirs.status_code == 200
+
+
+async def test_a_form_keeps_what_was_typed_and_says_what_is_wrong(team: Team) -> None:
+    await team.indicator("Existing")
+    taken = await team.member.submit("/indicators/new", name="Existing", description="typed <b>before</b>", unit="EUR")
+    assert taken.status_code == 422
+    assert "exists already" in taken.text
+    assert "typed &lt;b&gt;before&lt;/b&gt;" in taken.text
+    long = await team.member.submit("/indicators/new", name="x" * 121, description="", unit="")
+    assert long.status_code == 422
+    assert 'aria-invalid="true"' in long.text
+
+
+async def test_a_refused_edit_changes_nothing(team: Team) -> None:
+    """The page answers 422 and commits: without abandoning the transaction, half an edit would be stored."""
+    await team.indicator("Taken name")
+    identifier = await team.indicator("My name")
+    path = f"/indicators/{identifier}/edit"
+    refused = await team.member.submit(path, name="Taken name", description="half an edit", unit="")
+    assert refused.status_code == 422
+    read = (await team.viewer.api("GET", f"/indicators/{identifier}")).json()
+    assert (read["name"], read["description"]) == ("My name", "")
+
+
+async def test_add_correct_delete_restore_by_hand(team: Team) -> None:
+    identifier = await team.indicator("By hand")
+    home = f"/indicators/{identifier}"
+    added = await team.member.submit(f"{home}/readings", page=home, at="2026-02-03T04:05", value="12.5")
+    assert added.status_code == 303, added.text
+    assert "12.5" in await team.viewer.page(home)
+    corrected = await team.member.submit(f"{home}/readings/2026-02-03T04:05:00Z", value="13")
+    assert corrected.status_code == 303
+    assert "corrected" in await team.viewer.page(home)
+    deleted = await team.member.submit(f"{home}/delete", page=f"{home}/edit")
+    assert deleted.headers["location"] == "/bin"
+    assert "By hand" in await team.member.page("/bin")
+    restored = await team.member.submit(f"{home}/restore", page="/bin")
+    assert restored.headers["location"] == home
+
+
+async def test_viewers_get_no_forms(team: Team) -> None:
+    identifier = await team.indicator()
+    page = await team.viewer.page(f"/indicators/{identifier}")
+    assert "Add a reading" not in page
+    assert (await team.viewer.get("/indicators/new")).status_code == 403
+    assert (await team.viewer.get(f"/indicators/{identifier}/edit")).status_code == 403
