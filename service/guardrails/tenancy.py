@@ -11,6 +11,7 @@ its own policy and is never given to the web process.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -32,12 +33,14 @@ class TenantScoped:
 
 
 def _filter_orm(state: ORMExecuteState) -> None:
-    """Add the tenant to every SELECT, UPDATE and DELETE the ORM runs, aliases and eager loads included."""
-    if state.is_column_load or state.is_relationship_load or state.execution_options.get("across_tenants"):
+    """Add the tenant to every SELECT, UPDATE and DELETE the ORM runs, aliases, eager and lazy loads included."""
+    # Relationship loads too: what was created here, not loaded by a filtered query, hands no filter on to its loaders.
+    if state.is_column_load or state.execution_options.get("across_tenants"):
         return
     state.statement = state.statement.options(_criteria_for(state.session.info.get("tenant")))
 
 
+@lru_cache(maxsize=1024)
 def _criteria_for(tenant: UUID | None) -> LoaderCriteriaOption:
     if tenant is None:
         return with_loader_criteria(TenantScoped, lambda _: false(), include_aliases=True)

@@ -1,0 +1,80 @@
+"""What a migration says about a new table beyond its columns: who sees which rows, and who may do what.
+
+Frozen: migrations that have run somewhere call these functions, so what they do never changes. A new rule is a new
+function and a new migration that calls it. Nothing here imports the service, for the same reason.
+
+    op.create_table("notes", ..., ddl.tenant_key("notes"), ddl.tenant_reference("notes", "box_id", "boxes"))
+    ddl.tenant_table("notes")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any
+
+from alembic import context, op
+from sqlalchemy import ForeignKeyConstraint, UniqueConstraint
+
+APP, MAINTENANCE = "ballast_app", "ballast_maintenance"
+TENANT = "nullif(current_setting('app.tenant', true), '')::uuid"
+"""Unset means NULL, and NULL equals nothing: no tenant, no rows. After a transaction the setting is '', not NULL."""
+
+
+def tenant_table(name: str, *, delete: bool = False) -> None:
+    """Rows belong to `organization_id`: forced row-level security, and the rights of both roles.
+
+    The application reads, inserts and updates; it deletes only where asked, because people want things back. The
+    maintenance role sees all organizations, to purge. The owner sees nothing while the policies are forced: a
+    migration that must move data runs as the maintenance role or inside the application.
+    """
+    _policies(name, f"organization_id = {TENANT}")
+    _grant(name, APP, "SELECT, INSERT, UPDATE" + (", DELETE" if delete else ""))
+    _grant(name, MAINTENANCE, "SELECT, DELETE")
+
+
+def global_table(name: str, grants: dict[str, str]) -> None:
+    """A table without a tenant (list it in the architecture tests, with the reason): rights only, by role."""
+    for role, rights in grants.items():
+        _grant(name, role, rights)
+
+
+def tenant_key(table: str) -> UniqueConstraint:
+    """What other tables refer to: the pair (organization_id, id)."""
+    return UniqueConstraint("organization_id", "id", name=f"uq_{table}_organization_id_id")
+
+
+def tenant_reference(table: str, column: str, parent: str) -> ForeignKeyConstraint:
+    """A foreign key that carries the tenant: keys are checked without row-level security, so one that does not would
+    accept, and thereby reveal, another organization's row."""
+    return ForeignKeyConstraint(
+        ["organization_id", column],
+        [f"{parent}.organization_id", f"{parent}.id"],
+        name=f"fk_{table}_organization_id_{column}",
+    )
+
+
+def run_script(sql: str) -> None:
+    """Run a file of statements, function bodies included; SQLAlchemy's asyncpg sends one statement at a time."""
+    if context.is_offline_mode():
+        op.execute(sql)
+        return
+    bind = op.get_bind()
+    bind.exec_driver_sql("SELECT 1")  # the driver opens its transaction with the first statement that goes through it
+    connection: Any = bind.connection.dbapi_connection
+
+    def send(raw: Any) -> Awaitable[Any]:
+        sent: Awaitable[Any] = raw.execute(sql)
+        return sent
+
+    connection.run_async(send)
+
+
+def _policies(name: str, condition: str) -> None:
+    op.execute(f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY")
+    op.execute(f"ALTER TABLE {name} FORCE ROW LEVEL SECURITY")
+    op.execute(f"CREATE POLICY {name}_tenant ON {name} TO {APP} USING ({condition}) WITH CHECK ({condition})")
+    op.execute(f"CREATE POLICY {name}_maintenance ON {name} TO {MAINTENANCE} USING (true) WITH CHECK (true)")
+
+
+def _grant(name: str, role: str, rights: str) -> None:
+    op.execute(f"GRANT {rights} ON {name} TO {role}")

@@ -1,0 +1,194 @@
+"""One intent, one effect: a client that repeats a POST with the same key gets the first answer, not a second effect.
+
+Protects from: the retry after a lost answer that charges, creates or sends twice (ASVS 2.3.4). How to use:
+`key: IdempotencyKey` after the context parameter of the route, on a router made with `route_class=IdempotentRoute`.
+
+    same key, same request      the stored answer, with `Idempotent-Replayed: true`
+    same key, another request   422
+    same key, still running     409 with Retry-After
+    no key                      400
+
+How: before the action, one statement takes an advisory lock for (organization or person, actor, route, key) and looks
+for a stored answer. Nobody waits for the lock: a waiting twin would hold a pooled connection. After the action the
+answer is stored in the SAME transaction, so it exists exactly when the change does: an error, a rollback or a crash
+leaves neither, and the retry runs again. The unique key catches what a lock could miss; then all is rolled back.
+
+Limits: an answer of more than 256 kB is refused (413); streams cannot be remembered. Answers are encrypted, because
+some show a secret once, and purged after a day. Errors are not remembered: they changed nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import blake2b, sha256
+from typing import Annotated, Any
+from uuid import UUID
+
+import orjson
+from fastapi import Depends, Header
+from fastapi.routing import APIRoute
+from sqlalchemy import CheckConstraint, String
+from sqlalchemy.orm import Mapped, mapped_column
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.core import clock
+from service.core.context import Context
+from service.core.crypto import keyring
+from service.core.database import Base
+from service.core.errors import BadRequest, Conflict, Invalid, PayloadTooLarge
+from service.core.statements import PreparedText
+from service.guardrails.personal_data import internal, secret
+from service.guardrails.retention import days_after
+
+KEY = re.compile(r"[\x21-\x7e]{1,255}")
+KEPT_HEADERS = ("content-type", "location", "etag")
+LARGEST = 256 * 1024
+MEND = "Send a fresh random value, such as a UUID, with each new intent, and the same value when you retry it."
+
+
+class IdempotencyRecord(Base):
+    """The answer to one intent. `owner_id` is the organization, or the person where there is none."""
+
+    __tablename__ = "idempotency_keys"
+    __retention__ = days_after("created_at", days=1, reason="a client that retries does so within a day")
+    __table_args__ = (CheckConstraint(f"octet_length(answer) <= {LARGEST + 1024}", "bounded"),)
+
+    owner_id: Mapped[UUID] = mapped_column(primary_key=True, info=internal("tenant"))
+    actor_id: Mapped[UUID] = mapped_column(primary_key=True, info=internal("subject"))
+    route: Mapped[str] = mapped_column(String(500), primary_key=True, info=internal())
+    key: Mapped[str] = mapped_column(String(255), primary_key=True, info=internal())
+    fingerprint: Mapped[bytes] = mapped_column(info=internal())
+    answer: Mapped[bytes] = mapped_column(info=secret())
+    created_at: Mapped[datetime] = mapped_column(index=True, info=internal())
+
+
+LOOK = PreparedText("""
+    WITH claim AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(:lock) AS free)
+    SELECT free, fingerprint, answer FROM claim LEFT JOIN idempotency_keys
+        ON owner_id = :owner AND actor_id = :actor AND route = :route AND key = :key
+""")
+STORE = PreparedText("""
+    INSERT INTO idempotency_keys (owner_id, actor_id, route, key, fingerprint, answer, created_at)
+    VALUES (:owner, :actor, :route, :key, :fingerprint, :answer, :now)
+    ON CONFLICT DO NOTHING RETURNING 1
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to run one intent, held until the transaction ends."""
+
+    ctx: Context
+    fingerprint: bytes
+    identity: dict[str, Any]
+    tenant: UUID | None
+    user: UUID | None
+
+    @property
+    def place(self) -> str:
+        return "idempotency_keys:answer:" + ":".join(str(part) for part in self.identity.values())
+
+
+class _Replay(Exception):
+    """Carries the stored answer past the action to the route."""
+
+    def __init__(self, response: Response) -> None:
+        self.response = response
+
+
+class IdempotentRoute(APIRoute):
+    """Stores the answer of routes that take an `IdempotencyKey` while their transaction is still open."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        if not any(dependency.call is _claim for dependency in self.dependant.dependencies):
+            return handle
+
+        async def once(request: Request) -> Response:
+            state = request.scope["state"]
+            state["idempotent_route"] = True
+            try:
+                response = await handle(request)
+            except _Replay as replay:
+                return replay.response
+            await _store(state["idempotency"], response)
+            return response
+
+        return once
+
+
+async def _claim(
+    request: Request,
+    idempotency_key: Annotated[str | None, Header(description=f"Required; 1 to 255 visible characters. {MEND}")] = None,
+) -> str:
+    state = request.scope["state"]
+    ctx: Context | None = state.get("context")
+    if ctx is None or "idempotent_route" not in state:
+        raise RuntimeError(
+            "IdempotencyKey comes after the context parameter, on a router with route_class=IdempotentRoute"
+        )
+    if idempotency_key is None:
+        raise BadRequest("The header 'Idempotency-Key' is missing.", mend=MEND)
+    if not KEY.fullmatch(idempotency_key) or len(request.headers.getlist("idempotency-key")) > 1:
+        raise BadRequest(
+            "The header 'Idempotency-Key' is not one value of 1 to 255 visible ASCII characters.", mend=MEND
+        )
+    owner, actor = ctx.work.tenant or ctx.work.user, ctx.actor.id
+    if owner is None or actor is None:
+        raise RuntimeError("an idempotency key belongs to an actor: a public route cannot have one")
+    url = request.url
+    identity = {"owner": owner, "actor": actor, "route": f"{request.method} {url.path}"[:500], "key": idempotency_key}
+    content = b"\0".join((url.path.encode(), url.query.encode(), await request.body()))
+    claim = Claim(ctx, sha256(content).digest(), identity, ctx.work.tenant, ctx.work.user)
+    found = await ctx.fetch_one(LOOK, lock=_lock_number(identity), **identity)
+    if found is None or not found["free"]:
+        raise Conflict("A request with this Idempotency-Key is still running.", mend="Try again.", retry_after=1)
+    if found["answer"] is not None:
+        if found["fingerprint"] != claim.fingerprint:
+            raise Invalid("This Idempotency-Key was used for a different request.", mend=MEND)
+        raise _Replay(_load(claim, found["answer"]))
+    state["idempotency"] = claim
+    return idempotency_key
+
+
+IdempotencyKey = Annotated[str, Depends(_claim)]
+
+
+def _lock_number(identity: dict[str, Any]) -> int:
+    """64 bits of the identity; two that collide would only make one client wait and try again."""
+    digest = blake2b(repr(list(identity.values())).encode(), digest_size=8, person=b"idempotency").digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+async def _store(claim: Claim, response: Response) -> None:
+    """Write the answer beside the change; raises Conflict when a twin was faster, and with it undoes the change."""
+    work = claim.ctx.work
+    if work.read_only:
+        return  # the action failed and was undone; the route chose to explain that itself
+    body = bytes(response.body)
+    if len(body) > LARGEST:
+        raise PayloadTooLarge("The answer would be too large to remember for a retry; nothing was changed.")
+    headers = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
+    answer = orjson.dumps([response.status_code, headers]) + b"\n" + body
+    if (work.tenant, work.user) != (claim.tenant, claim.user):
+        # The action went on in another organization, say one it has just created; the key stays where it was claimed.
+        await work.act_for(tenant=claim.tenant, user=claim.user)
+    stored = await work.fetch_one(
+        STORE,
+        **claim.identity,
+        fingerprint=claim.fingerprint,
+        answer=keyring().encrypt(answer, claim.place),
+        now=clock.now(),
+    )
+    if stored is None:
+        raise Conflict("A request with this Idempotency-Key has just finished.", mend="Try again.", retry_after=1)
+
+
+def _load(claim: Claim, sealed: bytes) -> Response:
+    head, _, body = keyring().decrypt(sealed, claim.place).partition(b"\n")
+    status, headers = orjson.loads(head)
+    return Response(body, status, {**headers, "Idempotent-Replayed": "true"})

@@ -1,0 +1,122 @@
+"""What has outlived its retention is really deleted, children before parents, a bounded batch per transaction.
+
+Protects from: bins that are never emptied, and the one DELETE of a million rows that holds locks until it times out.
+How to use: a periodic job calls `purge_expired(resources)`; which rows it removes follows from `guardrails.retention`.
+It runs as the role `ballast_maintenance`: the only one that may delete what people can still restore.
+
+Limits: a `LegalHold` on an organization or a person stops the purge of their rows, not their being hidden. Rows that
+cascade in the database (`ondelete="CASCADE"`) are not counted. An interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Table, and_, delete, func, literal_column, null, or_, select, tuple_
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Mapped, mapped_column
+
+from service.core import clock
+from service.core.context import SYSTEM, Caller, Context, Resources
+from service.core.database import Base, Database
+from service.core.ids import new_id
+from service.core.logging import get_logger
+from service.guardrails import audit
+from service.guardrails.personal_data import content, internal
+from service.guardrails.retention import DELETED_AT, ORGANIZATIONS, Retention, forever, parts_of, retention_of
+
+BATCH = 1_000
+GRACE = timedelta(hours=1)
+"""Later than the last moment of a restore by more than clocks differ: a purge never races with one."""
+HOLDABLE = ("id", "organization_id", "user_id")
+_position: ColumnElement[Any] = literal_column("ctid")
+
+log = get_logger()
+
+
+class LegalHold(Base):
+    """A reason why the rows of an organization or a person must not be destroyed (a lawsuit, an audit)."""
+
+    __tablename__ = "legal_holds"
+    __retention__ = forever("shows afterwards why something was kept longer than the rule says")
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, info=internal())
+    # An organization's or a person's id; no foreign key, because the hold must outlive what it held.
+    subject_id: Mapped[UUID] = mapped_column(index=True, info=internal("subject"))
+    reason: Mapped[str] = mapped_column(info=content())
+    placed_at: Mapped[datetime] = mapped_column(default=clock.now, info=internal())
+    placed_by: Mapped[UUID | None] = mapped_column(info=internal())
+    lifted_at: Mapped[datetime | None] = mapped_column(default=None, info=internal())
+
+
+async def purge_expired(resources: Resources, *, base: type[Base] = Base, batch: int = BATCH) -> Counter[str]:
+    """Remove every row past its retention and say how many went from which table.
+
+    One table's failure does not spare the others; it is raised at the end, in an ExceptionGroup.
+    """
+    removed: Counter[str] = Counter()
+    failures: list[Exception] = []
+    held = await _held(resources)
+    for table in reversed(base.metadata.sorted_tables):
+        rule = retention_of(table)
+        if rule is not None and rule.days is not None:
+            try:
+                await _remove(resources, table, _expired(table, rule, held), batch, removed, rule.after == DELETED_AT)
+            except DBAPIError as error:
+                log.error("purge failed", table=table.name, error=str(error.orig))
+                failures.append(error)
+    log.info("purged", rows=dict(removed))
+    if failures:
+        raise ExceptionGroup("some tables could not be purged", failures)
+    return removed
+
+
+def _expired(table: Table, rule: Retention, held: list[UUID]) -> ColumnElement[bool]:
+    before = clock.now() - timedelta(days=rule.days or 0) - GRACE
+    subjects = [table.c[name] for name in HOLDABLE if held and name in table.c]
+    return and_(table.c[rule.after] < before, *(or_(column.is_(None), column.not_in(held)) for column in subjects))
+
+
+async def _remove(
+    resources: Resources,
+    table: Table,
+    where: ColumnElement[bool],
+    batch: int,
+    removed: Counter[str],
+    told: bool = False,
+) -> None:
+    """Delete the rows `where` finds and all that is part of them. `told`: the audit trail says so, per organization."""
+    for part, key in parts_of(table):
+        parents = select(*(element.column for element in key.elements)).where(where).correlate(None)
+        await _remove(resources, part, tuple_(*key.columns).in_(parents), batch, removed)
+    some = select(_position).select_from(table).where(where).limit(batch).correlate(None).scalar_subquery()
+    owner = table.c.get("organization_id", table.c.id if table.name == ORGANIZATIONS else null())
+    statement = delete(table).where(_position == func.any(func.array(some))).returning(owner)
+    while True:
+        async with _maintenance(resources).unit_of_work() as work:
+            gone = (await work.session.execute(statement)).scalars().all()
+            for organization_id, count in Counter(gone).items() if told else ():
+                await _tell(Context(work, resources, SYSTEM, Caller("purge")), organization_id, table, count)
+        removed[table.name] += len(gone)
+        if len(gone) < batch:
+            return
+
+
+async def _tell(ctx: Context, organization_id: UUID | None, table: Table, count: int) -> None:
+    await ctx.work.act_for(tenant=organization_id, user=None)
+    await audit.record(ctx, "retention.purge", audit.Changes(object_type=table.name), {"rows": count})
+
+
+async def _held(resources: Resources) -> list[UUID]:
+    async with _maintenance(resources).unit_of_work(read_only=True) as work:
+        found = await work.session.scalars(select(LegalHold.subject_id).where(LegalHold.lifted_at.is_(None)))
+        return list(found)
+
+
+def _maintenance(resources: Resources) -> Database:
+    if resources.maintenance is None:
+        raise RuntimeError("a purge needs the maintenance role (DATABASE_MAINTENANCE_URL): run it in the worker")
+    return resources.maintenance
