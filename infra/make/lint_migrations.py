@@ -1,7 +1,6 @@
 """Turn each migration into SQL, without a database, and let squawk look for what would stop a busy site.
 
-Exceptions live beside the statement they excuse, as squawk's own `-- squawk-ignore rule` comments do not survive
-Alembic; `.squawk.toml` says which rules do not apply here and why.
+`.squawk.toml` says which rules do not apply here and why.
 """
 
 from __future__ import annotations

@@ -54,8 +54,15 @@ class Product:
                 step.detail = self._where("inbox", "smtp", "oidc")
         with self.console.step("Migrations") as step:
             step.detail = self._command("migrate").strip().splitlines()[-1]
+        # Beside the seed, not after it: on two cores each half of the time is spent importing.
+        worker = self._child("worker", "service", "worker")
+        web = self._child("web", "service", "serve", "--host", HOST, "--port", str(self.ports["app"]))
         self._seed()
-        self._start_service()
+        with self.console.step("Web and worker") as step:
+            wait_until_answers(f"http://{HOST}:{self.ports['app']}/readyz", web)
+            if not worker.is_running:
+                raise SandboxError(why_it_died(worker))
+            step.detail = self._where("app")
 
     def watch(self) -> None:
         """Wait for ever. Raises SandboxError when a part dies."""
@@ -101,15 +108,6 @@ class Product:
             self.logins = json.loads(lines[-1])["logins"]
             self.home.logins.write_text(lines[-1])
             step.detail = f"{len(self.logins)} logins"
-
-    def _start_service(self) -> None:
-        with self.console.step("Web and worker") as step:
-            worker = self._child("worker", "service", "worker")
-            web = self._child("web", "service", "serve", "--host", HOST, "--port", str(self.ports["app"]))
-            wait_until_answers(f"http://{HOST}:{self.ports['app']}/readyz", web)
-            if not worker.is_running:
-                raise SandboxError(why_it_died(worker))
-            step.detail = self._where("app")
 
     def _choose_ports(self, *names: str) -> int:
         """Pick the ports of these services; answers the last one."""

@@ -26,14 +26,18 @@ def main() -> int:
     console = Console()
     lock = DirectoryLock(home().path)
     try:
-        _listen_for_endings(console)
+        _listen_for_endings()
         _take(lock)
         with lock, ExitStack() as started:
             product = Product(home(), console, started)
-            product.start()
-            lock.write(f"pid {os.getpid()}, {product.environment['BASE_URL']}")
-            _welcome(console, home(), product)
-            product.watch()
+            try:
+                product.start()
+                lock.write(f"pid {os.getpid()}, {product.environment['BASE_URL']}")
+                _welcome(console, home(), product)
+                product.watch()
+            except Stop:
+                console.say("\nStopping ...")
+                raise
     except Stop:
         console.say("Stopped. The data stays in .ballast; `make reset` wipes it.")
         return 0
@@ -43,12 +47,12 @@ def main() -> int:
     return 0
 
 
-def _listen_for_endings(console: Console) -> None:
+def _listen_for_endings() -> None:
     def end(number: int, frame: FrameType | None) -> None:
-        # Only the first counts: a second Ctrl-C in the middle of stopping would leave half of it running.
+        # Only the first counts: a second Ctrl-C in the middle of stopping would leave half of it running. And not a
+        # word here: a handler that prints while a print is interrupted fails.
         for one in ENDINGS:
-            signal.signal(one, lambda *_: console.say("Still stopping ..."))
-        console.say("\nStopping ...")
+            signal.signal(one, signal.SIG_IGN)
         raise Stop
 
     for one in ENDINGS:
@@ -75,7 +79,8 @@ def _welcome(console: Console, place: Home, product: Product) -> None:
         ("metrics", f"curl -H 'Authorization: Bearer {environment['METRICS_TOKEN']}' {app}/metrics"),
         ("logs", str(place.logs)),
     ]
-    logins = [(one["role"], f"{one['email']}  {one['password']}") for one in product.logins]
+    width = max(len(one["email"]) for one in product.logins)
+    logins = [(one["role"], f"{one['email']:<{width}}  {one['password']}") for one in product.logins]
     console.say()
     console.box(f"Ballast is ready after {console.elapsed:.1f} s. Ctrl-C stops it.", [addresses, logins])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,24 @@ def test_the_browser_of_the_test_run_is_found() -> None:
     done = make("browser")
     assert done.returncode == 0, done.stderr
     assert os.access(done.stdout.strip(), os.X_OK)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ALTER TABLE indicators ADD COLUMN colour varchar(20) NOT NULL;",
+        "CREATE INDEX ix_readings_value ON readings (value);",
+        "ALTER TABLE readings ALTER COLUMN value TYPE numeric(30, 4);",
+        "ALTER TABLE readings ADD CONSTRAINT positive CHECK (value > 0);",
+        "ALTER TABLE indicators DROP COLUMN name;",
+    ],
+)
+def test_the_migration_linter_sees_what_would_stop_the_site(statement: str, tmp_path: Path) -> None:
+    migration = tmp_path / "bad.sql"
+    migration.write_text(f"BEGIN;\nSET lock_timeout = '1s';\nSET statement_timeout = '1s';\n{statement}\nCOMMIT;\n")
+    squawk = Path(sys.executable).with_name("squawk")
+    done = subprocess.run([squawk, "--config", ROOT / ".squawk.toml", migration], capture_output=True, check=False)
+    assert done.returncode == 1, done.stdout.decode()
 
 
 @pytest.mark.parametrize("name", ["", "add colour", "during add colour"])
