@@ -1,0 +1,89 @@
+"""What happens after the commit: the mail with the link, and a standing check that nobody is left without an owner."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy import bindparam, select
+
+from service.core.context import Context
+from service.core.statements import Prepared
+from service.features.accounts.models import User
+from service.features.organizations import actions
+from service.features.organizations.models import Invitation, Organization, make_token, why_closed
+from service.guardrails import switches
+from service.guardrails.invariants import invariant
+from service.guardrails.jobs import Event, Retry, on
+from service.guardrails.switches import Switch
+from service.integrations.mail import Mail, Mailer, MailFailed
+from service.web.mail import compose
+
+PATIENT = Retry(attempts=24, first=timedelta(seconds=5))
+"""Most of a day: as long as a mail server's bad day, or an operator's stop of all mail, may last."""
+LONGEST_NAME = 60
+
+TO_SEND = Prepared(
+    select(
+        Invitation.id,
+        Invitation.email,
+        Invitation.role,
+        Invitation.sendings,
+        Invitation.expires_at,
+        Invitation.accepted_at,
+        Invitation.revoked_at,
+        Organization.name.label("organization"),
+        User.name.label("inviter"),
+    )
+    .join(Organization, Organization.id == Invitation.organization_id)
+    .outerjoin(User, User.id == Invitation.invited_by)
+    .where(Invitation.id == bindparam("id"))
+)
+OWNERLESS = """
+    SELECT id FROM organizations WHERE deleted_at IS NULL AND NOT EXISTS (
+        SELECT FROM memberships JOIN users ON users.id = memberships.user_id
+        WHERE memberships.organization_id = organizations.id AND memberships.role = 'owner' AND users.deleted_at IS NULL
+    ) LIMIT 20
+"""
+
+
+@on(actions.invite, key="object_id", retry=PATIENT)
+async def mail_invitation(ctx: Context, event: Event) -> None:
+    await _send(ctx, event)
+
+
+@on(actions.resend_invitation, key="object_id", retry=PATIENT)
+async def mail_invitation_again(ctx: Context, event: Event) -> None:
+    await _send(ctx, event)
+
+
+async def _send(ctx: Context, event: Event) -> None:
+    """The link as it is now: an invitation that was revoked or renewed in between sends nothing stale."""
+    if await switches.is_on(ctx, Switch.STOP_MAIL):
+        raise MailFailed("an operator has stopped all mail")
+    row = await ctx.fetch_one(TO_SEND, id=event.object_id)
+    if row is None or why_closed(row["accepted_at"], row["revoked_at"], row["expires_at"]):
+        return
+    subject, text, html = compose(
+        "organizations/mail/invitation",
+        organization=_harmless(row["organization"]),
+        inviter=_harmless(row["inviter"] or "Somebody"),
+        role=row["role"],
+        link=f"{ctx.settings.base_url.rstrip('/')}/invitations/{make_token(row['id'], row['sendings'])}",
+    )
+    reference = f"invitation.{row['id']}.{row['sendings']}"
+    await ctx.resources.get(Mailer).send(Mail(row["email"], subject, text, html, reference))
+
+
+def _harmless(name: str) -> str:
+    """A name as it may stand in a mail to a stranger: no address in it that a mailbox would turn into a link.
+
+    Free sign-up and free choice of a name would otherwise make us a sender of other people's advertising.
+    """
+    return " ".join(re.sub(r"[^\w&'()-]", " ", name).split())[:LONGEST_NAME]
+
+
+@invariant("organizations_have_an_owner", "Every organization that is not deleted has an owner who can log in.")
+async def find_ownerless(ctx: Context) -> Sequence[object]:
+    return [str(row["id"]) for row in await ctx.work.raw.fetch(OWNERLESS)]

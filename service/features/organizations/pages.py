@@ -1,0 +1,284 @@
+"""Pages: choose or make an organization, its settings, its people, and the page behind an invitation's link."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from fastapi import APIRouter, Request, Response
+
+from service.core import clock
+from service.core.context import Context
+from service.core.errors import Conflict, Forbidden, Invalid, ServiceError, TooManyRequests
+from service.features.organizations import actions, queries
+from service.features.organizations.schemas import (
+    ROLES,
+    DeletionConfirmation,
+    InvitationCreate,
+    OrganizationName,
+    OrganizationRead,
+    RoleChange,
+)
+from service.guardrails import sessions
+from service.guardrails.actions import allow, may
+from service.guardrails.contexts import Ctx, PublicCtx, UserCtx
+from service.guardrails.pagination import PageRequest
+from service.guardrails.permissions import Role
+from service.guardrails.rate_limits import TOKEN, limit
+from service.web.flash import flash
+from service.web.forms import Form
+from service.web.responses import redirect
+from service.web.templating import NavItem, render
+
+router = APIRouter()
+
+NAV = [
+    NavItem("Members", "/members", "users", order=50, requires=Role.VIEWER),
+    NavItem("Organization", "/organization", "building", order=60, requires=Role.VIEWER),
+]
+
+HOME = "/dashboard"
+SECRET_ADDRESS = {"Referrer-Policy": "no-referrer"}
+"""The link's token must not travel to wherever the reader goes next."""
+
+
+@router.get("/organizations")
+async def list_organizations(request: Request, ctx: UserCtx, page: PageRequest) -> Response:
+    mine = await queries.list_organizations(ctx, page)
+    values = await _waiting(ctx)
+    return render(request, "organizations/list.html", mine=mine, current=ctx.organization_id, **values)
+
+
+@router.get("/organizations/new")
+async def new_organization(request: Request, ctx: UserCtx) -> Response:
+    return render(request, "organizations/new.html", form=Form(OrganizationName), **await _waiting(ctx))
+
+
+@router.post("/organizations/new")
+async def create_organization(request: Request, ctx: UserCtx) -> Response:
+    form = await Form.parse(OrganizationName, request)
+    if form.valid:
+        try:
+            organization = await actions.create_organization(ctx, form.data.name)
+        except (Conflict, Invalid) as error:
+            form.refuse(error)
+        else:
+            flash(request, f"{organization.name} is ready. Invite your colleagues, or look around first.")
+            return await _go_to(request, ctx, organization.id, HOME)
+    return render(request, "organizations/new.html", form=form, **await _waiting(ctx))
+
+
+@router.post("/organizations/{organization_id}/switch")
+async def switch_organization(request: Request, ctx: UserCtx, organization_id: UUID) -> Response:
+    organization = await actions.switch_organization(ctx, organization_id)
+    flash(request, f"You are now working in {organization.name}.", "info")
+    return await _go_to(request, ctx, organization.id, HOME)
+
+
+@router.post("/organizations/{organization_id}/restoration")
+async def restore_organization(request: Request, ctx: UserCtx, organization_id: UUID) -> Response:
+    organization = await actions.restore_organization(ctx, organization_id)
+    flash(request, f"{organization.name} is back, with its people and everything it had.")
+    return await _go_to(request, ctx, organization.id, HOME)
+
+
+@router.get("/organization")
+async def show_settings(request: Request, ctx: Ctx) -> Response:
+    organization = await queries.get_current_organization(ctx)
+    form = Form(OrganizationName, {"name": organization.name})
+    return _settings(request, ctx, organization, form)
+
+
+@router.post("/organization")
+async def rename_organization(request: Request, ctx: Ctx) -> Response:
+    allow(ctx, actions.rename_organization)
+    form = await Form.parse(OrganizationName, request)
+    if form.valid:
+        await actions.rename_organization(ctx, form.data.name)
+        flash(request, "Saved.")
+        return redirect(request, "/organization")
+    organization = await queries.get_current_organization(ctx)
+    return _settings(request, ctx, organization, form)
+
+
+@router.post("/organization/departure")
+async def leave_organization(request: Request, ctx: Ctx) -> Response:
+    try:
+        await actions.leave_organization(ctx)
+    except Conflict as error:
+        return _back(request, error, "/organization")
+    flash(request, "You have left the organization.")
+    return await _go_to(request, ctx, None, "/organizations")
+
+
+@router.get("/organization/deletion")
+async def confirm_deletion(request: Request, ctx: Ctx) -> Response:
+    allow(ctx, actions.delete_organization)
+    organization = await queries.get_current_organization(ctx)
+    return render(request, "organizations/deletion.html", current=organization, form=Form(DeletionConfirmation))
+
+
+@router.post("/organization/deletion")
+async def delete_organization(request: Request, ctx: Ctx) -> Response:
+    allow(ctx, actions.delete_organization)
+    form = await Form.parse(DeletionConfirmation, request)
+    if form.valid:
+        try:
+            organization = await actions.delete_organization(ctx, form.data.name)
+        except Invalid as error:
+            form.refuse(error)
+        else:
+            flash(request, f"{organization.name} is deleted. Its owners can restore it here for 30 days.")
+            return await _go_to(request, ctx, None, "/organizations")
+    found = await queries.get_current_organization(ctx)
+    return render(request, "organizations/deletion.html", current=found, form=form)
+
+
+@router.get("/members")
+async def list_members(request: Request, ctx: Ctx, page: PageRequest) -> Response:
+    members = await queries.list_members(ctx, page)
+    return render(request, "organizations/members.html", members=members, me=ctx.user_id, grantable=_grantable(ctx))
+
+
+@router.post("/members/{membership_id}/role")
+async def change_role(request: Request, ctx: Ctx, membership_id: UUID) -> Response:
+    allow(ctx, actions.change_role)
+    form = await Form.parse(RoleChange, request)
+    if not form.valid:
+        return _back(request, Invalid("Choose one of the listed roles."), "/members")
+    try:
+        await actions.change_role(ctx, membership_id, form.data.role)
+    except (Conflict, Forbidden) as error:
+        return _back(request, error, "/members")
+    flash(request, f"The role is now {form.data.role.label}.")
+    return redirect(request, "/members")
+
+
+@router.post("/members/{membership_id}/removal")
+async def remove_member(request: Request, ctx: Ctx, membership_id: UUID) -> Response:
+    try:
+        await actions.remove_member(ctx, membership_id)
+    except (Conflict, Forbidden) as error:
+        return _back(request, error, "/members")
+    flash(request, "Removed. They can no longer see anything of this organization.")
+    return redirect(request, "/members")
+
+
+@router.post("/members/{membership_id}/ownership")
+async def transfer_ownership(request: Request, ctx: Ctx, membership_id: UUID) -> Response:
+    await actions.transfer_ownership(ctx, membership_id)
+    flash(request, "The ownership is transferred; you are now an admin.")
+    return redirect(request, "/members")
+
+
+@router.get("/members/invitations")
+async def list_invitations(request: Request, ctx: Ctx, page: PageRequest) -> Response:
+    return await _invitations(request, ctx, page, Form(InvitationCreate, {"role": Role.MEMBER.label}))
+
+
+@router.post("/members/invitations")
+async def invite(request: Request, ctx: Ctx, page: PageRequest) -> Response:
+    allow(ctx, actions.invite)
+    form = await Form.parse(InvitationCreate, request)
+    if form.valid:
+        try:
+            invitation = await actions.invite(ctx, form.data)
+        except (Conflict, Forbidden, TooManyRequests) as error:
+            form.refuse(error)
+        else:
+            flash(request, f"An invitation is on its way to {invitation.email}. It works for 7 days.")
+            return redirect(request, "/members/invitations")
+    return await _invitations(request, ctx, page, form)
+
+
+@router.post("/members/invitations/{invitation_id}/resend")
+async def resend_invitation(request: Request, ctx: Ctx, invitation_id: UUID) -> Response:
+    try:
+        await actions.resend_invitation(ctx, invitation_id)
+    except (Conflict, Forbidden, TooManyRequests) as error:
+        return _back(request, error, "/members/invitations")
+    flash(request, "Sent again, with a new link; the old one no longer works.")
+    return redirect(request, "/members/invitations")
+
+
+@router.post("/members/invitations/{invitation_id}/revocation")
+async def revoke_invitation(request: Request, ctx: Ctx, invitation_id: UUID) -> Response:
+    try:
+        await actions.revoke_invitation(ctx, invitation_id)
+    except Conflict as error:
+        return _back(request, error, "/members/invitations")
+    flash(request, "The invitation is withdrawn; its link no longer works.")
+    return redirect(request, "/members/invitations")
+
+
+@router.get("/invitations/{token}")
+@limit(TOKEN)
+async def show_invitation(request: Request, ctx: PublicCtx, token: str) -> Response:
+    """Public, because the person invited may not have an account yet."""
+    invitation = await queries.get_invitation(ctx, token)
+    joining = f"{request.url.path}/acceptance"
+    return render(
+        request, "organizations/invitation.html", headers=SECRET_ADDRESS, invitation=invitation, joining=joining
+    )
+
+
+@router.get("/invitations/{token}/acceptance")
+@limit(TOKEN)
+async def confirm_invitation(request: Request, ctx: UserCtx, token: str) -> Response:
+    """Joining needs a click: the previews and scanners that open links in mails must not accept anything."""
+    invitation = await queries.get_invitation(ctx, token)
+    return render(
+        request, "organizations/join.html", headers=SECRET_ADDRESS, invitation=invitation, here=request.url.path
+    )
+
+
+@router.post("/invitations/{token}/acceptance")
+@limit(TOKEN)
+async def accept_invitation(request: Request, ctx: UserCtx, token: str) -> Response:
+    membership = await actions.accept_invitation(ctx, token)
+    flash(request, f"Welcome. You are {membership.role.label} here.")
+    return await _go_to(request, ctx, membership.organization_id, HOME)
+
+
+async def _waiting(ctx: Context) -> dict[str, Any]:
+    """What may save people from making another organization: invitations, and what they deleted lately."""
+    return {
+        "offers": await queries.list_my_invitations(ctx),
+        "deleted": await queries.list_restorable_organizations(ctx),
+    }
+
+
+def _settings(request: Request, ctx: Context, organization: OrganizationRead, form: Form[OrganizationName]) -> Response:
+    return render(
+        request,
+        "organizations/settings.html",
+        current=organization,
+        form=form,
+        can_rename=may(ctx, actions.rename_organization),
+        can_delete=may(ctx, actions.delete_organization),
+    )
+
+
+async def _invitations(request: Request, ctx: Ctx, page: PageRequest, form: Form[InvitationCreate]) -> Response:
+    waiting = await queries.list_invitations(ctx, page)
+    roles = [(label, label.capitalize()) for label in _grantable(ctx)]
+    return render(request, "organizations/invitations.html", waiting=waiting, form=form, roles=roles, now=clock.now())
+
+
+def _grantable(ctx: Context) -> list[str]:
+    """The roles this person may give; what the page offers, the action checks again."""
+    return [label for label in ROLES if ctx.role is not None and Role[label.upper()] <= ctx.role >= Role.ADMIN]
+
+
+def _back(request: Request, error: ServiceError, to: str) -> Response:
+    flash(request, f"{error.detail} {error.mend}".strip(), "danger")
+    return redirect(request, to)
+
+
+async def _go_to(request: Request, ctx: Context, organization_id: UUID | None, path: str) -> Response:
+    """Continue there in another organization: with a new session id, because the session's rights change."""
+    assert ctx.login is not None  # noqa: S101 - only people who are logged in get here
+    token, login = await sessions.rotate(ctx.resources, ctx.login, organization_id=organization_id)
+    response = redirect(request, path)
+    sessions.set_cookie(response, ctx.settings, token, remembered=login.remembered)
+    return response

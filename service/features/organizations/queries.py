@@ -1,0 +1,219 @@
+"""Reads: who a session's person is, what they belong to, who else does."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import and_, bindparam, func, select
+
+from service.core import clock
+from service.core.context import Context, Login
+from service.core.database import UnitOfWork
+from service.core.errors import NotFound
+from service.core.statements import Prepared, context_tenant, context_user
+from service.features.accounts.models import User
+from service.features.organizations.models import (
+    RESTORE_DAYS,
+    Invitation,
+    Membership,
+    Organization,
+    hash_token,
+    make_token,
+    why_closed,
+)
+from service.features.organizations.schemas import (
+    DeletedOrganizationRead,
+    InvitationRead,
+    InvitationView,
+    MemberRead,
+    Offer,
+    OrganizationRead,
+)
+from service.guardrails.actions import query
+from service.guardrails.contexts import Identity
+from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
+from service.guardrails.permissions import Role, Who
+
+RESTORABLE_LIMIT = 50
+OFFER_LIMIT = 20
+
+IDENTIFY = Prepared(
+    select(
+        User.id,
+        User.name,
+        User.email,
+        User.is_staff,
+        User.session_epoch,
+        Organization.id.label("organization_id"),
+        Organization.name.label("organization_name"),
+        Membership.role,
+    )
+    .outerjoin(Membership, and_(Membership.user_id == User.id, Membership.organization_id == context_tenant()))
+    .outerjoin(Organization, Organization.id == Membership.organization_id)
+    .where(User.id == context_user())
+)
+ROLES = {role.label: role for role in Role}
+
+_mine = (
+    select(Organization.id, Organization.name, Organization.region, Organization.created_at, Membership.role)
+    .join(Membership, Membership.organization_id == Organization.id)
+    .where(Membership.user_id == context_user())
+)
+MINE = Keyset(_mine, order=(Organization.id.asc(),), across_tenants=True)
+CURRENT = Prepared(_mine.where(Organization.id == context_tenant()))
+RESTORABLE = Prepared(
+    select(Organization.id, Organization.name, Organization.deleted_at)
+    .join(Membership, Membership.organization_id == Organization.id)
+    .where(
+        Membership.user_id == context_user(),
+        Membership.role == Role.OWNER,
+        Organization.deleted_at > bindparam("since"),
+    )
+    .order_by(Organization.deleted_at.desc())
+    .limit(RESTORABLE_LIMIT),
+    across_tenants=True,
+    include_deleted=True,
+)
+_members = select(
+    Membership.id, Membership.user_id, User.name, User.email, Membership.role, Membership.created_at
+).join(User, User.id == Membership.user_id)
+MEMBERS = Keyset(_members, order=(Membership.id.asc(),))
+MEMBER = Prepared(_members.where(Membership.id == bindparam("id")))
+INVITATIONS = Keyset(
+    select(Invitation.id, Invitation.email, Invitation.role, Invitation.created_at, Invitation.expires_at).where(
+        Invitation.accepted_at.is_(None), Invitation.revoked_at.is_(None)
+    ),
+    order=(Invitation.id.desc(),),
+)
+
+SHOW_TOKEN = Prepared(select(func.set_config("app.invitation", bindparam("token"), True)))
+"""Row-level security shows the one invitation whose token hash this is; before that, there is none to see."""
+BY_TOKEN = Prepared(
+    select(
+        Invitation.id,
+        Invitation.organization_id,
+        Invitation.email,
+        Invitation.role,
+        Invitation.expires_at,
+        Invitation.accepted_at,
+        Invitation.revoked_at,
+        Organization.name,
+    )
+    .join(Organization, Organization.id == Invitation.organization_id)
+    .where(Invitation.token_hash == bindparam("token_hash")),
+    across_tenants=True,
+)
+
+FOR_ME = Prepared(
+    select(Invitation.id, Invitation.sendings, Invitation.role, Invitation.expires_at, Organization.name)
+    .join(Organization, Organization.id == Invitation.organization_id)
+    .join(User, and_(User.email == Invitation.email, User.email_verified_at.is_not(None)))
+    .where(
+        User.id == context_user(),
+        Invitation.accepted_at.is_(None),
+        Invitation.revoked_at.is_(None),
+        Invitation.expires_at > bindparam("now"),
+    )
+    .order_by(Invitation.id.desc())
+    .limit(OFFER_LIMIT),
+    across_tenants=True,
+)
+
+
+async def identify(work: UnitOfWork, login: Login) -> Identity | None:
+    """The person behind a session and their place in its organization, in one statement; None when deleted.
+
+    A removed member or a deleted organization leaves them without an organization: they can still reach their account
+    and their other organizations, and nothing of this one.
+    """
+    row = await work.fetch_one(IDENTIFY)
+    if row is None:
+        return None
+    if row["organization_id"] is None and work.tenant is not None:
+        # Row-level security must not go on showing an organization that this person no longer belongs to.
+        await work.act_for(tenant=None, user=login.user_id)
+    return Identity(
+        user_id=row["id"],
+        name=row["name"],
+        email=row["email"],
+        is_staff=row["is_staff"],
+        session_epoch=row["session_epoch"],
+        organization_id=row["organization_id"],
+        organization_name=row["organization_name"],
+        role=ROLES[row["role"]] if row["organization_id"] is not None else None,
+    )
+
+
+@query("organizations.list", requires=Who.SIGNED_IN)
+async def list_organizations(ctx: Context, page: PageRequest) -> Page[OrganizationRead]:
+    """Those the asking person belongs to."""
+    return await paginate(ctx, MINE, page, OrganizationRead)
+
+
+@query("organizations.read", requires=Role.VIEWER)
+async def get_current_organization(ctx: Context) -> OrganizationRead:
+    row = await ctx.fetch_one(CURRENT)
+    if row is None:
+        raise NotFound("There is no such organization.")
+    return OrganizationRead.model_validate(dict(row))
+
+
+@query("organizations.list_deleted", requires=Who.SIGNED_IN)
+async def list_restorable_organizations(ctx: Context) -> list[DeletedOrganizationRead]:
+    """The asking person's own that can still be brought back, latest first; a handful at most."""
+    rows = await ctx.fetch(RESTORABLE, since=clock.now() - timedelta(days=RESTORE_DAYS))
+    return [DeletedOrganizationRead.model_validate(dict(row)) for row in rows]
+
+
+@query("organizations.list_members", requires=Role.VIEWER)
+async def list_members(ctx: Context, page: PageRequest) -> Page[MemberRead]:
+    return await paginate(ctx, MEMBERS, page, MemberRead)
+
+
+@query("organizations.read_member", requires=Role.VIEWER)
+async def get_member(ctx: Context, membership_id: UUID) -> MemberRead:
+    row = await ctx.fetch_one(MEMBER, id=membership_id)
+    if row is None:
+        raise NotFound("There is no such member.")
+    return MemberRead.model_validate(dict(row))
+
+
+@query("organizations.list_invitations", requires=Role.ADMIN)
+async def list_invitations(ctx: Context, page: PageRequest) -> Page[InvitationRead]:
+    """Those that nobody has accepted or revoked; expired ones too, because they can be sent again."""
+    return await paginate(ctx, INVITATIONS, page, InvitationRead)
+
+
+@query("organizations.list_my_invitations", requires=Who.SIGNED_IN)
+async def list_my_invitations(ctx: Context) -> list[Offer]:
+    """Those that wait for the asking person's verified address, wherever they come from; latest first."""
+    rows = await ctx.fetch(FOR_ME, now=clock.now())
+    return [
+        Offer(
+            organization=row["name"],
+            role=ROLES[row["role"]],
+            expires_at=row["expires_at"],
+            href=f"/invitations/{make_token(row['id'], row['sendings'])}/acceptance",
+        )
+        for row in rows
+    ]
+
+
+@query("organizations.read_invitation", requires=Who.ANYONE)
+async def get_invitation(ctx: Context, token: str) -> InvitationView:
+    """What the holder of a link may know. Raises NotFound for a token that never was, or was replaced."""
+    hashed = hash_token(token)
+    await ctx.fetch(SHOW_TOKEN, token=hashed.hex())
+    row = await ctx.fetch_one(BY_TOKEN, token_hash=hashed)
+    if row is None:
+        raise NotFound("This invitation does not exist, or a newer one replaced it.", mend="Ask for a new one.")
+    problem = why_closed(row["accepted_at"], row["revoked_at"], row["expires_at"])
+    return InvitationView(
+        organization=row["name"], role=ROLES[row["role"]], address=_shorten(row["email"]), problem=problem
+    )
+
+
+def _shorten(address: str) -> str:
+    """Enough for its owner to recognise; a link that leaked must not tell a stranger whom it was meant for."""
+    return f"{address[:1]}…@{address.rpartition('@')[2]}"

@@ -1,0 +1,105 @@
+"""What goes in and out. Roles travel as their words: owner, admin, member, viewer."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
+
+from service.core.schemas import Input, Line, Name, Output
+from service.features.accounts.schemas import Email
+from service.guardrails.permissions import Role
+
+ROLES = tuple(role.label for role in sorted(Role, reverse=True))
+
+
+def _role(value: Any) -> Role:
+    if isinstance(value, Role):
+        return value
+    if value in ROLES:
+        return Role[value.upper()]
+    raise ValueError(f"must be one of {', '.join(ROLES)}")
+
+
+RoleName = Annotated[
+    Role,
+    BeforeValidator(_role),
+    PlainSerializer(lambda role: role.label, return_type=str),
+    WithJsonSchema({"type": "string", "enum": list(ROLES)}),
+]
+
+
+class OrganizationName(Input):
+    """For creating and for renaming."""
+
+    name: Name = Field(title="Name", description="Your company or team, as your colleagues know it.")
+
+
+class DeletionConfirmation(Input):
+    name: Line = Field(title="Type the name of the organization", description="So that nobody deletes the wrong one.")
+
+
+class InvitationCreate(Input):
+    email: Email = Field(title="E-mail address", description="The invitation works for this address only.")
+    role: RoleName = Field(title="Role")
+
+
+class RoleChange(Input):
+    role: RoleName = Field(title="Role")
+
+
+class Transfer(Input):
+    member: UUID = Field(title="New owner")
+
+
+class OrganizationRead(Output):
+    """`role` is the asking person's."""
+
+    id: UUID
+    name: str
+    region: str
+    created_at: datetime
+    role: RoleName
+
+
+class DeletedOrganizationRead(Output):
+    id: UUID
+    name: str
+    deleted_at: datetime
+
+
+class MemberRead(Output):
+    id: UUID
+    user_id: UUID
+    name: str
+    email: str
+    role: RoleName
+    created_at: datetime
+
+
+class InvitationRead(Output):
+    id: UUID
+    email: str
+    role: RoleName
+    created_at: datetime
+    expires_at: datetime
+
+
+class InvitationView(Output):
+    """What whoever holds the link may know before accepting; `problem` says why it no longer works."""
+
+    organization: str
+    role: RoleName
+    address: str
+    problem: str
+
+
+class Offer(Output):
+    """An invitation that waits for the person who looks; `href` leads to the page where they accept it."""
+
+    organization: str
+    role: RoleName
+    expires_at: datetime
+    href: str
