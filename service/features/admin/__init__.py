@@ -1,0 +1,1 @@
+"""What our own people can see and turn while the service runs."""

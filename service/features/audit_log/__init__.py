@@ -1,0 +1,1 @@
+"""An organization's log, for its owner: read, filter, export."""

@@ -1,0 +1,20 @@
+"""JSON under /api/v1/audit_log."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from service.features.audit_log import queries
+from service.features.audit_log.schemas import Entry, Filters
+from service.guardrails.contexts import Ctx
+from service.guardrails.pagination import Page, PageRequest
+
+router = APIRouter()
+
+
+@router.get("")
+async def list_entries(ctx: Ctx, wanted: Annotated[Filters, Query()], page: PageRequest) -> Page[Entry]:
+    """The organization's log, newest first; for its owner."""
+    return await queries.list_entries(ctx, wanted, page)

@@ -1,0 +1,100 @@
+"""Reads of the organization's log. Reading it is itself an event that the log records."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+from pydantic import TypeAdapter
+from sqlalchemy import Select, bindparam, literal_column, select
+
+from service.core.context import Context, Resources
+from service.core.statements import Prepared
+from service.features.accounts.models import User
+from service.features.audit_log.schemas import Entry, Filters
+from service.guardrails.actions import RULES, query
+from service.guardrails.audit import AuditRow
+from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
+from service.guardrails.permissions import Role
+
+BATCH = 500
+MOST_EXPORTED = 100_000
+
+
+def _entries(*filters: str) -> Select[*tuple[Any, ...]]:
+    statement = select(
+        AuditRow.id,
+        AuditRow.at,
+        AuditRow.action,
+        AuditRow.outcome,
+        AuditRow.actor_kind,
+        AuditRow.actor_id,
+        User.name.label("actor_name"),
+        AuditRow.object_type,
+        AuditRow.object_id,
+        AuditRow.reason,
+        AuditRow.address_prefix.label("network"),
+        AuditRow.request_id,
+        AuditRow.changes,
+        AuditRow.facts,
+    ).outerjoin(User, User.id == AuditRow.actor_id)
+    for name in filters:
+        statement = statement.where(getattr(AuditRow, name) == bindparam(name))
+    return statement.where(AuditRow.id >= bindparam("first"), AuditRow.id < bindparam("beyond"))
+
+
+CHOICES: tuple[tuple[str, ...], ...] = ((), ("action",), ("actor_id",), ("action", "actor_id"))
+LIST = {names: Keyset(_entries(*names), order=(AuditRow.id.desc(),)) for names in CHOICES}
+EXPORT = {
+    names: Prepared(_entries(*names).order_by(AuditRow.id.desc()).limit(literal_column(str(BATCH))))
+    for names in CHOICES
+}
+ENTRIES = TypeAdapter(list[Entry])
+
+
+@query("audit_log.read", requires=Role.OWNER)
+async def list_entries(ctx: Context, wanted: Filters, page: PageRequest) -> Page[Entry]:
+    """Newest first."""
+    names, values = _split(wanted)
+    ctx.note("audit_log.read", "done", **_told(wanted))
+    return await paginate(ctx, LIST[names], page, Entry, **values)
+
+
+@query("audit_log.export", requires=Role.OWNER)
+async def export_entries(ctx: Context, wanted: Filters) -> AsyncIterator[list[Entry]]:
+    """The same as batches, at most 100,000 entries in all."""
+    ctx.note("audit_log.export", "done", **_told(wanted))
+    assert ctx.organization_id is not None  # noqa: S101 - an owner has one
+    return _batches(ctx.resources, ctx.organization_id, ctx.user_id, wanted)
+
+
+@query("audit_log.list_actions", requires=Role.OWNER)
+async def list_actions(ctx: Context) -> list[str]:
+    """What can be filtered by: every write there is."""
+    return sorted(name for name, rule in RULES.items() if rule.writes)
+
+
+async def _batches(
+    resources: Resources, organization_id: UUID, user_id: UUID, wanted: Filters
+) -> AsyncIterator[list[Entry]]:
+    """Each batch in a transaction of its own: memory is bounded, and a slow reader holds no connection."""
+    names, values = _split(wanted)
+    for _ in range(MOST_EXPORTED // BATCH):
+        async with resources.database.unit_of_work(tenant=organization_id, user=user_id, read_only=True) as work:
+            rows = await work.fetch(EXPORT[names], **values)
+        if rows:
+            yield ENTRIES.validate_python([dict(row) for row in rows])
+        if len(rows) < BATCH:
+            return
+        values["beyond"] = rows[-1]["id"]
+
+
+def _split(wanted: Filters) -> tuple[tuple[str, ...], dict[str, Any]]:
+    given = {"action": wanted.action, "actor_id": wanted.actor}
+    used: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return tuple(used), used | wanted.bounds()
+
+
+def _told(wanted: Filters) -> dict[str, object]:
+    return wanted.model_dump(mode="json", exclude_none=True)

@@ -1,0 +1,147 @@
+"""One line of the log as people read it: who did what, to what, and what it was before and after."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Annotated, Any
+from uuid import UUID
+
+import orjson
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
+
+from service.core.schemas import Output
+from service.guardrails.permissions import Role
+
+SENTENCES = {
+    "accounts.end_device": "end a session",
+    "accounts.log_in": "log in",
+    "accounts.log_out": "log out",
+    "audit_log.export": "export the audit log",
+    "audit_log.read": "read the audit log",
+    "indicators.append": "add readings to an indicator",
+    "indicators.correct": "correct a reading",
+    "organizations.accept_invitation": "accept an invitation",
+    "organizations.change_role": "change the role of a member",
+    "organizations.invite": "invite somebody",
+    "organizations.leave": "leave the organization",
+    "organizations.remove_member": "remove a member",
+    "organizations.resend_invitation": "send an invitation again",
+    "organizations.revoke_invitation": "revoke an invitation",
+    "organizations.switch": "begin to work in this organization",
+    "organizations.transfer": "transfer the ownership",
+}
+"""Where the words made from an action's name would read badly; every other action explains itself."""
+PAST = {
+    "begin": "began",
+    "leave": "left",
+    "log": "logged",
+    "read": "read",
+    "send": "sent",
+    "set": "set",
+    "undo": "undid",
+}
+
+Blank = BeforeValidator(lambda value: value or None)
+"""A form that was sent with an empty field."""
+
+
+class Filters(BaseModel):
+    """What part of the log is asked for; days are whole days in UTC, both included."""
+
+    action: Annotated[str | None, Blank, Field(pattern=r"^[a-z_]+\.[a-z_]+$", max_length=80)] = None
+    actor: Annotated[UUID | None, Blank] = None
+    since: Annotated[date | None, Blank] = None
+    until: Annotated[date | None, Blank] = None
+
+    def bounds(self) -> dict[str, UUID]:
+        """The period as ids: they are in order of time (UUIDv7), so one index serves the period and the order."""
+        return {
+            "first": _lowest_id(self.since or date(1970, 1, 1)),
+            "beyond": _lowest_id(self.until + timedelta(days=1)) if self.until else UUID(int=2**128 - 1),
+        }
+
+
+class Change(Output):
+    field: str
+    before: Any
+    after: Any
+
+
+class Entry(Output):
+    """`network` is the caller's network, not their address. Values of personal fields are never in the log."""
+
+    id: UUID
+    at: datetime
+    sentence: str
+    action: str
+    outcome: str
+    actor_kind: str
+    actor_id: UUID | None
+    actor: str
+    object_type: str
+    object_id: UUID | None
+    reason: str
+    network: str
+    request_id: str
+    changes: list[Change]
+    facts: dict[str, Any]
+
+    @model_validator(mode="before")
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> dict[str, Any]:
+        """A row of the log with its actor's present name."""
+        changes = orjson.loads(row["changes"])
+        return row | {
+            "actor": _actor(row),
+            "sentence": _sentence(_actor(row), describe(row["action"]), row["outcome"]),
+            "changes": [
+                {"field": name, "before": _word(name, values[0]), "after": _word(name, values[1])}
+                for name, values in changes.items()
+            ],
+            "facts": orjson.loads(row["facts"]),
+        }
+
+
+def describe(action: str) -> str:
+    """What an action does, in words: indicators.archive reads "archive an indicator"."""
+    if action in SENTENCES:
+        return SENTENCES[action]
+    group, _, name = action.partition(".")
+    verb, _, rest = name.partition("_")
+    noun = group.removesuffix("s").replace("_", " ")
+    thing = f"{'an' if noun[:1] in 'aeio' else 'a'} {noun}"
+    return f"{verb} the {rest.replace('_', ' ')} of {thing}" if rest else f"{verb} {thing}"
+
+
+def _sentence(actor: str, deed: str, outcome: str) -> str:
+    if outcome in ("done", "succeeded"):
+        verb, space, rest = deed.partition(" ")
+        return f"{actor} {_past(verb)}{space}{rest}"
+    ending = {"denied": "was refused", "failed": "failed"}.get(outcome, outcome)
+    return f"{actor} tried to {deed} and {ending}"
+
+
+def _actor(row: dict[str, Any]) -> str:
+    if row["actor_name"]:
+        return str(row["actor_name"])
+    return {"user": "A former user", "staff": "Our staff", "system": "The system", "api_key": "An API key"}.get(
+        row["actor_kind"], "Somebody who was not logged in"
+    )
+
+
+def _past(verb: str) -> str:
+    if verb in PAST:
+        return PAST[verb]
+    if verb.endswith("e"):
+        return f"{verb}d"
+    return f"{verb[:-1]}ied" if verb.endswith("y") and verb[-2:-1] not in "aeiou" else f"{verb}ed"
+
+
+def _word(name: str, value: Any) -> Any:
+    return Role(value).label if name.endswith("role") and value in iter(Role) else value
+
+
+def _lowest_id(day: date) -> UUID:
+    """The smallest UUIDv7 (RFC 9562) of a day: its first 48 bits are the milliseconds since 1970."""
+    milliseconds = int(datetime.combine(day, time(), UTC).timestamp() * 1000)
+    return UUID(int=max(milliseconds, 0) << 80)

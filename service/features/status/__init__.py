@@ -1,0 +1,1 @@
+"""Alive, ready, which version, how is it doing."""
