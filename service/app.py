@@ -71,6 +71,8 @@ def build(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False},
         lifespan=_lifespan,
     )
+    # Announcing an action enqueues the jobs that subscribed to it, so the web process must know them, too.
+    load(FEATURES, "jobs")
     app.state.resources = create_resources(settings)
     app.state.schema_version = head()
     install_error_handlers(app, DETOURS)
@@ -104,6 +106,7 @@ def create_resources(settings: Settings, *, maintenance: bool = False) -> Resour
 
 
 async def close_resources(resources: Resources) -> None:
+    await close_integrations(resources)
     await resources.redis.aclose()
     await resources.database.dispose()
     if resources.maintenance is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -65,7 +66,8 @@ class RunningWorker:
         self._thread = threading.Thread(target=self._main, name="worker", daemon=True)
 
     def _main(self) -> None:
-        asyncio.run(self._run())
+        with suppress(asyncio.CancelledError):
+            asyncio.run(self._run())
 
     async def _run(self) -> None:
         from service.worker import run

@@ -1,24 +1,27 @@
 """What happens after the answer: mails, and forgetting sign-ups that nobody confirmed.
 
-The queue holds ids only. The address is read when the mail is sent, and the link is made then, under an id that the
-action chose: a job that runs twice sends the same working link twice.
+Two steps, so that a link is stored before it is sent: the action's own job decides who gets what and makes the link,
+`send_mail` sends it, again and again until the server has taken it. The queue holds ids only; the address is read when
+the mail is sent.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import delete, select
 
 from service.core import clock
 from service.core.context import Context
+from service.core.ids import new_id
 from service.features.accounts import actions
 from service.features.accounts.models import OneTimeToken, Purpose, User
 from service.features.accounts.models.user import UNCONFIRMED_LIFETIME
-from service.guardrails import switches
-from service.guardrails.jobs import Event, Retry, on, periodic
+from service.features.accounts.queries import KNOWN
+from service.guardrails import jobs, switches
+from service.guardrails.jobs import Event, Retry, job, on, periodic
 from service.guardrails.switches import Switch
 from service.integrations.mail import Mail, Mailer, MailFailed
 from service.web.mail import compose
@@ -26,110 +29,131 @@ from service.web.mail import compose
 PATIENT = Retry(attempts=24, first=timedelta(seconds=5))
 """Most of a day: as long as a mail server's bad day, or an operator's stop of all mail, may last."""
 
-PATHS = {
-    Purpose.VERIFY: "/verify",
-    Purpose.RESET: "/reset",
-    Purpose.CHANGE_EMAIL: "/change-email",
-    Purpose.UNDO_DELETION: "/recover",
+LINKS = {
+    Purpose.VERIFY: ("verify", "/verify"),
+    Purpose.RESET: ("reset", "/reset"),
+    Purpose.CHANGE_EMAIL: ("new-address", "/change-email"),
+    Purpose.UNDO_DELETION: ("recover", "/recover"),
 }
+"""Template and path of each kind of link."""
+TEMPLATES_WITH_LINK = {template for template, _ in LINKS.values()}
+M = TypeVar("M", User, OneTimeToken)
 
 NOTICES = {
-    actions.reset_password: "Your password was changed with a link that we had sent to this address.",
-    actions.change_password: "Your password was changed.",
-    actions.confirm_totp: "Codes from an app are now asked at every login.",
-    actions.remove_totp: "Codes from an app are no longer asked when you log in.",
-    actions.renew_recovery_codes: "New recovery codes were made; the old ones no longer work.",
-    actions.connect_identity: "A login at another provider was connected to your account.",
-    actions.disconnect_identity: "A login at another provider was disconnected from your account.",
-    actions.undo_deletion: "Your account was brought back. It works as before; log in as ever.",
+    "accounts.reset_password": "Your password was changed with a link that we had sent to this address.",
+    "accounts.change_password": "Your password was changed.",
+    "accounts.confirm_totp": "Codes from an app are now asked at every login.",
+    "accounts.remove_totp": "Codes from an app are no longer asked when you log in.",
+    "accounts.renew_recovery_codes": "New recovery codes were made; the old ones no longer work.",
+    "accounts.connect_identity": "A login at another provider was connected to your account.",
+    "accounts.disconnect_identity": "A login at another provider was disconnected from your account.",
+    "accounts.undo_deletion": "Your account was brought back. It works as before; log in as ever.",
+    "accounts.request_new_email": "Somebody asked to change the e-mail address of your account.",
+    "accounts.confirm_new_email": "Your account has another e-mail address now. Mails no longer come here.",
 }
 
 
-@on(actions.sign_up, retry=PATIENT)
-async def mail_after_sign_up(ctx: Context, event: Event) -> None:
+@job(retry=PATIENT)
+async def send_mail(
+    ctx: Context, template: str, mail_id: UUID, user_id: UUID, token_id: UUID | None = None, what: str = ""
+) -> None:
+    """Send one mail, or fail and be tried again later; also while an operator has stopped all mail.
+
+    Goes to the person, but to the other address of the token where that has one. `mail_id` names the mail itself, so
+    that a mailbox can tell a repetition.
+    """
+    if await switches.is_on(ctx, Switch.STOP_MAIL):
+        raise MailFailed("an operator has stopped all mail")
+    user, token = await _get(ctx, User, user_id), await _get(ctx, OneTimeToken, token_id)
+    if user is None or (token is not None and template in TEMPLATES_WITH_LINK and token.is_over):
+        # Purged in the meantime, or so late that nobody waits for it: a dead link would only look like a fraud.
+        return
+    base_url = ctx.settings.base_url.rstrip("/")
+    link = f"{base_url}{LINKS[token.purpose][1]}/{token.link}" if token is not None else ""
+    subject, text, html = compose(f"accounts/mail/{template}", base_url=base_url, link=link, what=NOTICES.get(what, ""))
+    to = token.other_email if token is not None and token.other_email else user.email
+    await ctx.resources.get(Mailer).send(Mail(to, subject, text, html, f"{template}.{mail_id}"))
+
+
+@on(actions.sign_up)
+async def answer_sign_up(ctx: Context, event: Event) -> None:
     """To the new person the link; to whoever has the address already the news that somebody tried."""
     user = await _person(ctx, event)
     if user is None:
         return
-    if user.deleted_at is not None:
-        await _mail_link(ctx, event, user, Purpose.UNDO_DELETION, "recover")
-    elif user.is_verified:
-        await _mail(ctx, event, user.email, "known-address")
+    if user.is_verified and user.deleted_at is None:
+        await _send(ctx, "known-address", user)
     else:
-        await _mail_link(ctx, event, user, Purpose.VERIFY, "verify")
+        await _send_link(ctx, event, user, Purpose.UNDO_DELETION if user.deleted_at else Purpose.VERIFY)
 
 
-@on(actions.request_link, retry=PATIENT)
-async def mail_verification(ctx: Context, event: Event) -> None:
+@on(actions.request_link)
+async def repeat_verification(ctx: Context, event: Event) -> None:
     user = await _person(ctx, event)
     if user is not None and not user.is_verified:
-        await _mail_link(ctx, event, user, Purpose.VERIFY, "verify")
+        await _send_link(ctx, event, user, Purpose.VERIFY)
 
 
-@on(actions.request_reset, retry=PATIENT)
-async def mail_reset(ctx: Context, event: Event) -> None:
+@on(actions.request_reset)
+async def send_reset(ctx: Context, event: Event) -> None:
     user = await _person(ctx, event)
     if user is not None and user.deleted_at is None:
-        await _mail_link(ctx, event, user, Purpose.RESET, "reset")
+        await _send_link(ctx, event, user, Purpose.RESET)
 
 
-@on(actions.request_new_email, retry=PATIENT)
-async def mail_new_address(ctx: Context, event: Event) -> None:
-    """To the new address the link, unless it has an account: then its owner learns that somebody tried."""
-    user, token = await _person(ctx, event), await _token(ctx, event)
-    if user is None or token is None or token.other_email is None or not token.opens(user, Purpose.CHANGE_EMAIL):
-        return
-    taken = select(User.id).where(User.email == token.other_email)
-    if await ctx.db.scalar(taken, execution_options={"include_deleted": True}) is not None:
-        await _mail(ctx, event, token.other_email, "known-address")
-    else:
-        link = _address(ctx, PATHS[Purpose.CHANGE_EMAIL], token.link)
-        await _mail(ctx, event, token.other_email, "new-address", link=link)
-
-
-@on(actions.request_new_email, retry=PATIENT)
-async def warn_present_address(ctx: Context, event: Event) -> None:
-    user = await _person(ctx, event)
-    if user is not None and "token_id" in event.facts:
-        await _mail(
-            ctx, event, user.email, "notice", what="Somebody asked to change the e-mail address of your account."
-        )
-
-
-@on(actions.confirm_new_email, retry=PATIENT)
-async def tell_former_address(ctx: Context, event: Event) -> None:
-    token = await _token(ctx, event)
-    if token is not None and token.other_email is not None:
-        what = "Your account has another e-mail address now. Mails no longer come here."
-        await _mail(ctx, event, token.other_email, "notice", what=what)
-
-
-@on(actions.delete_account, retry=PATIENT)
-async def mail_way_back(ctx: Context, event: Event) -> None:
+@on(actions.delete_account)
+async def send_way_back(ctx: Context, event: Event) -> None:
     user = await _person(ctx, event)
     if user is not None and user.deleted_at is not None:
-        await _mail_link(ctx, event, user, Purpose.UNDO_DELETION, "recover")
+        await _send_link(ctx, event, user, Purpose.UNDO_DELETION)
 
 
-@on(actions.request_recovery, retry=PATIENT)
-async def mail_way_back_again(ctx: Context, event: Event) -> None:
-    await mail_way_back(ctx, event)
+@on(actions.request_recovery)
+async def repeat_way_back(ctx: Context, event: Event) -> None:
+    await send_way_back(ctx, event)
 
 
-def _tell(verb: Any, what: str) -> None:
+@on(actions.request_new_email)
+async def ask_new_address(ctx: Context, event: Event) -> None:
+    """The link to the new address, unless it has an account: then its owner learns that somebody tried."""
+    user, token = await _person(ctx, event), await _get(ctx, OneTimeToken, event.facts.get("token_id"))
+    if user is None or token is None:
+        return
+    taken = await ctx.fetch_one(KNOWN, email=token.other_email)
+    await _send(ctx, "known-address" if taken else "new-address", user, token)
+    await _send(ctx, "notice", user, what=event.action)
+
+
+@on(actions.confirm_new_email)
+async def tell_former_address(ctx: Context, event: Event) -> None:
+    user, token = await _person(ctx, event), await _get(ctx, OneTimeToken, event.facts.get("token_id"))
+    if user is not None:
+        await _send(ctx, "notice", user, token, what=event.action)
+
+
+def _tell_of(verb: Any) -> None:
     """Register one job per security-relevant act: the owner of a stolen session's account must hear of it."""
 
     async def tell(ctx: Context, event: Event) -> None:
         user = await _person(ctx, event)
         if user is not None:
-            await _mail(ctx, event, user.email, "notice", what=what)
+            await _send(ctx, "notice", user, what=event.action)
 
     tell.__name__ = tell.__qualname__ = f"tell_of_{verb.__name__}"
-    on(verb, retry=PATIENT)(tell)
+    on(verb)(tell)
 
 
-for _verb, _what in NOTICES.items():
-    _tell(_verb, _what)
+for _verb in (
+    actions.reset_password,
+    actions.change_password,
+    actions.confirm_totp,
+    actions.remove_totp,
+    actions.renew_recovery_codes,
+    actions.connect_identity,
+    actions.disconnect_identity,
+    actions.undo_deletion,
+):
+    _tell_of(_verb)
 
 
 @periodic("20 3 * * *")
@@ -141,40 +165,29 @@ async def forget_unconfirmed(ctx: Context) -> None:
 
 async def _person(ctx: Context, event: Event) -> User | None:
     """Whom the action was about, deleted or not; None when it was about an address nobody has."""
-    account = event.facts.get("account")
-    if account is None:
+    return await _get(ctx, User, event.facts.get("account"))
+
+
+async def _get(ctx: Context, model: type[M], identifier: Any) -> M | None:
+    if identifier is None:
         return None
-    wanted = select(User).where(User.id == UUID(account))
-    found: User | None = await ctx.db.scalar(wanted, execution_options={"include_deleted": True})
+    wanted = select(model).where(model.id == UUID(str(identifier)))
+    found: M | None = await ctx.db.scalar(wanted, execution_options={"include_deleted": True})
     return found
 
 
-async def _token(ctx: Context, event: Event) -> OneTimeToken | None:
-    token_id = event.facts.get("token_id")
-    wanted = select(OneTimeToken).where(OneTimeToken.id == (UUID(token_id) if token_id else None))
-    found: OneTimeToken | None = await ctx.db.scalar(wanted)
-    return found
-
-
-async def _mail_link(ctx: Context, event: Event, user: User, purpose: Purpose, template: str) -> None:
+async def _send_link(ctx: Context, event: Event, user: User, purpose: Purpose) -> None:
     if clock.now() - datetime.fromisoformat(event.facts["asked_at"]) > purpose.lifetime:
-        # Nobody waits for a link that was asked for so long ago; it would look like a fraud.
+        # The worker was away for so long that nobody waits any more.
         return
-    token = OneTimeToken.for_user(user, purpose, token_id=UUID(event.facts["mail_id"]))
-    await _mail(ctx, event, user.email, template, link=_address(ctx, PATHS[purpose], token.link))
-    # Stored after sending: the foreign key locks the person's row, and a mail server that hangs would keep it locked.
+    token = OneTimeToken.for_user(user, purpose)
     ctx.add(token)
+    await ctx.db.flush()
+    await _send(ctx, LINKS[purpose][0], user, token)
 
 
-async def _mail(ctx: Context, event: Event, to: str, template: str, **values: str) -> None:
-    """Send, or fail and be tried again later; also while an operator has stopped all mail."""
-    if await switches.is_on(ctx, Switch.STOP_MAIL):
-        raise MailFailed("an operator has stopped all mail")
-    subject, text, html = compose(f"accounts/mail/{template}", base_url=ctx.settings.base_url.rstrip("/"), **values)
-    reference = f"{template}.{event.facts['mail_id']}"
-    await ctx.resources.get(Mailer).send(Mail(to, subject, text, html, reference))
-
-
-def _address(ctx: Context, *parts: str) -> str:
-    """From the settings, never from a request's Host header."""
-    return ctx.settings.base_url.rstrip("/") + "/".join(parts)
+async def _send(ctx: Context, template: str, user: User, token: OneTimeToken | None = None, *, what: str = "") -> None:
+    token_id = token.id if token is not None else None
+    await jobs.enqueue(
+        ctx, send_mail, template=template, mail_id=new_id(), user_id=user.id, token_id=token_id, what=what
+    )

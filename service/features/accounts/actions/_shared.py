@@ -162,4 +162,4 @@ async def may_mail(ctx: Context, email: str) -> bool:
 
 def announce_mail(ctx: Context, account: UUID | None) -> None:
     """Facts for this action's mail job: ids only. For an unknown address the same facts, with nobody in them."""
-    ctx.facts |= {"account": str(account) if account else None, "mail_id": str(new_id()), "asked_at": str(clock.now())}
+    ctx.facts |= {"account": str(account) if account else None, "asked_at": str(clock.now())}

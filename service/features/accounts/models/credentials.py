@@ -42,8 +42,8 @@ class Purpose(StrEnum):
 class OneTimeToken(Base):
     """A link we mailed. It works once, for a while, and only while the account is as it was when we sent it.
 
-    The link carries the row's id under our signature, so neither the table nor the job queue holds anything that opens
-    a door, and a mail job that runs twice sends the same link twice.
+    The link carries the row's id under our signature: neither the table nor the job queue holds anything that opens a
+    door, and a mail that is sent twice has the same link twice.
     """
 
     __tablename__ = "one_time_tokens"
@@ -65,11 +65,9 @@ class OneTimeToken(Base):
     used_at: Mapped[datetime | None] = mapped_column(info=internal())
 
     @classmethod
-    def for_user(
-        cls, user: User, purpose: Purpose, *, token_id: UUID | None = None, other_email: str | None = None
-    ) -> OneTimeToken:
+    def for_user(cls, user: User, purpose: Purpose, *, other_email: str | None = None) -> OneTimeToken:
         return cls(
-            id=token_id or new_id(),
+            id=new_id(),
             user_id=user.id,
             purpose=purpose,
             bound_to=_state(user, purpose),
@@ -90,12 +88,11 @@ class OneTimeToken(Base):
             return None
 
     def opens(self, user: User, purpose: Purpose) -> bool:
-        return (
-            self.purpose is purpose
-            and self.used_at is None
-            and self.expires_at > clock.now()
-            and self.bound_to == _state(user, purpose)
-        )
+        return self.purpose is purpose and not self.is_over and self.bound_to == _state(user, purpose)
+
+    @property
+    def is_over(self) -> bool:
+        return self.used_at is not None or self.expires_at <= clock.now()
 
     def use(self) -> None:
         self.used_at = clock.now()
