@@ -1,0 +1,73 @@
+"""The front door: one Redis round trip per request counts its limits and finds its session.
+
+Protects from: floods and guessing (guardrails.rate_limits) and from a request whose session nobody checked
+(guardrails.sessions). How to use: nothing; every context in guardrails.contexts comes through `enter`.
+
+Redis away: open policies count in this process, closed ones allow a tenth; a request that shows a session cookie gets
+503, because answering it as anonymous would be as wrong as believing it. Limits: the person's own limit is counted
+only where the session is read, so public pages know addresses alone.
+"""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.types import Scope
+
+from service.core.buckets import COUNT_LUA, Counted
+from service.core.context import Login, Resources
+from service.core.errors import Unavailable
+from service.core.redis import LOST
+from service.core.scripts import Script, lua, now_ms
+from service.guardrails import rate_limits, sessions
+
+ENTER = Script(sessions.SESSION_LUA, COUNT_LUA, lua(__file__, "gate.lua"))
+STATE = "rate_limit"
+
+
+async def enter(request: Request, resources: Resources, *, identify: bool = True) -> Login | None:
+    """Admit the request: its session, or None when it has none. `identify=False` does not look for one (public pages).
+
+    Raises TooManyRequests, SessionRotated (the id was replaced a moment ago) or Unavailable (Redis is away and the
+    request claims a session).
+    """
+    scope, settings = request.scope, resources.settings
+    state = scope["state"]
+    policy = rate_limits.policy_of(scope["endpoint"], scope["method"])
+    token = sessions.cookie_of(request, settings) if identify else None
+    buckets, arguments = rate_limits.at_the_door(policy, settings.redis_namespace, state["address"])
+    if token is None and not buckets:
+        return None
+    key = sessions.key_of(token) if token else ""
+    now = now_ms()
+    found = b""
+    try:
+        *counts, found = await ENTER.run(resources, settings.redis_namespace, now, key, *arguments)
+        counted, lost = Counted(*counts), None
+    except LOST as error:
+        counted, lost = rate_limits.count_locally(resources, policy, buckets, now, 1), error
+    if policy.headers:
+        state[STATE] = counted, now
+    if counted.wait:
+        raise rate_limits.refusal(policy, counted)
+    if lost and token:
+        raise Unavailable("Logins cannot be checked right now.", retry_after=5) from lost
+    if not found:
+        return None
+    sessions.refuse_rotated(found)
+    login = state["login"] = sessions.unpack(key, found)
+    return login
+
+
+def headers(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """What is left of the limit, in slowapi's names: Limit and Remaining in requests, Reset in epoch seconds.
+
+    Retry-After belongs to the refusal alone (RFC 9110, 10.2.3), so the error's rendering adds that.
+    """
+    if (known := scope.get("state", {}).get(STATE)) is None:
+        return []
+    counted, now = known
+    return [
+        (b"x-ratelimit-limit", b"%d" % counted.limit),
+        (b"x-ratelimit-remaining", b"%d" % counted.remaining),
+        (b"x-ratelimit-reset", b"%d" % -(-(now + counted.empty_in) // 1000)),
+    ]

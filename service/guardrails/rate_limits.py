@@ -1,0 +1,191 @@
+"""How often somebody may do something: one table of policies, counted in Redis, with an answer for when it is away.
+
+Protects from: guessing passwords and codes (ASVS 6.3.1, 2.4.1), mail bombs, floods, scraping. How to use:
+`@limit(LOGIN)` on the route; without it reads get READ and changes get WRITE. The door (guardrails.gate) counts by
+address, person and organization; an action that knows its target counts that too: `await spend(resources, LOGIN, ...)`.
+
+Declared as with slowapi (a decorator, "20/5 minutes" read by `limits`, X-RateLimit-* headers). slowapi itself is not
+used: it asks Redis synchronously on the event loop, takes three round trips where one does, answers 500 on every route
+when Redis is away, and has one answer to that for all limits, where guessing must stay closed and reading open.
+
+A limit delays and never locks (core.buckets has the rule), so it is no weapon against the owner of an account.
+Limits: while Redis is away each process counts for itself.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal, TypeVar
+
+from limits import parse_many
+from prometheus_client import Counter
+
+from service.core import telemetry
+from service.core.buckets import COUNT_LUA, Bucket, Counted, LocalBuckets
+from service.core.context import Resources
+from service.core.crypto import keyed_hash
+from service.core.errors import TooManyRequests
+from service.core.redis import LOST
+from service.core.scripts import Script, now_ms
+from service.guardrails.addresses import bucket_of
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SPEND = Script(COUNT_LUA, "return count(tonumber(ARGV[1]), tonumber(ARGV[2]), 3)")
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+refusals = Counter("rate_limit_refusals_total", "Requests refused", ("policy",), registry=telemetry.REGISTRY)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Policy:
+    """What one kind of request may cost per dimension, in the notation of `limits`; "" counts nothing."""
+
+    name: str
+    when_lost: Literal["open", "closed"]
+    """Redis away: this process counts alone, with the full numbers (open) or a tenth of them (closed)."""
+    address: str = ""
+    user: str = ""
+    organization: str = ""
+    pair: str = ""
+    """One target from one address or known device: tightens first, and hurts nobody else."""
+    subject: str = ""
+    """One target from everywhere. Known devices are exempt, so that it is no weapon against the owner."""
+    distinct: str = ""
+    """How many different targets one address may try."""
+    everyone: str = ""
+    headers: bool = False
+    """Tell the caller how much is left; not where guessing is the attack."""
+
+    def __post_init__(self) -> None:
+        for dimension in ("address", "user", "organization", "pair", "subject", "distinct", "everyone"):
+            _parsed(getattr(self, dimension))
+        if self.distinct and len(_parsed(self.pair)) != 1:
+            raise ValueError(f"{self.name}: `distinct` recognizes a new target by the one bucket of its `pair`")
+
+
+@lru_cache(maxsize=256)
+def _parsed(limits: str) -> tuple[tuple[int, int], ...]:
+    return tuple((one.amount, one.get_expiry() * 1000) for one in parse_many(limits)) if limits else ()
+
+
+# fmt: off
+LOGIN = Policy("login", "closed", address="20/5 minutes", pair="5/15 minutes", subject="50/day", distinct="10/hour",
+               everyone="1000/5 minutes")
+SECOND_FACTOR = Policy("second-factor", "closed", address="20/15 minutes", subject="5/15 minutes; 20/day")
+MAIL = Policy("mail", "closed", address="10/hour", subject="3/hour; 5/day", everyone="500/hour")
+TOKEN = Policy("token", "closed", address="30/10 minutes", subject="5/day")
+SIGN_UP = Policy("sign-up", "closed", address="5/hour; 20/day", everyone="300/hour")
+STEP_UP = Policy("step-up", "closed", address="20/hour", user="5/15 minutes")
+EXPORT = Policy("export", "closed", address="10/hour", organization="5/hour", headers=True)
+# Not as tight as EXPORT: a search box that refuses the sixth search of the hour is broken, and it reads an index.
+SEARCH = Policy("search", "open", address="120/minute", user="60/minute", headers=True)
+READ = Policy("read", "open", address="600/minute", user="300/minute", headers=True)
+WRITE = Policy("write", "open", address="120/minute", user="60/minute", headers=True)
+API = Policy("api", "open", address="600/minute", user="300/minute", headers=True)
+NONE = Policy("none", "open")  # probes and static files: the proxy bounds those
+# fmt: on
+
+
+def limit(policy: Policy) -> Callable[[F], F]:
+    """Give a route a policy of its own."""
+
+    def decorate(endpoint: F) -> F:
+        endpoint.rate_policy = policy  # type: ignore[attr-defined]
+        return endpoint
+
+    return decorate
+
+
+def policy_of(endpoint: Any, method: str) -> Policy:
+    """The route's own policy; else API for reads in api.py, READ for other safe methods, WRITE for changes."""
+    declared: Policy | None = getattr(endpoint, "rate_policy", None)
+    if declared is not None:
+        return declared
+    if method not in SAFE_METHODS:
+        return WRITE
+    return API if getattr(endpoint, "__module__", "").endswith(".api") else READ
+
+
+async def spend(
+    resources: Resources, policy: Policy, *, subject: str = "", address: str = "", device: str | None = None
+) -> None:
+    """Count one attempt on `subject` (an e-mail, a user id, a token; existing or not), or raise TooManyRequests.
+
+    `device` names a browser this subject has used before: it is counted apart from everybody else.
+    """
+    counted = await _count(resources, policy, 1, subject, address, device)
+    if counted.wait:
+        raise refusal(policy, counted)
+
+
+async def refund(
+    resources: Resources, policy: Policy, *, subject: str = "", address: str = "", device: str | None = None
+) -> None:
+    """The attempt succeeded: take back what `spend` with the same values counted, so that only failures count.
+
+    One attempt, never the whole bucket: else an attacker clears it by logging in to his own account in between.
+    """
+    await _count(resources, policy, -1, subject, address, device)
+
+
+async def _count(
+    resources: Resources, policy: Policy, step: int, subject: str, address: str, device: str | None
+) -> Counted:
+    space, now = resources.settings.redis_namespace, now_ms()
+    # Keyed, so that nobody reads in Redis who was tried.
+    target = keyed_hash("rate-limit", folded(subject)).hex()[:32]
+    caller = f"device-{device}" if device else bucket_of(address)
+    buckets = _buckets(policy, space, "pair", f"{target}:{caller}")
+    if not device:
+        buckets += _buckets(policy, space, "distinct", caller, "d")
+        buckets += _buckets(policy, space, "subject", target if subject else "")
+        buckets += _buckets(policy, space, "everyone", "all")
+    try:
+        return Counted(*await SPEND.run(resources, now, step, *_flat(buckets)))
+    except LOST:
+        return count_locally(resources, policy, buckets, now, step)
+
+
+def folded(subject: str) -> str:
+    """Spellings of one address are one address: `Ann@Example.com ` must not get attempts of her own."""
+    return unicodedata.normalize("NFKC", subject).strip().casefold()
+
+
+@lru_cache(maxsize=4096)
+def at_the_door(policy: Policy, space: str, address: str) -> tuple[list[Bucket], list[str | int]]:
+    """What every request of the route counts in, and the same as a script's arguments."""
+    buckets = [
+        *_buckets(policy, space, "address", bucket_of(address)),
+        *_buckets(policy, space, "user", "", "u"),
+        *_buckets(policy, space, "organization", "", "o"),
+    ]
+    return buckets, _flat(buckets)
+
+
+def _buckets(policy: Policy, space: str, dimension: str, who: str, whose: str = "") -> list[Bucket]:
+    return [
+        Bucket(f"{space}:l:{policy.name}:{dimension}:{window}:{who}", whose, amount, window)
+        for amount, window in _parsed(getattr(policy, dimension))
+        if who or whose
+    ]
+
+
+def _flat(buckets: Iterable[Bucket]) -> list[str | int]:
+    return [value for bucket in buckets for value in bucket]
+
+
+def refusal(policy: Policy, counted: Counted) -> TooManyRequests:
+    refusals.labels(policy.name).inc()
+    return TooManyRequests("Too many requests of this kind.", retry_after=-(-counted.wait // 1000))
+
+
+def count_locally(resources: Resources, policy: Policy, buckets: Sequence[Bucket], now: int, step: int) -> Counted:
+    try:
+        local = resources.get(LocalBuckets)
+    except KeyError:
+        resources.provide(LocalBuckets, local := LocalBuckets())
+    return local.count(buckets, now, step, closed=policy.when_lost == "closed")
