@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,6 +39,8 @@ TEMPLATES = {
 {{ ui.field(form, "password", type="password") }}{{ ui.field(form, "note", type="textarea") }}
 {{ ui.field(form, "terms", type="checkbox") }}{{ ui.field(form, "colour", type="select", options=["red", "blue"]) }}
 {{ ui.button("Send", "primary") }}{% endcall %}{% endblock %}""",
+    "moment.html": """{% extends "base.html" %}{% block title %}Moment{% endblock %}{% block content %}
+<p>{{ at|datetime }}</p>{{ line_chart(points, "Course", unit="EUR") }}{% endblock %}""",
 }
 
 
@@ -108,6 +111,12 @@ def make_app() -> FastAPI:
         return not_modified(request, tag, poll_seconds=7) or render(
             request, "things/list.html", fragment="part", headers={"ETag": tag}, what=what, tag=tag
         )
+
+    @app.get("/moment")
+    async def moment(request: Request) -> Response:
+        at = datetime(2026, 11, 22, 14, 40, tzinfo=UTC)
+        points = [(at + timedelta(hours=hour), 10.0 * (hour + 1)) for hour in range(3)]
+        return render(request, "things/moment.html", at=at, points=points)
 
     @app.get("/banner")
     async def banner(request: Request) -> Response:

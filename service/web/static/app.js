@@ -191,10 +191,12 @@
   });
 
   // Charts: the value under the pointer, read from the very path that is drawn.
-  const spell = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 2 });
+  const spell = new Intl.NumberFormat("en-GB");
   const read = (chart) => {
     const { width, height } = chart.querySelector("svg").viewBox.baseVal;
     const drawn = chart.querySelector(".chart-line").getAttribute("d").matchAll(/(\d+) (\d+)/g);
+    // A drawing is only as exact as its grid: no digit is shown that the line cannot carry.
+    chart.step ??= 10 ** Math.ceil(Math.log10((chart.dataset.high - chart.dataset.low) / height));
     return chart.points ??= [...drawn].map(([, x, y]) => [x / width, y / height]);
   };
   on("pointermove", (event) => {
@@ -216,7 +218,8 @@
     }
     const [value, time] = tip.firstChild.children;
     const moment = new Date(Date.parse(from) + x * (Date.parse(to) - Date.parse(from)));
-    value.textContent = `${spell.format(Number(high) - y * (high - low))} ${unit}`;
+    const level = Math.round((high - y * (high - low)) / chart.step) * chart.step;
+    value.textContent = `≈ ${spell.format(Number(level.toPrecision(6)))} ${unit}`;
     time.textContent = zoned.full.format(moment);
     tip.style.setProperty("--x", `${x * 100}%`);
     tip.style.setProperty("--y", `${y * 100}%`);
