@@ -63,7 +63,7 @@ def build(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="Ballast",
         version=API_VERSION,
-        docs_url="/docs" if settings.docs_enabled else None,
+        docs_url=None,  # its scripts come from a public CDN, which our content policy rightly refuses
         redoc_url=None,
         openapi_url="/openapi.json" if settings.docs_enabled else None,
         # Starlette would build the redirect from the Host header; an exact path answers, anything else is 404.
@@ -106,7 +106,7 @@ def create_resources(settings: Settings, *, maintenance: bool = False) -> Resour
 
 
 async def close_resources(resources: Resources) -> None:
-    await close_integrations(resources)
+    await resources.get(HttpClient).aclose()
     await resources.redis.aclose()
     await resources.database.dispose()
     if resources.maintenance is not None:
