@@ -1,10 +1,11 @@
 """A mail server that delivers nothing and shows everything: SMTP in, an inbox in the browser, JSON for tests.
 
-In a test: `with MailSink() as mail: ...`; as a process: `python -m infra.sandbox`.
+In a test: `with MailSink() as mail: ...`; as a process: `python -m infra.sandbox.mail`.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import itertools
 import re
@@ -26,7 +27,7 @@ from starlette.routing import Route
 from infra.sandbox.knobs import Knobs, knob_routes
 from infra.sandbox.pages import page, static_files
 from infra.sandbox.ports import HOST, listen
-from infra.sandbox.standin import StandIn
+from infra.sandbox.standin import StandIn, run_until_told
 
 KEPT = 500
 LINK = re.compile(r"https?://[^\s<>\"']+[^\s<>\"'.,;:!?)\]]")
@@ -206,3 +207,16 @@ def _body(message: EmailMessage, kind: str) -> str:
         return str(part.get_content())
     except LookupError:  # a charset nobody knows
         return bytes(part.get_payload(decode=True)).decode(errors="replace")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m infra.sandbox.mail", description=__doc__)
+    parser.add_argument("--host", default=HOST, help="address to listen on; 0.0.0.0 in a container")
+    parser.add_argument("--port", type=int, default=8025, help="of the inbox")
+    parser.add_argument("--smtp-port", type=int, default=1025)
+    given = parser.parse_args()
+    run_until_told(lambda: [MailSink(given.port, given.smtp_port, given.host)])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,11 +1,12 @@
 """An OpenID Connect provider for demos and tests: pick who you are, and tell it which rule to break.
 
 OpenID Connect Core 1.0 code flow with PKCE (RFC 7636, S256 only) and `iss` in the answer (RFC 9207).
-In a test: `with OIDCProvider() as provider: ...`; as a process: `python -m infra.sandbox`.
+In a test: `with OIDCProvider() as provider: ...`; as a process: `python -m infra.sandbox.oidc`.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import base64
 import hashlib
@@ -26,7 +27,7 @@ from infra.sandbox.knobs import knob_routes
 from infra.sandbox.oidc_tokens import TOKEN_SECONDS, Grant, OIDCKnobs, Signer
 from infra.sandbox.pages import page, static_files
 from infra.sandbox.ports import HOST
-from infra.sandbox.standin import StandIn
+from infra.sandbox.standin import StandIn, run_until_told
 
 CODE_SECONDS = 60
 STRANGERS = [{"role": "stranger", "email": "newcomer@elsewhere.example"}]
@@ -210,3 +211,16 @@ def _broken_rule(asked: Mapping[str, str]) -> str:
     if asked.get("code_challenge_method") != "S256" or not asked.get("code_challenge"):
         return "PKCE with code_challenge_method S256 is required"
     return ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m infra.sandbox.oidc", description=__doc__)
+    parser.add_argument("--host", default=HOST, help="address to listen on; 0.0.0.0 in a container")
+    parser.add_argument("--port", type=int, default=8090)
+    parser.add_argument("--issuer", default="", help="public address, where it differs from host and port")
+    given = parser.parse_args()
+    run_until_told(lambda: [OIDCProvider(given.port, given.host, issuer=given.issuer)])
+
+
+if __name__ == "__main__":
+    main()

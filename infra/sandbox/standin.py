@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +17,7 @@ from infra.sandbox.errors import SandboxError
 from infra.sandbox.ports import HOST, listen
 
 START_TIMEOUT = 10.0
+ENDINGS = {signal.SIGINT, signal.SIGTERM}
 
 
 class StandIn:
@@ -71,3 +75,17 @@ class StandIn:
         if self._thread:
             self._thread.join(START_TIMEOUT)
         self._socket.close()
+
+
+def run_until_told(build: Callable[[], Sequence[StandIn]]) -> None:
+    """Be a process of stand-ins until SIGTERM or Ctrl-C; says in one sentence why it cannot."""
+    # Blocked before any thread starts, so that the signal waits for sigwait below instead of ending a thread.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
+    try:
+        with ExitStack() as running:
+            for stand_in in build():
+                running.enter_context(stand_in)
+                print(f"{stand_in.name} on {stand_in.address}", flush=True)
+            signal.sigwait(ENDINGS)
+    except SandboxError as error:
+        raise SystemExit(str(error)) from None
