@@ -31,6 +31,10 @@ TEMPLATE = "ballast_template"
 _servers = ExitStack()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-role-matrix", action="store_true", help="write tests/architecture/role_matrix.txt anew")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """On the controller only: start the servers that all workers share."""
     if hasattr(config, "workerinput") or config.option.collectonly:

@@ -2,13 +2,56 @@
 
 from __future__ import annotations
 
-PUBLIC_ROUTES: frozenset[str] = frozenset()
+PUBLIC_ROUTES = frozenset(
+    {
+        "GET /",
+        "GET /change-email/{link}",
+        "GET /forgot",
+        "GET /forgot/sent",
+        "GET /invitations/{token}",
+        "GET /login",
+        "GET /login/code",
+        "GET /login/provider/return",
+        "GET /recover",
+        "GET /recover/sent",
+        "GET /recover/{link}",
+        "GET /reset/{link}",
+        "GET /sign-up",
+        "GET /sign-up/sent",
+        "GET /verify",
+        "GET /verify/{link}",
+        "POST /change-email/{link}",
+        "POST /forgot",
+        "POST /login",
+        "POST /login/code",
+        "POST /login/provider",
+        "POST /login/provider/finish",
+        "POST /recover",
+        "POST /recover/{link}",
+        "POST /reset/{link}",
+        "POST /sign-up",
+        "POST /verify",
+        "POST /verify/{link}",
+    }
+)
+"""What somebody without a login may ask: getting in, getting back in, and following a link we mailed."""
 
-INFRASTRUCTURE_ROUTES: frozenset[str] = frozenset()
+INFRASTRUCTURE_ROUTES = frozenset({"/livez", "/metrics", "/openapi.json", "/readyz", "/static", "/version"})
+"""Probes, metrics, files and the schema: no person, no transaction, no limit."""
 
 NO_IDEMPOTENCY_KEY: frozenset[str] = frozenset()
 
 GLOBAL_TABLES: dict[str, str] = {
-    "users": "a person belongs to several organizations",
+    "audit_segments": "seals the audit log of all organizations in one chain; only maintenance reads it",
+    "external_identities": "belongs to a person, who may be in several organizations",
+    "idempotency_keys": "belongs to an organization or, before there is one, to a person; forced row-level security",
+    "invariant_results": "what holds for the whole service",
+    "legal_holds": "set by staff for any table",
+    "one_time_tokens": "belongs to a person",
+    "organizations": "is the tenant; forced row-level security shows it to its members only",
+    "recovery_codes": "belongs to a person",
+    "switches": "an operator's switch is for everybody",
+    "users": "a person may belong to several organizations",
+    "worker_heartbeats": "workers serve all organizations",
 }
 """Tables without a tenant, each with the reason."""

@@ -114,9 +114,25 @@ def test_files_stay_readable(sources: dict[Path, ast.Module]) -> None:
     assert not long, f"{long}: more than {LIMIT_OF_LINES} lines is more than one idea; make it a package"
 
 
+def lines_of_code(source: str, tree: ast.Module) -> int:
+    """Lines that do something: explaining is free, so nobody saves on docstrings, comments and blank lines."""
+    texts = {
+        line
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    return sum(
+        1
+        for number, line in enumerate(source.splitlines(), 1)
+        if line.strip() and not line.strip().startswith("#") and number not in texts
+    )
+
+
 @pytest.mark.parametrize("folder", BUDGETS)
-def test_the_code_stays_small(folder: str) -> None:
-    lines = sum(len(path.read_text().splitlines()) for path in (ROOT / folder).rglob("*.py"))
+def test_the_code_stays_small(folder: str, sources: dict[Path, ast.Module]) -> None:
+    inside = {path: tree for path, tree in sources.items() if ROOT / folder in path.parents}
+    lines = sum(lines_of_code(path.read_text(), tree) for path, tree in inside.items())
     assert 500 < lines <= BUDGETS[folder], f"{folder} has {lines} lines; people must be able to read what they clone"
 
 
@@ -127,9 +143,12 @@ def test_env_example_equals_the_settings() -> None:
 
 def test_every_setting_is_read_somewhere(sources: dict[Path, ast.Module]) -> None:
     """A setting that nobody reads is a promise nobody keeps."""
-    text = "\n".join(path.read_text() for path in sources if path.name != "settings.py")
+    text = "\n".join(
+        path.read_text() for path in [*sources, ROOT / "migrations" / "env.py"] if path.name != "settings.py"
+    )
     own = (SERVICE / "core" / "settings.py").read_text()
-    idle = [name for name in Settings.model_fields if f".{name}" not in text and f"settings.{name}" not in own]
+    own_uses = own.split("def refuse_insecure_production", 1)[1]
+    idle = [name for name in Settings.model_fields if f".{name}" not in text and f".{name}" not in own_uses]
     assert not idle, f"{idle}: use it or remove it"
 
 

@@ -60,7 +60,9 @@ class Indicator(TenantScoped, SoftDeletable, Base):
     description: Mapped[str] = mapped_column(Text, default="", server_default="", info=content())
     unit: Mapped[str] = mapped_column(String(16), default="", server_default="", info=content())
     created_at: Mapped[datetime] = mapped_column(default=clock.now, info=internal())
-    created_by: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"), index=True, info=internal("subject"))
+    created_by: Mapped[UUID | None] = mapped_column(
+        ForeignKey("users.id", ondelete="SET NULL"), index=True, info=internal("subject")
+    )
     changed_at: Mapped[datetime] = mapped_column(default=clock.now, onupdate=clock.now, info=internal())
     archived_at: Mapped[datetime | None] = mapped_column(info=internal())
     latest_value: Mapped[float | None] = mapped_column(Double, info=content())

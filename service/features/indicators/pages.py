@@ -14,7 +14,7 @@ from service.features.indicators import actions, queries
 from service.features.indicators.models import Step
 from service.features.indicators.schemas import IndicatorCreate, IndicatorUpdate, Moment, ReadingCorrection, ReadingForm
 from service.guardrails.actions import allow, may
-from service.guardrails.contexts import Ctx
+from service.guardrails.contexts import Ctx, PublicCtx
 from service.guardrails.pagination import PageRequest
 from service.guardrails.permissions import Role
 from service.web.flash import flash
@@ -37,6 +37,11 @@ RANGES = {
     "quarter": ("90 days", timedelta(days=90), Step.DAY),
     "year": ("1 year", timedelta(days=365), Step.WEEK),
 }
+
+
+@router.get("/")
+async def home(request: Request, ctx: PublicCtx) -> Response:
+    return redirect(request, "/dashboard")
 
 
 @router.get("/dashboard")
