@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
 from typing import Any
 
 import asyncpg
@@ -23,18 +22,17 @@ OTHER_PASSWORD = "eight brown horses in the rain"
 @pytest.fixture
 async def browser(server: RunningServer) -> AsyncIterator[Callable[[], Client]]:
     """Makes browsers; each calls from another network, so that limits of one test never reach another."""
-    async with AsyncExitStack() as stack:
-        made: list[Client] = []
+    made: list[Client] = []
 
-        def make() -> Client:
-            client = Client(server.url)
-            client.http.headers["x-forwarded-for"] = ".".join(str(random.randint(1, 220)) for _ in range(4))
-            made.append(client)
-            return client
+    def make() -> Client:
+        client = Client(server.url)
+        client.http.headers["x-forwarded-for"] = ".".join(str(random.randint(1, 220)) for _ in range(4))
+        made.append(client)
+        return client
 
-        yield make
-        for client in made:
-            await stack.enter_async_context(client)
+    yield make
+    for client in made:
+        await client.http.aclose()
 
 
 @pytest.fixture
@@ -58,12 +56,31 @@ class Post:
         raise AssertionError(f"{len(self._sink.to(address))} of {count} mails came for {address}")
 
     async def link(self, address: str, path: str, *, count: int = 1) -> str:
-        """The path of the newest link to `path` among the mails of an address."""
-        for message in reversed(await self.to(address, count=count)):
-            for link in message.links:
-                if f"/{path}/" in link:
-                    return f"/{path}/" + link.partition(f"/{path}/")[2]
-        raise AssertionError(f"no link to /{path}/ was sent to {address}")
+        """The path of the newest link to `path`, as soon as there are so many of them for the address."""
+        return (await self.links(address, path, count=count))[-1]
+
+    async def links(self, address: str, path: str, *, count: int) -> list[str]:
+        found: list[str] = []
+        for _ in range(500):
+            found = [
+                f"/{path}/" + link.partition(f"/{path}/")[2]
+                for message in reversed(self._sink.to(address))
+                for link in message.links
+                if f"/{path}/" in link
+            ]
+            if len(found) >= count:
+                return found
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"{len(found)} of {count} links to /{path}/ came for {address}")
+
+    async def subjects(self, address: str, *, count: int) -> list[str]:
+        return [message.subject for message in await self.to(address, count=count)]
+
+    async def nothing_for(self, address: str, witness: Callable[[], Awaitable[str]]) -> None:
+        """No mail came, although one that was asked for later has come: `witness` asks for it and names its address."""
+        known = len(self._sink.to(address))
+        await self.to(await witness())
+        assert len(self._sink.to(address)) == known
 
 
 @pytest.fixture

@@ -117,7 +117,7 @@ def _is_pattern(text: str) -> bool:
 def _words(about: tuple[str, ...]) -> list[str]:
     text = " ".join(("ballast", *about)).casefold()
     words = "".join(character if character.isalnum() else " " for character in text).split()
-    return sorted({word for word in words if len(word) >= 4}, key=len, reverse=True)
+    return sorted({word for word in words if len(word) >= 3}, key=len, reverse=True)
 
 
 @lru_cache(maxsize=1)
