@@ -1,7 +1,7 @@
 """Look at the service from where it runs: `ops/on` feeds this file to the Python beside it, over standard input.
 
     redis ping | redis write | redis memory      what the service itself gets from Redis
-    metrics PREFIX                               lines of /metrics that begin so
+    metrics PREFIX                               lines of /metrics that begin so, without buckets
     http PATH                                    status code and first line of the answer
 
 Prints what it found and exits 0 also when that is an outage: a runbook judges the words, not the exit code.
@@ -10,6 +10,7 @@ Prints what it found and exits 0 also when that is an outage: a runbook judges t
 from __future__ import annotations
 
 import os
+import re
 import sys
 import urllib.error
 import urllib.request
@@ -42,8 +43,9 @@ def look_at_redis(settings: Settings, what: str) -> str:
         if what == "memory":
             memory = client.info("memory")
             used, limit = int(memory["used_memory"]), int(memory["maxmemory"])
-            share = f"{100 * used // limit} %" if limit else "no limit"
-            return f"used {used >> 20} MiB of {limit >> 20} MiB ({share})"
+            return f"used {used >> 20} MiB, " + (
+                f"{100 * used // limit} % of {limit >> 20} MiB" if limit else "no limit"
+            )
     except (RedisError, OSError) as error:
         return f"redis lost: {type(error).__name__}: {error}"
     raise SystemExit(f"redis: unknown question {what!r}; ask ping, write or memory")
@@ -74,7 +76,8 @@ def main(question: str, *words: str) -> None:
         print(status, body.split("\n", 1)[0][:500])
     elif question == "metrics":
         status, body = fetch(settings, "/metrics", settings.metrics_token.get_secret_value())
-        lines = [line for line in body.splitlines() if line.startswith(words[0])]
+        noise = re.compile(r"\w+_(bucket|created)\b")
+        lines = [line for line in body.splitlines() if line.startswith(words[0]) and not noise.match(line)]
         print("\n".join(lines) if status == 200 else f"/metrics answered {status}: {body[:200]}")
     else:
         raise SystemExit(__doc__)
