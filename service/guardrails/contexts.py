@@ -82,13 +82,14 @@ def _resources(request: Request) -> Resources:
 
 async def _public(request: Request) -> AsyncIterator[Context]:
     resources = _resources(request)
-    await gate.enter(request, resources)
+    await gate.enter(request, resources, identify=False)
     await browser.refuse_forgery(request, None, resources.settings)
     read_only = request.method in SAFE_METHODS
     async with resources.database.connection() as connection:
         work = UnitOfWork(connection)
         ctx = Context(work, resources, ANONYMOUS, _caller(request))
         async with _transaction(ctx, tenant=None, user=None, read_only=read_only):
+            request.scope["state"]["context"] = ctx
             yield ctx
 
 
@@ -110,7 +111,7 @@ async def _signed_in(request: Request) -> AsyncIterator[Context]:
             if identity.is_staff:
                 ctx.actor = Actor(ActorKind.STAFF, login.user_id)
             ctx.identity, ctx.role, ctx.organization_id = identity, identity.role, identity.organization_id
-            request.scope["state"]["identity"] = identity
+            request.scope["state"].update(identity=identity, context=ctx)
             structlog.contextvars.bind_contextvars(actor=str(ctx.actor), organization=str(ctx.organization_id or ""))
             yield ctx
 
@@ -139,6 +140,10 @@ async def _staff(ctx: Annotated[Context, Depends(_signed_in, scope="function")])
     if ctx.actor.kind is not ActorKind.STAFF:
         ctx.deny("staff.enter")
         raise Forbidden("This is only for staff.", mend="Nothing to mend: it is not meant for this account.")
+    if ctx.login is None or "totp" not in ctx.login.methods:
+        # One phished password of one colleague must not open every customer's data (ASVS 6.3.3).
+        ctx.deny("staff.enter")
+        raise Forbidden("Staff pages ask for a second factor.", mend="Turn on codes under Account, Security.")
     return ctx
 
 
