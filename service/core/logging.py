@@ -24,6 +24,8 @@ hidden_names: set[str] = {
 """Names whose values never reach the log; the classified columns are added when the models load."""
 
 HIDDEN = "[hidden]"
+TOO_DEEP = "[too deep]"
+DEEPEST = 4
 LONGEST = 2_000
 
 Event = MutableMapping[str, Any]
@@ -85,14 +87,22 @@ def _clean(name: str, value: Any, depth: int) -> Any:
     if name.lower() in hidden_names and value not in (None, ""):
         return HIDDEN
     if isinstance(value, str):
-        # A lone surrogate is legal in Python and not in UTF-8: an attacker could otherwise make logging itself fail.
-        text = value.encode("utf-8", "replace").decode()
+        text = _encodable(value)
         return text if len(text) <= LONGEST or name == "exception" else text[:LONGEST] + "..."
-    if depth < 4 and isinstance(value, dict):
-        return {str(key): _clean(str(key), inner, depth + 1) for key, inner in value.items()}
-    if depth < 4 and isinstance(value, list | tuple):
+    if isinstance(value, int) and value.bit_length() > 63:
+        return str(value)  # more than the encoder takes: logging itself would fail
+    if isinstance(value, dict | list | tuple) and depth >= DEEPEST:
+        return TOO_DEEP  # unread, so nothing classified can hide down there
+    if isinstance(value, dict):
+        return {_encodable(str(key)): _clean(str(key), inner, depth + 1) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
         return [_clean(name, inner, depth + 1) for inner in value[:50]]
     return value
+
+
+def _encodable(text: str) -> str:
+    # A lone surrogate is legal in Python and not in UTF-8: an attacker could otherwise make logging itself fail.
+    return text.encode("utf-8", "replace").decode()
 
 
 def get_logger() -> Any:

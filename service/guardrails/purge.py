@@ -1,8 +1,8 @@
 """What has outlived its retention is really deleted, children before parents, a bounded batch per transaction.
 
 Protects from: bins that are never emptied, and the one DELETE of a million rows that holds locks until it times out.
-How to use: a periodic job calls `purge_expired(resources)`; which rows it removes follows from `guardrails.retention`.
-It runs as the role `ballast_maintenance`: the only one that may delete what people can still restore.
+How to use: nothing to do; which rows go follows from `guardrails.retention`, and a job comes by every ten minutes. It
+runs as the role `ballast_maintenance`, the only one that may delete what people could restore.
 
 Limits: a `LegalHold` on an organization or a person stops the purge of their rows, not their being hidden. Rows that
 cascade in the database (`ondelete="CASCADE"`) are not counted. An interrupted run goes on where it stopped.
@@ -10,7 +10,9 @@ cascade in the database (`ondelete="CASCADE"`) are not counted. An interrupted r
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -25,10 +27,12 @@ from service.core.database import Base, Database
 from service.core.ids import new_id
 from service.core.logging import get_logger
 from service.guardrails import audit
+from service.guardrails.jobs import periodic
 from service.guardrails.personal_data import content, internal
 from service.guardrails.retention import DELETED_AT, ORGANIZATIONS, Retention, forever, parts_of, retention_of
 
 BATCH = 1_000
+SECONDS = 20.0
 GRACE = timedelta(hours=1)
 """Later than the last moment of a restore by more than clocks differ: a purge never races with one."""
 HOLDABLE = ("id", "organization_id", "user_id")
@@ -52,26 +56,55 @@ class LegalHold(Base):
     lifted_at: Mapped[datetime | None] = mapped_column(default=None, info=internal())
 
 
-async def purge_expired(resources: Resources, *, base: type[Base] = Base, batch: int = BATCH) -> Counter[str]:
-    """Remove every row past its retention and say how many went from which table.
+@dataclass(slots=True)
+class Run:
+    """One round: what it has removed, and when it has to stop. The job's own transaction is open all the while, and
+    the audit log is only sealed up to the oldest open one; so a round is short, and the next goes on."""
+
+    maintenance: Database
+    resources: Resources
+    batch: int
+    until: float
+    removed: Counter[str] = field(default_factory=Counter)
+
+
+class _OutOfTime(Exception):
+    pass
+
+
+@periodic("*/10 * * * *", timeout=timedelta(minutes=2))
+async def remove_expired(ctx: Context) -> None:
+    await purge_expired(ctx.resources)
+
+
+async def purge_expired(
+    resources: Resources, *, base: type[Base] = Base, batch: int = BATCH, seconds: float = SECONDS
+) -> Counter[str]:
+    """Remove rows past their retention for at most so many seconds; say how many went from which table.
 
     One table's failure does not spare the others; it is raised at the end, in an ExceptionGroup.
     """
-    removed: Counter[str] = Counter()
+    if resources.maintenance is None:
+        raise RuntimeError("a purge needs the maintenance role (DATABASE_MAINTENANCE_URL): run it in the worker")
+    run = Run(resources.maintenance, resources, batch, time.monotonic() + seconds)
     failures: list[Exception] = []
-    held = await _held(resources)
-    for table in reversed(base.metadata.sorted_tables):
-        rule = retention_of(table)
-        if rule is not None and rule.days is not None:
+    held = await _held(run)
+    try:
+        for table in reversed(base.metadata.sorted_tables):
+            rule = retention_of(table)
+            if rule is None or rule.days is None:
+                continue
             try:
-                await _remove(resources, table, _expired(table, rule, held), batch, removed, rule.after == DELETED_AT)
+                await _remove(run, table, _expired(table, rule, held), told=rule.after == DELETED_AT)
             except DBAPIError as error:
                 log.error("purge failed", table=table.name, error=str(error.orig))
                 failures.append(error)
-    log.info("purged", rows=dict(removed))
+    except _OutOfTime:
+        log.info("purge goes on in the next round")
+    log.info("purged", rows=dict(run.removed))
     if failures:
         raise ExceptionGroup("some tables could not be purged", failures)
-    return removed
+    return run.removed
 
 
 def _expired(table: Table, rule: Retention, held: list[UUID]) -> ColumnElement[bool]:
@@ -80,29 +113,25 @@ def _expired(table: Table, rule: Retention, held: list[UUID]) -> ColumnElement[b
     return and_(table.c[rule.after] < before, *(or_(column.is_(None), column.not_in(held)) for column in subjects))
 
 
-async def _remove(
-    resources: Resources,
-    table: Table,
-    where: ColumnElement[bool],
-    batch: int,
-    removed: Counter[str],
-    told: bool = False,
-) -> None:
+async def _remove(run: Run, table: Table, where: ColumnElement[bool], *, told: bool = False) -> None:
     """Delete the rows `where` finds and all that is part of them. `told`: the audit trail says so, per organization."""
     for part, key in parts_of(table):
         parents = select(*(element.column for element in key.elements)).where(where).correlate(None)
-        await _remove(resources, part, tuple_(*key.columns).in_(parents), batch, removed)
-    some = select(_position).select_from(table).where(where).limit(batch).correlate(None).scalar_subquery()
+        await _remove(run, part, tuple_(*key.columns).in_(parents))
+    some = select(_position).select_from(table).where(where).limit(run.batch).correlate(None).scalar_subquery()
     owner = table.c.get("organization_id", table.c.id if table.name == ORGANIZATIONS else null())
     statement = delete(table).where(_position == func.any(func.array(some))).returning(owner)
     while True:
-        async with _maintenance(resources).unit_of_work() as work:
+        async with run.maintenance.unit_of_work() as work:
             gone = (await work.session.execute(statement)).scalars().all()
             for organization_id, count in Counter(gone).items() if told else ():
-                await _tell(Context(work, resources, SYSTEM, Caller("purge")), organization_id, table, count)
-        removed[table.name] += len(gone)
-        if len(gone) < batch:
+                await _tell(Context(work, run.resources, SYSTEM, Caller("purge")), organization_id, table, count)
+        if gone:
+            run.removed[table.name] += len(gone)
+        if len(gone) < run.batch:
             return
+        if time.monotonic() > run.until:
+            raise _OutOfTime
 
 
 async def _tell(ctx: Context, organization_id: UUID | None, table: Table, count: int) -> None:
@@ -110,13 +139,7 @@ async def _tell(ctx: Context, organization_id: UUID | None, table: Table, count:
     await audit.record(ctx, "retention.purge", audit.Changes(object_type=table.name), {"rows": count})
 
 
-async def _held(resources: Resources) -> list[UUID]:
-    async with _maintenance(resources).unit_of_work(read_only=True) as work:
+async def _held(run: Run) -> list[UUID]:
+    async with run.maintenance.unit_of_work(read_only=True) as work:
         found = await work.session.scalars(select(LegalHold.subject_id).where(LegalHold.lifted_at.is_(None)))
         return list(found)
-
-
-def _maintenance(resources: Resources) -> Database:
-    if resources.maintenance is None:
-        raise RuntimeError("a purge needs the maintenance role (DATABASE_MAINTENANCE_URL): run it in the worker")
-    return resources.maintenance

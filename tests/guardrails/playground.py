@@ -5,6 +5,7 @@ The models have a registry and metadata of their own, so that no scan of the ser
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -134,6 +135,14 @@ class Playground:
         """Rows as they are, whoever may see them."""
         found: int = await self.superuser.fetchval(f"SELECT count(*) FROM {table} WHERE {where}", *values)
         return found
+
+    async def until_somebody_waits(self) -> None:
+        """For a lock, in this database."""
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        while not await self.superuser.fetchval(waiting):
+            await asyncio.sleep(0.01)
 
 
 async def create_tables(owner_url: str) -> None:
