@@ -35,7 +35,7 @@ async def bench(stage: World, seconds: float, rounds: int) -> report.Results:
     planted = await plant.plant(stage)
     results = report.Results()
     async with started(stage, planted) as servers:
-        for case in cases(planted, servers):
+        for case in await cases(planted, servers):
             print(f"{case.name} ...", flush=True)
             for server in servers:
                 await hammer(server.host, server.port, case.calls[server.name], connections=2, seconds=0.5)

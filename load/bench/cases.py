@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
+import re
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 from urllib.parse import urlencode
 
 import httpx
@@ -27,19 +26,20 @@ class Case:
     connections: int = 8
 
 
-def cases(planted: Planted, servers: list[Server]) -> list[Case]:
+async def cases(planted: Planted, servers: list[Server]) -> list[Case]:
     """Every case, with a session for the service and the headers each needs."""
     service = next(server for server in servers if server.name == "service")
-    cookie, csrf = asyncio.run_coroutine_threadsafe if False else _session(planted)
+    cookie, csrf = await _session(planted)
     signed = {"cookie": cookie}
-    etag = httpx.get(f"{service.url}/dashboard", headers={**signed, "hx-request": "true"}).headers["etag"]
+    async with httpx.AsyncClient(base_url=service.url) as http:
+        etag = (await http.get("/dashboard", headers={**signed, "hx-request": "true"})).headers["etag"]
     found = [
         Case("dashboard poll, unchanged (304)", {
             "floor": Call("GET", "/poll", expect=304),
             "unprotected": Call("GET", "/poll", expect=304),
             "service": Call("GET", "/dashboard", {**signed, "hx-request": "true", "if-none-match": etag}, expect=304),
         }),
-        Case("dashboard poll, changed (200, JSON)", _same("/dashboard", "/api/v1/indicators/dashboard", signed)),
+        Case("dashboard poll, changed (200)", _same("/dashboard", "/api/v1/indicators/dashboard", signed)),
         Case("page of 50 indicators", _same("/indicators", "/api/v1/indicators", signed)),
     ]  # fmt: skip
     for size, identifier in planted.sizes.items():
@@ -48,7 +48,8 @@ def cases(planted: Planted, servers: list[Server]) -> list[Case]:
     until = clock.now()
     span = urlencode({"since": (until - timedelta(days=90)).isoformat(), "until": until.isoformat(), "step": "day"})
     path = f"/indicators/{max(planted.sizes.items())[1]}"
-    found.append(Case("aggregate of 90 days by day", _same(f"{path}/aggregates?{span}", f"/api/v1{path}/aggregates?{span}", signed)))
+    asked = f"{path}/aggregates?{span}"
+    found.append(Case("aggregate of 90 days by day", _same(asked, f"/api/v1{asked}", signed)))
     json = {"content-type": "application/json"}
     body = b'{"description": "Written by the bench"}'
     found.append(Case("one write (PATCH)", {
@@ -56,9 +57,37 @@ def cases(planted: Planted, servers: list[Server]) -> list[Case]:
         "unprotected": Call("PATCH", path, json, body),
         "service": Call("PATCH", f"/api/v1{path}", {**json, **signed, "x-csrf-token": csrf}, body),
     }, connections=1))  # fmt: skip
-    found.append(_login(service))
+    found.append(await _login(service))
     return found
 
 
 def _same(plain: str, guarded: str, signed: dict[str, str]) -> dict[str, Call]:
     return {"floor": Call("GET", plain), "unprotected": Call("GET", plain), "service": Call("GET", guarded, signed)}
+
+
+async def _session(planted: Planted) -> tuple[str, str]:
+    """A login without the login page: the cookie header and the token for changes."""
+    settings = get_settings()
+    resources = create_resources(settings)
+    token, login = await sessions.begin(
+        resources,
+        user_id=planted.user,
+        organization_id=planted.organization,
+        epoch=0,
+        methods=("password",),
+        caller=Caller(request_id="bench", address="127.0.0.1"),
+    )
+    await close_resources(resources)
+    return f"{sessions.cookie_name(settings)}={token}", login.csrf
+
+
+async def _login(service: Server) -> Case:
+    async with httpx.AsyncClient(base_url=service.url) as http:
+        page = await http.get("/login")
+        hidden = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', page.text))
+        cookies = "; ".join(f"{name}={value}" for name, value in http.cookies.items())
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    typed = {"email": EMAIL, "password": PASSWORD}
+    plain = Call("POST", "/login", form, urlencode(typed).encode(), expect=303)
+    guarded = Call("POST", "/login", {**form, "cookie": cookies}, urlencode({**hidden, **typed}).encode(), expect=303)
+    return Case("login", {"floor": plain, "unprotected": plain, "service": guarded}, connections=2)

@@ -24,6 +24,11 @@ from starlette.routing import Route
 from service.core import clock
 
 SQL: dict[str, str] = orjson.loads(os.environ.get("BENCH_SQL", "{}"))
+ARGUMENTS = {
+    name: (orjson.loads(SQL[f"{name}:names"]), orjson.loads(SQL[f"{name}:constants"]))
+    for name in SQL
+    if ":" not in name
+}
 ORGANIZATION = UUID(os.environ.get("BENCH_ORGANIZATION", str(UUID(int=0))))
 pool: asyncpg.Pool[Any]
 
@@ -36,7 +41,7 @@ async def lifespan(_: Starlette) -> AsyncIterator[None]:
 
 
 def answer(content: Any) -> Response:
-    return Response(orjson.dumps(content), media_type="application/json")
+    return Response(orjson.dumps(content, default=str), media_type="application/json")
 
 
 async def fetch(sql: str, *arguments: Any) -> list[dict[str, Any]]:
@@ -98,7 +103,8 @@ async def login(request: Request) -> Response:
 
 def _order(name: str, **values: Any) -> list[Any]:
     """Arguments in the order of the statement's parameters, as the service binds them."""
-    return [values.get(parameter, ORGANIZATION) for parameter in orjson.loads(SQL[f"{name}:names"])]
+    known = {**ARGUMENTS[name][1], **values}
+    return [known.get(parameter, ORGANIZATION) for parameter in ARGUMENTS[name][0]]
 
 
 app = Starlette(

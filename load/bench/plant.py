@@ -37,7 +37,9 @@ async def plant(stage: World) -> Planted:
     planted = Planted(new_id(), new_id())
     now = clock.now()
     hashed = await asyncio.to_thread(Argon2Hasher(time_cost=2, memory_cost=19_456, parallelism=1).hash, PASSWORD)
-    await db.execute("INSERT INTO organizations (id, name, created_at) VALUES ($1, 'Bench', $2)", planted.organization, now)
+    await db.execute(
+        "INSERT INTO organizations (id, name, created_at) VALUES ($1, 'Bench', $2)", planted.organization, now
+    )
     await db.execute(
         "INSERT INTO users (id, email, name, password_hash, email_verified_at, created_at, last_organization_id)"
         " VALUES ($1, $2, 'Bench', $3, $4, $4, $5)", planted.user, EMAIL, hashed, now, planted.organization,
@@ -64,7 +66,8 @@ async def plant(stage: World) -> Planted:
         )  # fmt: skip
     await db.execute(
         "INSERT INTO reading_hours (organization_id, indicator_id, hour, count, total, low, high)"
-        " SELECT organization_id, indicator_id, date_trunc('hour', at, 'UTC'), count(*), sum(value), min(value), max(value)"
+        " SELECT organization_id, indicator_id, date_trunc('hour', at, 'UTC'),"
+        "  count(*), sum(value), min(value), max(value)"
         " FROM readings GROUP BY 1, 2, 3", timeout=3600,
     )  # fmt: skip
     await db.execute(
@@ -90,8 +93,10 @@ def _statements() -> dict[str, str]:
         "buckets": queries.BUCKETS[queries.Step.DAY],
     }
     texts = {name: statement.sql for name, statement in prepared.items()}
-    names = {f"{name}:names": orjson.dumps(statement.parameters).decode() for name, statement in prepared.items()}
-    return texts | names
+    for name, statement in prepared.items():
+        texts[f"{name}:names"] = orjson.dumps(statement.parameters).decode()
+        texts[f"{name}:constants"] = orjson.dumps(statement.constants).decode()
+    return texts
 
 
 async def page_buffers(stage: World, planted: Planted) -> dict[int, int]:

@@ -101,6 +101,7 @@ class Settings(BaseSettings):
     step_up_minutes: int = Field(10, ge=1, description="How long a password check counts for dangerous acts")
 
     # Requests
+    rate_limit_scale: int = Field(1, ge=1, description="Multiplies every rate limit, for load tests; 1 in production")
     max_body_bytes: int = Field(1_048_576, ge=1_024, description="Larger bodies get 413")
     body_timeout_seconds: float = Field(15.0, gt=0, description="A body that takes longer gets 408")
     request_timeout_seconds: float = Field(30.0, gt=0, description="A request that takes longer gets 503")
@@ -193,6 +194,7 @@ def insecurities(settings: Settings) -> list[tuple[str, str]]:
             "OIDC_CLIENT_SECRET",
             "is the sandbox's; use the provider's",
         )
+    refuse(settings.rate_limit_scale != 1, "RATE_LIMIT_SCALE", "must be 1: more lets guessing through")
     refuse("ballast.example" in settings.mail_from, "MAIL_FROM", "is the example sender")
     demand = settings.database_processes * settings.database_pool_size
     room = settings.database_max_connections - settings.database_reserved_connections

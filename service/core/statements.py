@@ -72,6 +72,16 @@ class Prepared:
             self._compile()
         return self._sql
 
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names in the order of the positional arguments."""
+        return self._names if self.sql else ()
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """Values that stand in the statement itself, by parameter name."""
+        return self._fixed if self.sql else {}
+
     def _compile(self) -> None:
         options = [option for criteria in read_criteria if (option := criteria(self)) is not None]
         compiled = self.statement.options(*options).compile(dialect=_dialect)

@@ -34,7 +34,9 @@ async def enter(request: Request, resources: Resources, *, identify: bool = True
     state = scope["state"]
     policy = rate_limits.policy_of(scope["endpoint"], scope["method"])
     token = sessions.cookie_of(request, settings) if identify else None
-    buckets, arguments = rate_limits.at_the_door(policy, settings.redis_namespace, state["address"])
+    buckets, arguments = rate_limits.at_the_door(
+        policy, settings.redis_namespace, settings.rate_limit_scale, state["address"]
+    )
     if token is None and not buckets:
         return None
     key = sessions.key_of(token) if token else ""

@@ -135,15 +135,15 @@ async def refund(
 async def _count(
     resources: Resources, policy: Policy, step: int, subject: str, address: str, device: str | None
 ) -> Counted:
-    space, now = resources.settings.redis_namespace, now_ms()
+    space, scale, now = resources.settings.redis_namespace, resources.settings.rate_limit_scale, now_ms()
     # Keyed, so that nobody reads in Redis who was tried.
     target = keyed_hash("rate-limit", folded(subject)).hex()[:32]
     caller = f"device-{device}" if device else bucket_of(address)
-    buckets = _buckets(policy, space, "pair", f"{target}:{caller}")
+    buckets = _buckets(policy, space, scale, "pair", f"{target}:{caller}")
     if not device:
-        buckets += _buckets(policy, space, "distinct", caller, "d")
-        buckets += _buckets(policy, space, "subject", target if subject else "")
-        buckets += _buckets(policy, space, "everyone", "all")
+        buckets += _buckets(policy, space, scale, "distinct", caller, "d")
+        buckets += _buckets(policy, space, scale, "subject", target if subject else "")
+        buckets += _buckets(policy, space, scale, "everyone", "all")
     try:
         return Counted(*await SPEND.run(resources, now, step, *_flat(buckets)))
     except LOST:
@@ -156,19 +156,19 @@ def folded(subject: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def at_the_door(policy: Policy, space: str, address: str) -> tuple[list[Bucket], list[str | int]]:
+def at_the_door(policy: Policy, space: str, scale: int, address: str) -> tuple[list[Bucket], list[str | int]]:
     """What every request of the route counts in, and the same as a script's arguments."""
     buckets = [
-        *_buckets(policy, space, "address", bucket_of(address)),
-        *_buckets(policy, space, "user", "", "u"),
-        *_buckets(policy, space, "organization", "", "o"),
+        *_buckets(policy, space, scale, "address", bucket_of(address)),
+        *_buckets(policy, space, scale, "user", "", "u"),
+        *_buckets(policy, space, scale, "organization", "", "o"),
     ]
     return buckets, _flat(buckets)
 
 
-def _buckets(policy: Policy, space: str, dimension: str, who: str, whose: str = "") -> list[Bucket]:
+def _buckets(policy: Policy, space: str, scale: int, dimension: str, who: str, whose: str = "") -> list[Bucket]:
     return [
-        Bucket(f"{space}:l:{policy.name}:{dimension}:{window}:{who}", whose, amount, window)
+        Bucket(f"{space}:l:{policy.name}:{dimension}:{window}:{who}", whose, amount * scale, window)
         for amount, window in _parsed(getattr(policy, dimension))
         if who or whose
     ]

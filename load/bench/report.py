@@ -1,0 +1,66 @@
+"""The table of docs/performance.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from load.bench.cases import Case
+from load.bench.generator import Measured
+
+BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
+
+
+@dataclass
+class Results:
+    runs: dict[str, dict[str, list[Measured]]] = field(default_factory=dict)
+    memory_mb: dict[str, float] = field(default_factory=dict)
+    buffers: dict[int, int] = field(default_factory=dict)
+
+    def add(self, case: Case, server: str, measured: Measured) -> None:
+        self.runs.setdefault(case.name, {}).setdefault(server, []).append(measured)
+
+
+def ratio(runs: dict[str, list[Measured]], other: str) -> float:
+    """Median over the rounds of service / other, each round against its own neighbour in time."""
+    return median(ours.rate / theirs.rate for ours, theirs in zip(runs["service"], runs[other], strict=True))
+
+
+def render(results: Results, machine: str) -> str:
+    lines = [
+        f"{machine}. Medians over {len(next(iter(results.runs.values()))['service'])} rounds; ratios pair by pair.",
+        "",
+        "| case | floor req/s | unprotected ORM req/s | service req/s | p50 ms | p99 ms | server CPU us/request |"
+        " statements | of the floor | of the ORM route |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name, runs in results.runs.items():
+        ours = runs["service"]
+        figures = {server: median(each.rate for each in measured) for server, measured in runs.items()}
+        p50, p99 = (median(each.percentile(share) for each in ours) for share in (0.5, 0.99))
+        cpu, floor_cpu = (median(each.cpu_us for each in runs[server]) for server in ("service", "floor"))
+        lines.append(
+            f"| {name} | {figures['floor']:,.0f} | {figures['unprotected']:,.0f} | {figures['service']:,.0f} "
+            f"| {p50:.1f} | {p99:.1f} | {cpu:,.0f} (floor {floor_cpu:,.0f}) "
+            f"| {median(each.statements for each in ours):.1f} "
+            f"| {ratio(runs, 'floor'):.2f} | {ratio(runs, 'unprotected'):.2f} |"
+        )
+    lines += [
+        "",
+        "Resident memory after the runs: "
+        + ", ".join(f"{name} {size:.0f} MB" for name, size in results.memory_mb.items())
+        + ".",
+        "",
+        "Buffers that one page of 50 readings touches: "
+        + ", ".join(f"{size:,} readings: {buffers}" for size, buffers in results.buffers.items())
+        + ".",
+    ]
+    return "\n".join(lines)
+
+
+def write_between_markers(path: Path, table: str) -> None:
+    text = path.read_text()
+    before, rest = text.split(BEGIN, 1)
+    _, after = rest.split(END, 1)
+    path.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}")
