@@ -16,10 +16,10 @@ from service.features.organizations.schemas import (
     RoleChange,
 )
 from service.guardrails.contexts import Ctx, UserCtx
-from service.guardrails.idempotency import IdempotencyKey
+from service.guardrails.idempotency import IdempotencyKey, IdempotentRoute
 from service.guardrails.pagination import Page, PageRequest
 
-router = APIRouter()
+router = APIRouter(route_class=IdempotentRoute)
 
 
 @router.get("")
