@@ -96,9 +96,7 @@ async def test_a_link_for_one_purpose_opens_no_other(visitor: Client, post: Post
     token = (await post.link(email, "verify")).removeprefix("/verify/")
     for path in ("/reset/", "/recover/", "/change-email/"):
         assert "does not work any more" in await visitor.page(path + token)
-    assert (
-        await visitor.post("/reset/" + token, csrf=await csrf(visitor), password=OTHER_PASSWORD)
-    ).status_code == 422
+    assert (await visitor.post("/reset/" + token, csrf=await csrf(visitor), password=OTHER_PASSWORD)).status_code == 422
 
 
 async def test_links_cannot_be_guessed(visitor: Client, person: Person, superuser: Any, post: Post) -> None:
@@ -133,25 +131,6 @@ async def test_an_unknown_address_gets_the_same_answer_and_no_mail(
         return other.email
 
     await post.nothing_for(deleted.email, witness)
-
-
-async def test_asking_costs_the_same_for_known_and_unknown_addresses(
-    browser: Callable[[], Client], person: Person, superuser: Any
-) -> None:
-    """The request does the same work either way: one look, one audit row, one job; the mail is made later."""
-    client = browser()
-    token = await csrf(client)
-
-    async def work(email: str) -> tuple[int, int]:
-        jobs = await superuser.fetchval("SELECT count(*) FROM pgqueuer_log WHERE status = 'queued'")
-        rows = await superuser.fetchval("SELECT count(*) FROM audit_log WHERE action = 'accounts.request_reset'")
-        await client.post("/forgot", csrf=token, email=email)
-        return (
-            await superuser.fetchval("SELECT count(*) FROM audit_log WHERE action = 'accounts.request_reset'") - rows,
-            await superuser.fetchval("SELECT count(*) FROM pgqueuer_log WHERE status = 'queued'") - jobs,
-        )
-
-    assert (await work(new_address()))[0] == (await work(person.email))[0] == 1
 
 
 async def test_a_mailbox_is_not_flooded_and_the_answer_does_not_tell(
@@ -214,7 +193,13 @@ def test_what_attackers_try_first_is_refused(password: str) -> None:
 
 @pytest.mark.parametrize(
     "password",
-    ["correct horse battery staple", "zurück zum Büro 7", "我家后面有三棵苹果树", "a" * 50 + "bcdefgh" * 20, "Tr0ub4dor&3x"],
+    [
+        "correct horse battery staple",
+        "zurück zum Büro 7",
+        "我家后面有三棵苹果树",
+        "a1b2 c3d4e5" * 18 + "!",
+        "Tr0ub4dor&3x",
+    ],
 )
 def test_long_and_foreign_passwords_are_welcome(password: str) -> None:
     assert weakness(password, about=("alice.smith@acme.example", "Alice Smith")) is None

@@ -12,10 +12,10 @@ from uuid import UUID
 import pytest
 
 from service.core import clock
+from service.core.context import Resources
 from service.core.crypto import keyring
 from service.features.accounts.models.totp import code_at, matching_step
 from service.guardrails import sessions
-from service.core.context import Resources
 from tests.features.accounts.conftest import PASSWORD, LogIn, Post, can_enter, is_logged_in
 from tests.support.client import Client
 from tests.support.factories import Factory, Person

@@ -186,14 +186,14 @@ async def test_a_form_cannot_set_what_it_does_not_show(visitor: Client, superuse
 async def test_sign_ups_can_be_stopped(visitor: Client, superuser: Any, resources: Resources) -> None:
     email = new_address()
     await superuser.execute(
-        "INSERT INTO switches (name, is_on, reason, changed_at) VALUES ('stop_sign_ups', true, 'A wave of spam.', now())"
+        "INSERT INTO switches (name, is_on, reason, changed_at) VALUES ('stop_sign_ups', true, 'Too much spam.', now())"
         " ON CONFLICT (name) DO UPDATE SET is_on = true, reason = excluded.reason"
     )
     switches._known.clear()
     try:
         answer = await sign_up(visitor, email)
         assert answer.status_code == 503
-        assert "A wave of spam." in answer.text
+        assert "Too much spam." in answer.text
         assert await superuser.fetchval("SELECT count(*) FROM users WHERE email = $1", email) == 0
     finally:
         await superuser.execute("DELETE FROM switches WHERE name = 'stop_sign_ups'")
