@@ -17,6 +17,7 @@ from service.core import clock
 from service.core.context import ANONYMOUS, Caller, Context, Resources
 from service.core.database import Database, UnitOfWork
 from service.core.ids import new_id
+from service.core.settings import Settings
 from service.features.accounts import actions, jobs
 from service.features.accounts.jobs import NOTICES, send_mail, send_reset
 from service.features.accounts.models import OneTimeToken, Purpose, User
@@ -35,9 +36,11 @@ TEMPLATES = Path(jobs.__file__).parent / "templates" / "mail"
 
 
 @asynccontextmanager
-async def acting(resources: Resources, *, keep: bool = True) -> AsyncIterator[Context]:
-    """A job's context; with `keep=False` what it did is rolled back."""
-    async with resources.database.connection() as connection:
+async def acting(
+    resources: Resources, *, keep: bool = True, database: Database | None = None
+) -> AsyncIterator[Context]:
+    """A context; with `keep=False` what it did is rolled back."""
+    async with (database or resources.database).connection() as connection:
         work = UnitOfWork(connection)
         await work.begin(tenant=None, user=None, read_only=False)
         try:
@@ -54,10 +57,19 @@ def sink(mailbox: MailSink) -> Any:
     mailbox.knobs = MailKnobs()
 
 
-async def test_the_queue_and_the_audit_log_hold_no_address(person: Person, resources: Resources) -> None:
-    """Looked at before the commit, so that no worker has taken anything away."""
+@pytest.fixture
+async def all_seeing(servers: Any, database_name: str, settings: Settings) -> AsyncIterator[Database]:
+    made = Database(servers.postgres.url("postgres", database_name), settings, name="test", size=1)
+    yield made
+    await made.dispose()
+
+
+async def test_the_queue_and_the_audit_log_hold_no_address(
+    person: Person, resources: Resources, all_seeing: Database
+) -> None:
+    """Looked at before the commit, while no worker can take anything away; the application may not read the queue."""
     email = new_address()
-    async with acting(resources, keep=False) as ctx:
+    async with acting(resources, keep=False, database=all_seeing) as ctx:
         await actions.request_reset(ctx, person.email)
         await actions.request_reset(ctx, email)
         await actions.sign_up(ctx, SignUp(name="Nora", email=email, password=SecretStr(PASSWORD)))
