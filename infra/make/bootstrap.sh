@@ -39,5 +39,7 @@ if [ "$(.venv/bin/uv --version 2>/dev/null | cut -d' ' -f2)" != "$UV_VERSION" ];
 fi
 
 say 'Installing what uv.lock names ...'
-# Not another environment that happens to be active in this shell.
-VIRTUAL_ENV='' .venv/bin/uv sync --frozen --quiet --python .venv/bin/python
+# VIRTUAL_ENV: not another environment that happens to be active in this shell.
+sync() { VIRTUAL_ENV='' .venv/bin/uv sync --frozen --quiet --python .venv/bin/python "$@"; }
+# Behind a company's proxy only the operating system knows the certificate, and uv looks there only when asked.
+sync 2>/dev/null || sync --system-certs
