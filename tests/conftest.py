@@ -6,6 +6,7 @@ worker costs a tenth of a second and no test sees another worker's rows. Nothing
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -24,10 +25,12 @@ from service.core import clock
 from service.core.context import Resources
 from service.core.database import Database
 from service.core.settings import Settings, get_settings
+from tests.support import captured_sql
 from tests.support.factories import Factory
 from tests.support.servers import RunningServer, RunningWorker
 
 TEMPLATE = "ballast_template"
+SKEWED = "ballast_skewed"
 _servers = ExitStack()
 
 
@@ -37,6 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """On the controller only: start the servers that all workers share."""
+    captured_sql.listen()
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
     directory = Path(_servers.enter_context(tempfile.TemporaryDirectory(prefix="ballast-test-")))
@@ -50,6 +54,34 @@ def pytest_configure(config: pytest.Config) -> None:
     upgrade()
     os.environ["BALLAST_TEST_SERVERS"] = f"{directory}|{postgres.port}|{redis.port}"
     config.stash[_STARTED] = (postgres, redis)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """When the whole suite ran: explain every statement it sent on skewed data, and fail the run on a bad plan."""
+    config, addresses = session.config, os.environ.get("BALLAST_TEST_SERVERS", "")
+    if not addresses:
+        return
+    folder = Path(addresses.split("|")[0])
+    if hasattr(config, "workerinput") or not config.pluginmanager.has_plugin("dsession"):
+        captured_sql.capture.save(folder / f"statements-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}.json")
+    if hasattr(config, "workerinput") or _is_partial(config):
+        return
+    servers = TestServers()
+    servers.postgres.create_database(SKEWED, template=TEMPLATE)
+    servers.postgres.psql(captured_sql.SKEW, SKEWED)
+    seen = captured_sql.combine(sorted(folder.glob("statements-*.json")))
+    found = asyncio.run(captured_sql.complaints(servers.postgres.url("postgres", SKEWED), *seen))
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    reporter.section("statements of the whole suite, explained on skewed data")
+    for line in found or [f"{len(seen[0])} statements, no bad plan"]:
+        reporter.write_line(line)
+    if found and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _is_partial(config: pytest.Config) -> bool:
+    """A selection of tests proves nothing about the statements of the others."""
+    return bool(config.option.keyword or config.option.markexpr or config.args_source.name == "ARGS")
 
 
 _STARTED: pytest.StashKey[tuple[EmbeddedPostgres, EmbeddedRedis]] = pytest.StashKey()

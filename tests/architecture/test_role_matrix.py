@@ -53,10 +53,11 @@ async def plant(factory: Factory) -> tuple[dict[str, Person | None], dict[str, s
 
 async def invitation(factory: Factory, organization: UUID) -> UUID:
     identifier, now = new_id(), clock.now()
+    email = f"i{identifier.hex[-10:]}@example.com"
     await factory.superuser.execute(
         "INSERT INTO invitations (id, organization_id, email, role, sendings, token_hash, created_at, expires_at)"
         " VALUES ($1, $2, $3, 'viewer', 1, $4, $5, $6)",
-        identifier, organization, f"i{identifier.hex[-10:]}@example.com", identifier.bytes, now, now + timedelta(days=7),
+        identifier, organization, email, identifier.bytes, now, now + timedelta(days=7),
     )  # fmt: skip
     return identifier
 

@@ -1,0 +1,58 @@
+"""The check of the whole suite's statements (tests/support/captured_sql.py) sees what it should."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from service.core import telemetry
+from tests.conftest import TEMPLATE, TestServers
+from tests.support import captured_sql
+from tests.support.captured_sql import Capture, complaints
+
+
+@pytest.fixture(scope="module")
+def skewed(servers: TestServers, worker_name: str) -> Iterator[str]:
+    name = f"skewed_{worker_name}"
+    servers.postgres.create_database(name, template=TEMPLATE)
+    servers.postgres.psql(captured_sql.SKEW, name)
+    yield servers.postgres.url("postgres", name)
+    servers.postgres.drop_database(name)
+
+
+async def test_a_scan_an_offset_and_a_loop_are_named(skewed: str) -> None:
+    bad = {
+        "SELECT id FROM users WHERE name = $1",
+        "SELECT id FROM indicators ORDER BY organization_id, name, id LIMIT 10 OFFSET 20",
+    }
+    found = await complaints(skewed, bad, {"SELECT 1": 40})
+    assert any("scans users" in line for line in found), found
+    assert any("OFFSET" in line for line in found)
+    assert any("40 times" in line for line in found)
+
+
+async def test_an_indexed_statement_is_not_named(skewed: str) -> None:
+    found = await complaints(skewed, {"SELECT id FROM users WHERE email = $1"}, {})
+    assert [line for line in found if "users" in line] == []
+
+
+async def test_too_few_statements_are_a_complaint(skewed: str) -> None:
+    assert any("blind" in line for line in await complaints(skewed, set(), {}))
+
+
+def test_a_loop_in_one_request_is_counted_and_not_one_over_many_requests() -> None:
+    import structlog
+
+    seen = Capture()
+    with structlog.contextvars.bound_contextvars(request_id="one"):
+        for _ in range(captured_sql.REPEATS + 1):
+            seen("SELECT looped")
+    for number in range(50):
+        with structlog.contextvars.bound_contextvars(request_id=f"request {number}"):
+            seen("SELECT once")
+    assert seen.repeated == {"SELECT looped": captured_sql.REPEATS + 1}
+
+
+def test_the_suite_listens() -> None:
+    assert captured_sql.capture in telemetry.statement_listeners

@@ -1,0 +1,168 @@
+"""Every statement the suite sends is remembered, then explained on skewed data: the plans are checked, not the timings.
+
+A table of ten rows is always scanned, so a missing index shows in no test; it shows in production, at two hundred
+users. Here one organization owns most of a hundred thousand rows and the planner is asked what it would do.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import structlog
+
+from service.core import telemetry
+
+LARGE = 1_000
+REPEATS = 8
+LEAST = 60
+READS = re.compile(r"^\s*(SELECT|WITH|UPDATE|DELETE|INSERT)\b", re.IGNORECASE)
+INTERNAL = ("pg_catalog", "pg_", "alembic_version", "pgqueuer")
+"""The library's own statements and looks into the catalog are not ours to index."""
+
+ON_PURPOSE: dict[str, str] = {}
+"""Part of a statement -> why it may scan a large table: a job that reads everything, once a night."""
+
+
+class Capture:
+    """Listens to `telemetry.statement_listeners`; `worst` is how often one request sent the same statement."""
+
+    def __init__(self) -> None:
+        self.statements: set[str] = set()
+        self._per_request: Counter[tuple[str, str]] = Counter()
+
+    def __call__(self, sql: str) -> None:
+        self.statements.add(sql)
+        request = structlog.contextvars.get_contextvars().get("request_id")
+        if request:
+            self._per_request[str(request), sql] += 1
+
+    @property
+    def repeated(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for (_, sql), times in self._per_request.items():
+            if times > REPEATS:
+                found[sql] = max(times, found.get(sql, 0))
+        return found
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps({"statements": sorted(self.statements), "repeated": self.repeated}))
+
+
+capture = Capture()
+
+
+def listen() -> None:
+    telemetry.statement_listeners.append(capture)
+
+
+def combine(files: list[Path]) -> tuple[set[str], dict[str, int]]:
+    """What all workers saw together."""
+    statements: set[str] = set()
+    repeated: dict[str, int] = {}
+    for file in files:
+        found = json.loads(file.read_text())
+        statements |= set(found["statements"])
+        for sql, times in found["repeated"].items():
+            repeated[sql] = max(times, repeated.get(sql, 0))
+    return statements, repeated
+
+
+async def complaints(url: str, statements: set[str], repeated: dict[str, int]) -> list[str]:
+    """One sentence per offender; `url` is the skewed database as the superuser."""
+    ours = sorted(sql for sql in statements if READS.match(sql) and not any(word in sql for word in INTERNAL))
+    found = [f"sent {times} times in one request (N+1): {short(sql)}" for sql, times in repeated.items()]
+    found += [f"pages by OFFSET: {short(sql)}" for sql in ours if re.search(r"\bOFFSET\b", sql)]
+    db = await asyncpg.connect(url)
+    try:
+        large = await large_tables(db)
+        await db.execute(PLAN_OF)
+        await db.execute("SET ROLE ballast_app")
+        explained = 0
+        for sql in ours:
+            try:
+                plan = json.loads(await db.fetchval("SELECT plan_of($1)", sql))[0]["Plan"]
+            except asyncpg.InsufficientPrivilegeError:
+                continue  # the maintenance role's statement: jobs may read everything
+            explained += 1
+            scanned = {node["Relation Name"] for node in nodes(plan) if node["Node Type"] == "Seq Scan"} & large
+            if scanned and not any(part in sql for part in ON_PURPOSE):
+                found.append(f"scans {', '.join(sorted(scanned))} from end to end; give it an index: {short(sql)}")
+        if len(large) < 8 or explained < LEAST:
+            found.append(f"the check is blind: {len(large)} large tables, {explained} statements explained")
+    finally:
+        await db.close()
+    return found
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from nodes(inner)
+
+
+def short(sql: str) -> str:
+    return " ".join(sql.split())[:400]
+
+
+async def large_tables(db: asyncpg.Connection[Any]) -> set[str]:
+    rows = await db.fetch("SELECT relname FROM pg_class WHERE relkind = 'r' AND reltuples >= $1", LARGE)
+    return {row["relname"] for row in rows}
+
+
+# A driver would bind values, and the planner would plan for those; here the parameters stay unknown.
+PLAN_OF = """
+CREATE OR REPLACE FUNCTION plan_of(statement text) RETURNS json LANGUAGE plpgsql AS $$
+DECLARE found json;
+BEGIN
+    EXECUTE 'EXPLAIN (GENERIC_PLAN, FORMAT JSON) ' || statement INTO found;
+    RETURN found;
+END
+$$
+"""
+
+SKEW = """
+INSERT INTO organizations (id, name, created_at)
+    SELECT md5('o' || n)::uuid, 'Organization ' || n, now() FROM generate_series(1, 3000) n;
+INSERT INTO users (id, email, name, created_at)
+    SELECT md5('u' || n)::uuid, 'u' || n || '@example.com', 'U', now() FROM generate_series(1, 20000) n;
+INSERT INTO memberships (id, organization_id, user_id, role, created_at)
+    SELECT md5('m' || n)::uuid, md5('o' || CASE WHEN n <= 8000 THEN 1 ELSE n % 3000 + 1 END)::uuid,
+        md5('u' || n)::uuid, 'member', now() FROM generate_series(1, 20000) n;
+INSERT INTO invitations (id, organization_id, email, role, sendings, token_hash, created_at, expires_at)
+    SELECT md5('i' || n)::uuid, md5('o' || CASE WHEN n <= 2000 THEN 1 ELSE n % 3000 + 1 END)::uuid,
+        'i' || n || '@example.com', 'member', 1, sha256(n::text::bytea), now(), now() FROM generate_series(1, 6000) n;
+INSERT INTO one_time_tokens (id, user_id, purpose, bound_to, created_at, expires_at)
+    SELECT md5('t' || n)::uuid, md5('u' || n)::uuid, 'reset', '\\x00', now(), now() + n * interval '1 minute'
+    FROM generate_series(1, 20000) n;
+INSERT INTO recovery_codes (id, user_id, code_hash, created_at)
+    SELECT md5('r' || n)::uuid, md5('u' || n % 2000 + 1)::uuid, sha256(n::text::bytea), now()
+    FROM generate_series(1, 20000) n;
+INSERT INTO external_identities (id, user_id, issuer, subject, created_at)
+    SELECT md5('e' || n)::uuid, md5('u' || n)::uuid, 'https://id.example', n::text, now()
+    FROM generate_series(1, 6000) n;
+INSERT INTO indicators (id, organization_id, name, created_at, changed_at)
+    SELECT md5('n' || n)::uuid, md5('o' || CASE WHEN n <= 2000 THEN 1 ELSE n % 3000 + 1 END)::uuid,
+        'Indicator ' || n, now(), now() FROM generate_series(1, 9000) n;
+INSERT INTO readings (organization_id, indicator_id, at, value)
+    SELECT md5('o1')::uuid, md5('n' || n % 50 + 1)::uuid, now() - n * interval '1 minute', n
+    FROM generate_series(1, 60000) n;
+INSERT INTO reading_hours (organization_id, indicator_id, hour, count, total, low, high)
+    SELECT organization_id, indicator_id, date_trunc('hour', at, 'UTC'), count(*), sum(value), min(value), max(value)
+    FROM readings GROUP BY 1, 2, 3;
+INSERT INTO audit_log (id, at, organization_id, actor_kind, action, object_type, outcome, reason,
+        request_id, session_ref, address_prefix, changes, facts, row_hash)
+    SELECT md5('a' || n)::uuid, now() - n * interval '1 minute',
+        md5('o' || CASE WHEN n <= 20000 THEN 1 ELSE n % 3000 + 1 END)::uuid, 'user', 'indicators.create', 'Indicator',
+        'succeeded', '', 'r', '', '', '{}', '{}', sha256(n::text::bytea)
+    FROM generate_series(1, 40000) n;
+INSERT INTO idempotency_keys (owner_id, actor_id, route, key, fingerprint, answer, created_at)
+    SELECT md5('o' || n % 3000 + 1)::uuid, md5('u' || n)::uuid, 'r', n::text, sha256(n::text::bytea), '\\x00',
+        now() FROM generate_series(1, 20000) n;
+ANALYZE;
+"""
