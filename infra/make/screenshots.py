@@ -8,11 +8,12 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
-from infra.sandbox.configuration import ROOT, Home
+from infra.sandbox.configuration import DEFAULT_PORTS, ROOT, Home
 from infra.sandbox.console import Console
 from infra.sandbox.errors import SandboxError
+from infra.sandbox.ports import free_port
 from infra.sandbox.product import Product
 
 IMAGES = ROOT / "docs" / "images"
@@ -22,6 +23,8 @@ DESK, PHONE = (1280, 860), (390, 844)
 def main() -> int:
     console = Console()
     try:
+        # Ports of its own: `make run` may be running beside this.
+        os.environ |= {f"BALLAST_{name.upper()}_PORT": str(free_port()) for name in DEFAULT_PORTS}
         with tempfile.TemporaryDirectory() as directory, ExitStack() as started:
             product = Product(Home(Path(directory)), console, started)
             product.start()
@@ -43,35 +46,38 @@ def take(browser: Browser, app: str, logins: list[dict[str, str]]) -> list[str]:
     IMAGES.mkdir(parents=True, exist_ok=True)
     owner = next(one for one in logins if one["role"] == "owner")
     taken = []
-    for theme, (width, height), suffix in (
-        ("light", DESK, ""),
-        ("dark", DESK, "-dark"),
-        ("light", PHONE, "-phone"),
+    for suffix, scheme, (width, height), names in (
+        ("", "light", DESK, {"login", "dashboard", "indicator"}),
+        ("-dark", "dark", DESK, {"dashboard"}),
+        ("-phone", "light", PHONE, {"dashboard"}),
     ):
-        page = browser.new_page(
-            viewport={"width": width, "height": height},
-            color_scheme="dark" if theme == "dark" else "light",
-            device_scale_factor=2 if suffix == "-phone" else 1,
-        )
-        taken.append(_shoot(page, f"{app}/login", f"login{suffix}.png"))
-        page.fill("input[name=email]", owner["email"])
-        page.fill("input[name=password]", owner["password"])
-        page.press("input[name=password]", "Enter")
-        page.wait_for_url("**/dashboard*")
-        taken.append(_shoot(page, f"{app}/dashboard", f"dashboard{suffix}.png"))
-        page.locator("main a[href^='/indicators/']").first.click()
-        page.wait_for_url("**/indicators/*")
-        taken.append(_shoot(page, page.url, f"indicator{suffix}.png"))
+        size: ViewportSize = {"width": width, "height": height}
+        page = browser.new_page(viewport=size, color_scheme="dark" if scheme == "dark" else "light")
+        for name in ("login", "dashboard", "indicator"):
+            _walk(page, app, name, owner)
+            if name in names:
+                page.screenshot(path=str(IMAGES / f"{name}{suffix}.png"), animations="disabled")
+                taken.append(f"{name}{suffix}.png")
         page.close()
     return taken
 
 
-def _shoot(page: Page, url: str, name: str) -> str:
-    answer = page.goto(url, wait_until="networkidle" if not url.endswith("/dashboard") else "load")
+def _walk(page: Page, app: str, name: str, owner: dict[str, str]) -> None:
+    """Go to one page the way a person does. Raises SandboxError when it is an error page."""
+    if name == "login":
+        answer = page.goto(f"{app}/login")
+    elif name == "dashboard":
+        page.fill("input[name=email]", owner["email"])
+        page.fill("input[name=password]", owner["password"])
+        page.press("input[name=password]", "Enter")
+        page.wait_for_url("**/dashboard*")
+        answer = page.reload()
+    else:
+        page.locator("main a[href^='/indicators/']:not([href$='/new'])").first.click()
+        page.wait_for_url("**/indicators/*")
+        answer = page.reload()
     if answer is None or not answer.ok:
-        raise SandboxError(f"{url} answered {answer.status if answer else 'nothing'}: no picture of an error page")
-    page.screenshot(path=str(IMAGES / name), animations="disabled")
-    return name
+        raise SandboxError(f"{page.url} answered {answer.status if answer else 'nothing'}: no picture of an error page")
 
 
 if __name__ == "__main__":

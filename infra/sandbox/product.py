@@ -11,7 +11,7 @@ from infra.sandbox.children import Child, Running, wait_until_answers, why_it_di
 from infra.sandbox.configuration import ROOT, Home, choose_port, development_secrets, uses_embedded_postgres
 from infra.sandbox.console import Console
 from infra.sandbox.errors import SandboxError
-from infra.sandbox.ports import HOST
+from infra.sandbox.ports import HOST, is_free
 from infra.sandbox.postgres import EmbeddedPostgres
 from infra.sandbox.redis import EmbeddedRedis
 
@@ -36,10 +36,9 @@ class Product:
         if self.environment.get("ENVIRONMENT", "development") != "development":
             raise SandboxError("make run is for development, and ENVIRONMENT says otherwise; unset it and try again")
         embedded = uses_embedded_postgres(self.environment)
-        self._choose_ports("app")
+        self._choose_address()
         self._default(
             **development_secrets(self.home.path),
-            BASE_URL=f"http://{HOST}:{self.ports['app']}",
             # A laptop's last request is over in no time; nobody waits 20 s for Ctrl-C.
             GRACEFUL_TIMEOUT_SECONDS="3",
         )
@@ -54,6 +53,8 @@ class Product:
                 step.detail = self._where("inbox", "smtp", "oidc")
         with self.console.step("Migrations") as step:
             step.detail = self._command("migrate").strip().splitlines()[-1]
+        if not is_free(self.ports["app"]):
+            self._choose_address()  # somebody was faster while we migrated
         # Beside the seed, not after it: on two cores each half of the time is spent importing.
         worker = self._child("worker", "service", "worker")
         web = self._child("web", "service", "serve", "--host", HOST, "--port", str(self.ports["app"]))
@@ -108,6 +109,10 @@ class Product:
             self.logins = json.loads(lines[-1])["logins"]
             self.home.logins.write_text(lines[-1])
             step.detail = f"{len(self.logins)} logins"
+
+    def _choose_address(self) -> None:
+        port = self._choose_ports("app")
+        self.environment["BASE_URL"] = os.environ.get("BASE_URL") or f"http://{HOST}:{port}"
 
     def _choose_ports(self, *names: str) -> int:
         """Pick the ports of these services; answers the last one."""
