@@ -8,17 +8,23 @@ import socket
 import ssl
 import stat
 import subprocess
+import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from urllib.parse import quote
 
 import asyncpg
 import pytest
 from cryptography import x509
+from sqlalchemy import Table
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateTable
 
 from infra.compose import certificates
 from infra.sandbox.pgwheel import binary
 from infra.sandbox.postgres import EmbeddedPostgres
+from service.guardrails.jobs.queue import WorkerHeartbeat
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORDS = {"app": "a-p'\"$x", "owner": "o:w/n@e?r", "maintenance": "m%40\\n"}
@@ -141,3 +147,30 @@ async def test_init_stops_at_the_first_error_instead_of_starting_without_roles(i
         text=True,
     )
     assert done.returncode != 0
+
+
+def ask_worker_health(server: EmbeddedPostgres) -> tuple[int, str]:
+    """Run the health check of the worker's container; answers its exit code and what it printed."""
+    password = quote(PASSWORDS["maintenance"], safe="")
+    url = f"postgresql://ballast_maintenance:{password}@{server.host}:{server.port}/ballast"
+    script = ROOT / "infra" / "compose" / "worker_alive.py"
+    done = subprocess.run(
+        [sys.executable, script], env={"DATABASE_MAINTENANCE_URL": url}, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout.strip()
+
+
+def test_worker_is_healthy_only_while_one_reports(initialized: EmbeddedPostgres) -> None:
+    table = CreateTable(cast("Table", WorkerHeartbeat.__table__)).compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
+    initialized.psql(f"{table}; GRANT SELECT ON worker_heartbeats TO ballast_maintenance", "ballast")
+    assert ask_worker_health(initialized) == (1, "last report inf s ago")
+    report = "INSERT INTO worker_heartbeats VALUES (gen_random_uuid(), now() - interval '{} seconds', 0)"
+    initialized.psql(report.format(90), "ballast")
+    assert ask_worker_health(initialized)[0] == 1
+    initialized.psql(report.format(5), "ballast")
+    assert ask_worker_health(initialized)[0] == 0
+
+
+def test_worker_that_cannot_reach_the_database_is_not_healthy(initialized: EmbeddedPostgres) -> None:
+    initialized.psql("REVOKE CONNECT ON DATABASE ballast FROM ballast_maintenance")
+    assert ask_worker_health(initialized) == (1, "")

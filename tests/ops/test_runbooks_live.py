@@ -1,0 +1,183 @@
+"""The runbooks against the running product and real faults: silent when all is well, right when it is not.
+
+One stack for all of it, because a start with its demo data is what costs; each fault is undone before the next.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+
+from infra.sandbox.configuration import DEFAULT_PORTS
+from infra.sandbox.ports import free_port
+from infra.sandbox.processes import wait_until
+from ops import local
+from ops.runbook import RUNBOOKS, execute, load, load_all
+
+ROOT = Path(__file__).resolve().parents[2]
+READY_SECONDS = 240
+PAGES = {page.path.stem: page for page in load_all()}
+
+
+@contextmanager
+def product(home: Path) -> Iterator[str]:
+    """`make run` in a home of its own, on ports of its own; answers its address."""
+    ports = {name: free_port() for name in DEFAULT_PORTS}
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
+    asked = {f"BALLAST_{name.upper()}_PORT": str(port) for name, port in ports.items()}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "infra.sandbox.run"],
+        cwd=ROOT,
+        env=kept | asked | {"BALLAST_HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    address = f"http://127.0.0.1:{ports['app']}"
+
+    def answers() -> bool:
+        try:
+            return httpx.get(f"{address}/readyz", timeout=2).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    try:
+        wait_until(lambda: process.poll() is not None or answers(), timeout=READY_SECONDS, every=0.2)
+        assert process.poll() is None, process.communicate(timeout=10)[0]
+        assert answers()
+        yield address
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+
+
+def matching(name: str, kind: str, patience: float = 0) -> set[str]:
+    """Names of the steps of one kind that match, after waiting at most `patience` seconds for all of them."""
+    page = PAGES[name]
+    needs = [*page.front["needs"], "BALLAST_HOME"]
+    found: set[str] = set()
+
+    def all_match() -> bool:
+        found.update(step.name for step in page.of(kind) if execute(step, needs).matched)
+        return found == {step.name for step in page.of(kind)}
+
+    wait_until(all_match, timeout=patience, every=0.5)
+    return found
+
+
+@contextmanager
+def load_on(address: str) -> Iterator[None]:
+    """Forty people who ask again and again until the block ends."""
+    stop = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=address, timeout=20) as client:
+            while not stop.is_set():
+                client.get("/readyz")
+
+    people = [threading.Thread(target=ask) for _ in range(40)]
+    for one in people:
+        one.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for one in people:
+            one.join()
+
+
+@contextmanager
+def paused(name: str) -> Iterator[None]:
+    pid = local.find(name)
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_pages_tell_faults_from_health_and_cure_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BALLAST_HOME", str(tmp_path))
+    monkeypatch.setenv("STACK", "local")
+    steps = {kind: {n: {s.name for s in page.of(kind)} for n, page in PAGES.items()} for kind in ("diagnose", "verify")}
+    assert set(PAGES) == {"DatabasePoolExhausted", "RedisLost", "WorkerStalled"}, "a new page needs its fault here"
+    with product(tmp_path) as address:
+        for name in PAGES:
+            assert matching(name, "diagnose") == set(), "a step that always matches diagnoses nothing"
+            assert matching(name, "verify", patience=10) == steps["verify"][name]
+
+        database = local.as_superuser(local.environment())
+        superuser = await asyncpg.connect(database.url("postgres", "ballast"))
+
+        blocker = await asyncpg.connect(database.url("postgres", "ballast"))
+        await blocker.execute("BEGIN; LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
+        with load_on(address):
+            assert (
+                matching("DatabasePoolExhausted", "diagnose", patience=30) == steps["diagnose"]["DatabasePoolExhausted"]
+            )
+            assert "end-the-blocking-session" in matching("DatabasePoolExhausted", "remediate")
+        with pytest.raises((asyncpg.PostgresConnectionError, asyncpg.InterfaceError)):
+            await blocker.execute("COMMIT")
+        assert matching("DatabasePoolExhausted", "verify") == steps["verify"]["DatabasePoolExhausted"]
+
+        with paused("redis"):
+            # It hangs, and neither its log nor its disk is full.
+            assert matching("RedisLost", "diagnose") == {"redis-does-not-answer", "redis-is-down"}
+            assert httpx.get(f"{address}/livez", timeout=5).status_code == 200
+        assert matching("RedisLost", "verify") == steps["verify"]["RedisLost"]
+
+        with paused("worker"):
+            # Ten minutes of standing still, without waiting for them.
+            await superuser.execute("UPDATE worker_heartbeats SET beat_at = now() - interval '10 minutes'")
+            await superuser.execute(
+                "INSERT INTO pgqueuer (priority, entrypoint, status, execute_after)"
+                " VALUES (0, 'ops.waits', 'queued', now() - interval '10 minutes')"
+            )
+            assert matching("WorkerStalled", "diagnose") == steps["diagnose"]["WorkerStalled"]
+            await superuser.execute("DELETE FROM pgqueuer WHERE entrypoint = 'ops.waits'")
+        assert matching("WorkerStalled", "verify", patience=30) == steps["verify"]["WorkerStalled"]
+        await superuser.close()
+
+        restart = next(step for step in load(RUNBOOKS / "RedisLost.md").of("remediate"))
+        told = execute(restart, ["STACK", "BALLAST_HOME"])
+        assert (told.matched, told.code) == (False, 1)
+        assert "Ctrl-C in its terminal, then `make run` again" in told.output
+
+
+def test_without_a_running_stack_the_tool_says_what_to_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BALLAST_HOME", str(tmp_path))
+    done = subprocess.run(["ops/on", "state", "app"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "ops/on: `make run` does not run in this clone; start it, or set STACK=compose\n"
+
+
+@pytest.mark.parametrize(
+    ("stack", "words", "sentence"),
+    [
+        ("local", ["nonsense", "x"], "unknown word nonsense"),
+        ("compose", ["nonsense", "x"], "unknown word nonsense"),
+        ("moon", ["state", "app"], "STACK is 'moon'; it must be local or compose"),
+        ("local", ["state"], "ops/on state worker"),
+        ("local", ["state", "nothing"], "there is no nothing; the parts are app, worker, redis, postgres"),
+    ],
+)
+def test_wrong_words_get_one_sentence(stack: str, words: list[str], sentence: str) -> None:
+    done = subprocess.run(
+        ["ops/on", *words], cwd=ROOT, env=os.environ | {"STACK": stack}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
