@@ -15,10 +15,12 @@ local function count(now, step, first, user, organization)
       local empty_at = tonumber(redis.call('GET', name) or now)
       -- Beyond two windows it was written by a clock that has since been set back: better forgotten than a lock-out.
       if empty_at < now or empty_at > now + 2 * window then empty_at = now end
-      local after = math.max(now, empty_at + step * window / limit)
+      local interval = window / limit
+      local after = math.max(now, empty_at + step * interval)
       if i == first then untouched = (step > 0 and empty_at or after) <= now end
       local over = after - now - window
-      if step > 0 and over > 1 then wait = math.max(wait, over) end
+      -- Half an interval of grace: calls do not arrive in the order of their clocks.
+      if step > 0 and over > interval / 2 then wait = math.max(wait, over) end
       local share = (after - now) / window
       if not tightest or share > tightest[1] then
         tightest = {share, limit, math.max(0, math.floor((1 - share) * limit + 0.001)), after - now}

@@ -7,6 +7,7 @@ Right after a pause up to twice the number fits into one window.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -55,14 +56,16 @@ class LocalBuckets:
             if whose:
                 continue
             limit = max(1, full_limit // 10) if closed else full_limit
-            after = max(now, max(now, self.empty_at.get(name, now)) + step * window / limit)
-            wait = max(wait, after - now - window)
+            interval = window / limit
+            after = max(now, max(now, self.empty_at.get(name, now)) + step * interval)
+            if step > 0 and (over := after - now - window) > interval / 2:
+                wait = max(wait, over)
             changes[name] = after
             if (share := (after - now) / window) > fullest:
                 fullest = share
                 tightest = Counted(0, limit, max(0, int((1 - share) * limit + 0.001)), int(after - now))
-        if step > 0 and wait > 1:
-            return tightest._replace(wait=int(wait))
+        if wait:
+            return tightest._replace(wait=math.ceil(wait))
         if self._has_room(changes, now):
             self.empty_at.update(changes)
         elif closed:

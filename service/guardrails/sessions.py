@@ -218,7 +218,7 @@ def unpack(key: str, record: bytes) -> Login:
 
 def refuse_rotated(found: Any) -> None:
     if found == GONE:
-        raise SessionRotated("Another request has just renewed this session.")
+        raise SessionRotated("Another request has just renewed this session.", retry_after=1)
 
 
 def device_label(user_agent: str) -> str:

@@ -1,0 +1,327 @@
+"""The door: one round trip, the right bucket, and never a wrong answer when Redis hangs, dies or comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+import redis as blocking_redis
+from fastapi import APIRouter, Depends, FastAPI
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from starlette.requests import Request
+
+from infra.sandbox.redis import EmbeddedRedis
+from service.core import clock
+from service.core.context import Login, Resources
+from service.core.errors import TooManyRequests, Unavailable
+from service.core.ids import new_id
+from service.core.scripts import PATIENCE, PAUSE_SECONDS, breaker_of
+from service.guardrails import gate, sessions
+from service.guardrails.rate_limits import LOGIN, NONE, Policy, limit
+from service.guardrails.sessions import SessionRotated
+from tests.guardrails.instances import comes_true, failed_redis_calls, heartbeat, hung, instance, later, log_in, request
+
+# By the hour, so that nothing comes back while a slow machine is still counting.
+TIGHT = Policy("tight", "open", address="3/hour", headers=True)
+PERSONAL = Policy("personal", "open", address="100/hour", user="6/hour")
+GUESSING = Policy("guessing", "closed", address="30/hour")
+
+
+@limit(TIGHT)
+def tight() -> None: ...
+
+
+@limit(PERSONAL)
+def personal() -> None: ...
+
+
+@limit(GUESSING)
+def guessing() -> None: ...
+
+
+@limit(NONE)
+def probe() -> None: ...
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis"), durable=False) as server:
+        yield server
+
+
+@pytest.fixture
+async def here(redis: EmbeddedRedis) -> AsyncIterator[Resources]:
+    async with instance(redis) as resources:
+        yield resources
+    clock.reset()
+
+
+@asynccontextmanager
+async def impatient(redis: EmbeddedRedis, timeout_ms: int) -> AsyncIterator[tuple[Resources, str]]:
+    """A process that waits this long for Redis, and the cookie of a session that a patient one has begun."""
+    space = new_id().hex
+    async with instance(redis, space) as patient, instance(redis, space, redis_timeout_ms=timeout_ms) as here:
+        yield here, (await log_in(patient))[0]
+
+
+async def admitted(resources: Resources, times: int, **values: Any) -> int:
+    through = 0
+    for _ in range(times):
+        try:
+            await gate.enter(request(**values), resources)
+            through += 1
+        except TooManyRequests:
+            continue
+    return through
+
+
+# It works
+
+
+async def test_the_door_finds_the_session_and_hands_it_on(here: Resources) -> None:
+    token, login = await log_in(here)
+    visit = request(token)
+    assert await gate.enter(visit, here) == login
+    assert visit.scope["state"]["login"] == login
+
+
+@pytest.mark.parametrize("cookie", [None, "sid=" + "A" * 43, "sid=made-up", "sid=" + "%00" * 15])
+async def test_whoever_shows_no_session_of_ours_is_nobody(here: Resources, cookie: str | None) -> None:
+    visit = request(cookie=cookie)
+    assert await gate.enter(visit, here) is None
+    assert "login" not in visit.scope["state"]
+
+
+async def test_a_public_page_does_not_look_for_a_session(here: Resources) -> None:
+    token, _ = await log_in(here)
+    visit = request(token)
+    assert await gate.enter(visit, here, identify=False) is None
+    assert "login" not in visit.scope["state"]
+
+
+async def test_the_answer_to_a_parallel_request_with_the_old_id_is_to_repeat_it(here: Resources) -> None:
+    old, login = await log_in(here)
+    new, _ = await sessions.rotate(here, login)
+    with pytest.raises(SessionRotated):
+        await gate.enter(request(old), here)
+    assert await gate.enter(request(new), here)
+    later(seconds=11)
+    assert await gate.enter(request(old), here) is None
+
+
+async def test_a_request_costs_one_round_trip(here: Resources) -> None:
+    token, _ = await log_in(here)
+    await gate.enter(request(token), here)
+    async with here.redis.monitor() as monitor:
+        await gate.enter(request(token), here)
+        await here.redis.ping()
+        seen: list[str] = []
+        async for line in monitor.listen():
+            word = line["command"].split(" ", 1)[0].upper()
+            if line["client_type"] != "lua" and word not in ("HELLO", "CLIENT"):  # a new connection's greeting
+                seen.append(word)
+            if seen[-1:] == ["PING"]:
+                break
+    assert seen == ["EVALSHA", "PING"]
+
+
+async def test_a_probe_costs_none_even_while_redis_hangs(redis: EmbeddedRedis, here: Resources) -> None:
+    with hung(redis):
+        assert await gate.enter(request(endpoint=probe), here) is None
+
+
+async def test_a_server_that_has_forgotten_our_scripts_is_told_again(here: Resources) -> None:
+    token, login = await log_in(here)
+    await here.redis.script_flush()
+    assert await gate.enter(request(token), here) == login
+
+
+async def test_the_limit_of_an_included_route_is_found(here: Resources) -> None:
+    """FastAPI wraps included routers: a middleware that looked at app.routes limited nothing on them."""
+
+    async def through_the_door(visit: Request) -> Login | None:
+        return await gate.enter(visit, here)
+
+    inner, outer, app = APIRouter(prefix="/inner"), APIRouter(prefix="/outer"), FastAPI()
+
+    @inner.get("/{number}")
+    @limit(TIGHT)
+    async def shown(number: int, login: Any = Depends(through_the_door, scope="function")) -> int:
+        return number
+
+    outer.include_router(inner)
+    app.include_router(outer)
+
+    async def with_address(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "state": {"address": "203.0.113.7"}}, receive, send)
+
+    transport = httpx.ASGITransport(with_address, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        statuses = [(await client.get(f"/outer/inner/{number}")).status_code for number in range(5)]
+    assert statuses == [200, 200, 200, 500, 500], "the error's rendering is not part of this app"
+
+
+# Limits
+
+
+async def test_an_address_is_refused_when_it_asks_too_often(here: Resources) -> None:
+    assert await admitted(here, 9, endpoint=tight) == 3
+    assert await admitted(here, 9, endpoint=tight, address="198.51.100.1") == 3
+    assert await admitted(here, 9) == 9, "another policy has buckets of its own"
+    later(minutes=61)
+    assert await admitted(here, 9, endpoint=tight) == 3
+
+
+async def test_a_person_has_one_limit_wherever_they_are(here: Resources) -> None:
+    token, _ = await log_in(here)
+    through = [await admitted(here, 1, token=token, endpoint=personal, address=f"198.51.100.{n}") for n in range(9)]
+    assert sum(through) == 6
+    assert await admitted(here, 9, endpoint=personal) == 9, "without a session the address alone counts"
+
+
+async def test_a_made_up_cookie_buys_no_fresh_limit(here: Resources) -> None:
+    made_up = [f"sid={n:043d}" for n in range(9)]
+    assert sum([await admitted(here, 1, endpoint=tight, cookie=cookie) for cookie in made_up]) == 3
+    believing = [Policy(f"bites-{cookie}", "open", address="3/hour") for cookie in made_up]  # a bucket per credential
+    assert sum([await admitted(here, 1, endpoint=limit(one)(lambda: None)) for one in believing]) == 9
+
+
+async def test_the_answer_says_what_is_left_except_where_guessing_is_the_attack(here: Resources) -> None:
+    visits = [request(endpoint=tight) for _ in range(2)]
+    for visit in visits:
+        await gate.enter(visit, here)
+    told = [dict(gate.headers(visit.scope)) for visit in visits]
+    assert [one[b"x-ratelimit-limit"] for one in told] == [b"3", b"3"]
+    assert [one[b"x-ratelimit-remaining"] for one in told] == [b"2", b"1"]
+    assert 0 <= int(told[1][b"x-ratelimit-reset"]) - time.time() <= 2402
+    over = request(endpoint=tight)
+    await gate.enter(request(endpoint=tight), here)
+    with pytest.raises(TooManyRequests) as caught:
+        await gate.enter(over, here)
+    assert 0 < (caught.value.retry_after or 0) <= 1200
+    assert dict(gate.headers(over.scope))[b"x-ratelimit-remaining"] == b"0"
+    secretive = request(method="POST", endpoint=limit(LOGIN)(lambda: None))
+    await gate.enter(secretive, here)
+    assert gate.headers(secretive.scope) == []
+    assert gate.headers({"type": "http"}) == []
+
+
+# Redis hangs, dies, comes back
+
+
+async def test_a_dead_redis_logs_nobody_in_and_nobody_out(tmp_path: Any) -> None:
+    with EmbeddedRedis(tmp_path / "redis") as redis:
+        async with instance(redis) as here:
+            token, login = await log_in(here)
+            redis.kill()
+            with pytest.raises(Unavailable) as caught:
+                await gate.enter(request(token), here)
+            assert caught.value.retry_after == 5
+            assert await gate.enter(request(token), here, identify=False) is None, "a public page still answers"
+            assert await gate.enter(request(), here) is None
+            assert await admitted(here, 9, endpoint=tight) == 3, "open: this process counts alone"
+            assert await admitted(here, 9, endpoint=guessing) == 3, "closed: a tenth"
+            redis.start()
+
+            async def known_again() -> bool:
+                try:
+                    return await gate.enter(request(token), here) == login
+                except Unavailable:
+                    return False
+
+            assert await comes_true(known_again)
+            assert not breaker_of(here).is_open
+
+
+async def test_a_hung_redis_does_not_stop_the_event_loop(redis: EmbeddedRedis) -> None:
+    async with impatient(redis, 400) as (here, token):
+        with hung(redis):
+            async with heartbeat() as heart:
+                with pytest.raises(Unavailable):
+                    await gate.enter(request(token), here)
+            assert heart.beats >= 8, "others were served while one waited"
+
+            # Bites: this is how slowapi asks Redis.
+            client = blocking_redis.Redis(port=redis.port, socket_timeout=0.4, retry=Retry(NoBackoff(), 0))
+            async with heartbeat() as heart:
+                with pytest.raises(blocking_redis.exceptions.TimeoutError):
+                    client.get("x")
+            assert heart.beats == 0
+            client.close()
+
+
+async def test_a_hung_redis_costs_a_few_requests_one_timeout_each(redis: EmbeddedRedis) -> None:
+    async with impatient(redis, 100) as (here, token):
+        with hung(redis):
+            before, began = failed_redis_calls(), time.monotonic()
+            for _ in range(200):
+                with pytest.raises(Unavailable):
+                    await gate.enter(request(token), here)
+            probes = (time.monotonic() - began) / PAUSE_SECONDS
+            assert PATIENCE <= failed_redis_calls() - before <= PATIENCE + probes
+
+        async def known_again() -> bool:
+            try:
+                return await gate.enter(request(token), here) is not None
+            except Unavailable:
+                return False
+
+        assert await comes_true(known_again)
+
+
+async def test_waiting_for_a_connection_counts_towards_the_timeout(redis: EmbeddedRedis) -> None:
+    """redis-py's own timeouts are per step and add up: wait for a connection, connect, greet, send, read."""
+    async with impatient(redis, 2_000) as (here, token):
+        pool: Any = here.redis.connection_pool
+        taken = [await pool.get_connection() for _ in range(pool.max_connections)]
+        with hung(redis):
+            began = time.monotonic()
+            waiting = asyncio.create_task(gate.enter(request(token), here))
+            await asyncio.sleep(1.7)
+            await pool.release(taken.pop())
+            with pytest.raises(Unavailable):
+                await waiting
+            waited = time.monotonic() - began
+        for connection in taken:
+            await pool.release(connection)
+    assert 1.9 < waited < 3, "without a deadline over all steps: 3.7"
+
+
+async def test_a_guess_is_refused_and_not_waved_through_while_redis_hangs(redis: EmbeddedRedis) -> None:
+    async with instance(redis, redis_timeout_ms=50) as here:
+        with hung(redis):
+            assert await admitted(here, 40, endpoint=guessing) == 3
+            waved = limit(Policy("bites", "open", address="30/hour"))(lambda: None)
+            assert await admitted(here, 40, endpoint=waved) == 30
+
+
+async def test_a_redis_that_refuses_to_write_fails_closed_too(here: Resources) -> None:
+    token, _ = await log_in(here)
+    limits: Any = await here.redis.config_get("maxmemory")
+    await here.redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(Unavailable):
+            await gate.enter(request(token), here)
+        assert not breaker_of(here).is_open, "it answers quickly: nothing to save by not asking"
+    finally:
+        await here.redis.config_set("maxmemory", int(limits["maxmemory"]))
+    assert await gate.enter(request(token), here)
+
+
+async def test_a_request_that_is_given_up_leaves_the_pool_in_order(here: Resources) -> None:
+    token, login = await log_in(here)
+    for delay in range(12):
+        task = asyncio.create_task(gate.enter(request(token), here))
+        for _ in range(delay):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    for _ in range(60):
+        assert await gate.enter(request(token), here) == login
+    assert len(here.redis.connection_pool._in_use_connections) == 0

@@ -1,0 +1,310 @@
+"""Limits: they count, the attacks on them fail, and without the one line that matters the attack succeeds."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterator
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+
+from infra.sandbox.redis import EmbeddedRedis
+from service.core import clock
+from service.core.buckets import Bucket, Counted, LocalBuckets
+from service.core.context import Resources
+from service.core.errors import TooManyRequests
+from service.core.scripts import now_ms
+from service.guardrails import rate_limits
+from service.guardrails.addresses import bucket_of, client_address, is_from_proxy
+from service.guardrails.rate_limits import API, LOGIN, MAIL, READ, WRITE, Policy, limit, policy_of, refund, spend
+from tests.guardrails.instances import hung, instance, later, page
+
+PROXIES = (ip_network("10.0.0.0/8"), ip_network("2001:db8:ffff::/48"))
+FIVE = Policy("five", "closed", subject="5/15 minutes")
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis"), durable=False) as server:
+        yield server
+
+
+@pytest.fixture
+async def here(redis: EmbeddedRedis) -> AsyncIterator[Resources]:
+    async with instance(redis) as resources:
+        yield resources
+    clock.reset()
+
+
+async def admitted(resources: Resources, policy: Policy, times: int, **target: Any) -> int:
+    """How many of `times` attempts get through."""
+    through = 0
+    for _ in range(times):
+        try:
+            await spend(resources, policy, **target)
+            through += 1
+        except TooManyRequests:
+            continue
+    return through
+
+
+async def refused(resources: Resources, policy: Policy, **target: Any) -> TooManyRequests:
+    with pytest.raises(TooManyRequests) as caught:
+        await spend(resources, policy, **target)
+    return caught.value
+
+
+# The table
+
+
+def credentials() -> list[Policy]:
+    return [rate_limits.LOGIN, rate_limits.SECOND_FACTOR, rate_limits.MAIL, rate_limits.TOKEN, rate_limits.SIGN_UP,
+            rate_limits.STEP_UP]  # fmt: skip
+
+
+def test_whatever_guards_a_credential_stays_closed_without_redis_and_tells_no_numbers() -> None:
+    assert len(credentials()) == 6
+    for policy in credentials():
+        assert (policy.when_lost, policy.headers) == ("closed", False), policy.name
+
+
+def test_every_policy_says_what_it_counts_by_address() -> None:
+    table = [one for one in vars(rate_limits).values() if isinstance(one, Policy)]
+    assert len(table) == 12
+    assert [one.name for one in table if not one.address] == ["none"]
+    assert len({one.name for one in table}) == len(table), "two policies of one name would share their buckets"
+
+
+def test_a_limit_that_cannot_be_read_does_not_start() -> None:
+    with pytest.raises(ValueError, match="parse"):
+        Policy("typo", "open", address="five per minute or so")
+    with pytest.raises(ValueError, match="distinct"):
+        Policy("no-pair", "open", distinct="5/hour")
+
+
+def test_a_route_gets_its_own_policy_or_the_default_of_its_kind() -> None:
+    @limit(LOGIN)
+    def log_in() -> None: ...
+
+    def readings() -> None: ...
+
+    readings.__module__ = "service.features.indicators.api"
+    assert policy_of(log_in, "POST") is LOGIN
+    assert [policy_of(page, method) for method in ("GET", "HEAD", "POST", "DELETE")] == [READ, READ, WRITE, WRITE]
+    assert [policy_of(readings, method) for method in ("GET", "PATCH")] == [API, WRITE]
+
+
+# Counting
+
+
+async def test_a_burst_is_admitted_then_refused_with_the_time_to_wait(here: Resources) -> None:
+    assert await admitted(here, FIVE, 5, subject="ann") == 5
+    error = await refused(here, FIVE, subject="ann")
+    assert error.retry_after == pytest.approx(180, abs=5)
+    assert await admitted(here, FIVE, 1, subject="bob") == 1
+
+
+async def test_what_was_used_comes_back_with_time(here: Resources) -> None:
+    await admitted(here, FIVE, 5, subject="ann")
+    later(minutes=3.1)
+    assert await admitted(here, FIVE, 5, subject="ann") == 1
+    later(minutes=15)
+    assert await admitted(here, FIVE, 9, subject="ann") == 5
+
+
+async def test_refused_attempts_cost_nothing_so_nobody_is_kept_out_for_ever(here: Resources) -> None:
+    await admitted(here, FIVE, 100, subject="ann")
+    error = await refused(here, FIVE, subject="ann")
+    later(seconds=error.retry_after or 0)
+    assert await admitted(here, FIVE, 1, subject="ann") == 1
+
+
+async def test_a_refusal_in_one_bucket_counts_in_none(here: Resources) -> None:
+    both = Policy("both", "closed", pair="2/hour", subject="3/hour")
+    assert await admitted(here, both, 9, subject="ann", address="198.51.100.1") == 2
+    assert await admitted(here, both, 9, subject="ann", address="198.51.100.2") == 1
+
+
+async def test_parallel_attempts_cannot_outrun_the_count(here: Resources) -> None:
+    tries = [spend(here, FIVE, subject="ann") for _ in range(40)]
+    outcomes = await asyncio.gather(*tries, return_exceptions=True)
+    assert [type(one) for one in outcomes].count(TooManyRequests) == 35
+
+    async def look_then_count() -> bool:  # bites: the same limit as two steps
+        used = int(await here.redis.get("naive") or 0)
+        if used < 5:
+            await here.redis.incr("naive")
+        return used < 5
+
+    assert sum(await asyncio.gather(*(look_then_count() for _ in range(40)))) > 5
+
+
+async def test_two_instances_count_together(redis: EmbeddedRedis) -> None:
+    async with instance(redis, "shared") as one, instance(redis, "shared") as other:
+        assert await admitted(one, FIVE, 3, subject="ann") + await admitted(other, FIVE, 9, subject="ann") == 5
+
+
+async def test_a_clock_that_was_set_back_locks_nobody_out(here: Resources) -> None:
+    later(days=2)
+    await admitted(here, FIVE, 5, subject="ann")
+    clock.reset()
+    assert await admitted(here, FIVE, 5, subject="ann") == 5
+
+
+# Guessing at an account
+
+
+async def test_guessing_at_one_account_from_everywhere_is_slowed_down(here: Resources) -> None:
+    botnet = [f"198.51.{high}.{low}" for high in range(4) for low in range(20)]
+    through = [await admitted(here, LOGIN, 1, subject="ann@example.com", address=bot) for bot in botnet]
+    assert sum(through) == 50
+    by_address_alone = Policy("bites", "closed", pair="5/15 minutes")
+    through = [await admitted(here, by_address_alone, 1, subject="ann@example.com", address=bot) for bot in botnet]
+    assert sum(through) == 80
+
+
+async def test_the_owner_still_gets_in_while_the_account_is_under_attack(here: Resources) -> None:
+    for bot in range(60):
+        await admitted(here, LOGIN, 1, subject="ann@example.com", address=f"198.51.100.{bot}")
+    stranger = await refused(here, LOGIN, subject="ann@example.com", address="203.0.113.7")
+    assert 0 < (stranger.retry_after or 0) <= 3600, "a delay, not a lock"
+    await spend(here, LOGIN, subject="ann@example.com", address="203.0.113.7", device="her-laptop")
+
+
+async def test_a_known_device_is_no_way_around_the_limit(here: Resources) -> None:
+    assert await admitted(here, LOGIN, 9, subject="ann@example.com", address="203.0.113.7", device="stolen") == 5
+
+
+async def test_trying_one_password_on_many_accounts_is_noticed(here: Resources) -> None:
+    spraying = [await admitted(here, LOGIN, 1, subject=f"{n}@example.com", address="198.51.100.9") for n in range(30)]
+    assert sum(spraying) == 10
+    own = [await admitted(here, LOGIN, 1, subject="ann@example.com", address="198.51.100.8") for _ in range(4)]
+    assert sum(own) == 4
+    assert await admitted(here, LOGIN, 1, subject="new@example.com", address="198.51.100.8") == 1
+
+
+async def test_success_takes_back_its_own_attempt_and_nothing_else(here: Resources) -> None:
+    office = {"address": "198.51.100.9"}
+    for n in range(30):
+        await spend(here, LOGIN, subject=f"{n}@example.com", **office)
+        await refund(here, LOGIN, subject=f"{n}@example.com", **office)
+    assert await admitted(here, LOGIN, 4, subject="ann@example.com", **office) == 4
+    # An attacker who logs in to an account of his own in between gains nothing.
+    await spend(here, LOGIN, subject="mallory@example.com", **office)
+    await refund(here, LOGIN, subject="mallory@example.com", **office)
+    assert await admitted(here, LOGIN, 9, subject="ann@example.com", **office) == 1
+
+
+async def test_spellings_of_one_address_share_their_attempts(here: Resources) -> None:
+    spellings = ["ann@example.com", "ANN@example.com", " ann@Example.com ", "\uff41nn@example.com", "ann@example.COM"]
+    assert sum([await admitted(here, MAIL, 1, subject=one) for one in spellings]) == 3
+
+
+async def test_redis_does_not_say_whose_account_was_tried(here: Resources) -> None:
+    await spend(here, LOGIN, subject="ann@example.com", address="203.0.113.7")
+    names = [key.decode() async for key in here.redis.scan_iter(f"{here.settings.redis_namespace}:*")]
+    assert len(names) == 4
+    assert not [name for name in names if "ann" in name]
+
+
+# Who is calling
+
+
+def scope(peer: str | None, *forwarded: str) -> dict[str, Any]:
+    client = (peer, 1234) if peer is not None else None
+    return {"type": "http", "client": client, "headers": [(b"x-forwarded-for", line.encode()) for line in forwarded]}
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "expected"),
+    [
+        ("198.51.100.1", ["203.0.113.7"], "198.51.100.1"),  # a stranger's header counts for nothing
+        ("10.0.0.1", ["203.0.113.7"], "203.0.113.7"),
+        ("10.0.0.1", ["1.2.3.4, 203.0.113.7"], "203.0.113.7"),  # what the client wrote lies further left
+        ("10.0.0.1", ["1.2.3.4", "203.0.113.7, 10.9.9.9"], "203.0.113.7"),  # through two proxies, on two lines
+        ("10.0.0.1", [", ".join(["1.2.3.4"] * 500) + ", 203.0.113.7"], "203.0.113.7"),  # junk hides nobody
+        ("10.0.0.1", [", ".join(["203.0.113.7"] + ["10.0.0.2"] * 10)], "10.0.0.1"),  # more hops than we have
+        ("10.0.0.1", ["203.0.113.7, unknown"], "10.0.0.1"),
+        ("10.0.0.1", ["fe80::1%<script>"], "10.0.0.1"),
+        ("10.0.0.1", ["1" * 5000], "10.0.0.1"),
+        ("10.0.0.1", [""], "10.0.0.1"),
+        ("10.0.0.1", [], "10.0.0.1"),
+        ("10.0.0.1", ["10.0.0.9"], "10.0.0.1"),  # only our own: nobody outside asked
+        ("10.0.0.1", ["203.0.113.7:5123"], "203.0.113.7"),
+        ("2001:db8:ffff::1", ["[2001:db8::7]:443"], "2001:db8::7"),
+        ("::ffff:10.0.0.1", ["::ffff:203.0.113.7"], "203.0.113.7"),  # IPv4 in an IPv6 coat
+        ("testclient", ["203.0.113.7"], "testclient"),
+        (None, ["203.0.113.7"], ""),
+    ],
+)
+def test_the_address_comes_from_our_own_proxies_alone(peer: str | None, forwarded: list[str], expected: str) -> None:
+    assert client_address(scope(peer, *forwarded), PROXIES) == expected
+
+
+def test_a_forged_header_buys_no_fresh_limit() -> None:
+    forged = [scope("198.51.100.1", f"192.0.2.{n}") for n in range(50)]
+    through_proxy = [scope("10.0.0.1", f"192.0.2.{n}, 198.51.100.1") for n in range(50)]
+    assert {client_address(one, PROXIES) for one in forged + through_proxy} == {"198.51.100.1"}
+    believed = {one["headers"][0][1].split(b",")[0] for one in forged}  # bites: what most code does
+    assert len(believed) == 50
+    assert not is_from_proxy(forged[0], PROXIES)
+    assert is_from_proxy(through_proxy[0], PROXIES)
+    assert not is_from_proxy(through_proxy[0], ())
+
+
+def test_one_ipv6_subscriber_is_one_caller() -> None:
+    assert {bucket_of(f"2001:db8:1:2::{n:x}") for n in range(1, 200)} == {"2001:db8:1:2::/64"}
+    assert bucket_of("2001:db8:1:3::1") != bucket_of("2001:db8:1:2::1")
+    assert bucket_of("203.0.113.7") == "203.0.113.7"
+
+
+# Without Redis
+
+
+async def test_a_lost_redis_leaves_guessing_a_tenth_and_reading_all(redis: EmbeddedRedis) -> None:
+    closed = Policy("shut", "closed", subject="50/hour")
+    reading = Policy("reading", "open", subject="50/hour")
+    async with instance(redis, redis_timeout_ms=50) as here:
+        with hung(redis):
+            assert await admitted(here, closed, 60, subject="ann") == 5
+            assert await admitted(here, reading, 60, subject="ann") == 50
+            as_if_open = Policy("bites", "open", subject="50/hour")
+            assert await admitted(here, as_if_open, 60, subject="ann") == 50
+
+
+def bucket(name: str, limit_: int = 10) -> Bucket:
+    return Bucket(name, "", limit_, 60_000)
+
+
+def test_counting_in_memory_is_bounded() -> None:
+    local, now = LocalBuckets(most=1_000), 1_000_000
+    assert local.count([bucket("known")], now, 1, closed=True).wait == 0
+    for n in range(50_000):
+        local.count([bucket(f"attacker-{n}")], now, 1, closed=False)
+    assert len(local.empty_at) == 1_000
+    assert local.count([bucket("somebody")], now, 1, closed=False).wait == 0
+    assert local.count([bucket("login")], now, 1, closed=True).wait > 0, "no memory to count in: guessing stays shut"
+    assert local.count([bucket("known")], now, 1, closed=True).wait > 0
+    assert local.count([bucket("known")], now + 45_000, 1, closed=True).wait == 0, "whoever is known still counts"
+    assert local.count([bucket("login")], now + 60_000, 1, closed=True).wait == 0, "what has emptied makes room"
+
+
+async def test_redis_and_memory_count_alike(here: Resources) -> None:
+    chance, hour, waits = random.Random(7), 3_600_000, 0
+    for run in range(20):
+        local, now = LocalBuckets(), now_ms()
+        for _ in range(40):
+            now += chance.choice([0, 0, 0, 1, hour // 25, hour // 7])
+            buckets = [
+                Bucket(f"{run}-{chance.choice('ab')}", "", 7, hour),
+                Bucket(f"{run}-all", "", 11, hour),
+            ]
+            step, arguments = chance.choice([1, 1, 1, -1]), [value for one in buckets for value in one]
+            theirs = Counted(*await rate_limits.SPEND.run(here, now, step, *arguments))
+            ours = local.count(buckets, now, step, closed=False)
+            assert theirs[1:3] == ours[1:3]
+            assert theirs.wait == pytest.approx(ours.wait, abs=2)
+            waits += theirs.wait > 0
+    assert waits > 40, "the runs must reach the limit, or they compare nothing"
