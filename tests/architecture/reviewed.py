@@ -19,6 +19,7 @@ PUBLIC_ROUTES = frozenset(
         "GET /sign-up",
         "GET /sign-up/sent",
         "GET /verify",
+        "GET /verify/sent",
         "GET /verify/{link}",
         "POST /change-email/{link}",
         "POST /forgot",

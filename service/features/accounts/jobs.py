@@ -88,17 +88,13 @@ async def answer_sign_up(ctx: Context, event: Event) -> None:
 
 
 @on(actions.request_link)
-async def repeat_verification(ctx: Context, event: Event) -> None:
-    user = await _person(ctx, event)
-    if user is not None and not user.is_verified:
-        await _send_link(ctx, event, user, Purpose.VERIFY)
-
-
-@on(actions.request_reset)
-async def send_reset(ctx: Context, event: Event) -> None:
-    user = await _person(ctx, event)
-    if user is not None and user.deleted_at is None:
-        await _send_link(ctx, event, user, Purpose.RESET)
+async def send_requested_link(ctx: Context, event: Event) -> None:
+    """Only what fits the account as it is now: nothing to confirm, nobody deleted, nobody there: no mail."""
+    user, purpose = await _person(ctx, event), Purpose(event.facts["purpose"])
+    if user is None or (purpose is Purpose.UNDO_DELETION) != (user.deleted_at is not None):
+        return
+    if purpose is not Purpose.VERIFY or not user.is_verified:
+        await _send_link(ctx, event, user, purpose)
 
 
 @on(actions.delete_account)
@@ -106,11 +102,6 @@ async def send_way_back(ctx: Context, event: Event) -> None:
     user = await _person(ctx, event)
     if user is not None and user.deleted_at is not None:
         await _send_link(ctx, event, user, Purpose.UNDO_DELETION)
-
-
-@on(actions.request_recovery)
-async def repeat_way_back(ctx: Context, event: Event) -> None:
-    await send_way_back(ctx, event)
 
 
 @on(actions.request_new_email)

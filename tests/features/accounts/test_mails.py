@@ -19,7 +19,7 @@ from service.core.database import Database, UnitOfWork
 from service.core.ids import new_id
 from service.core.settings import Settings
 from service.features.accounts import actions, jobs
-from service.features.accounts.jobs import NOTICES, send_mail, send_reset
+from service.features.accounts.jobs import NOTICES, send_mail, send_requested_link
 from service.features.accounts.models import OneTimeToken, Purpose, User
 from service.features.accounts.schemas import SignUp
 from service.guardrails import switches
@@ -70,8 +70,8 @@ async def test_the_queue_and_the_audit_log_hold_no_address(
     """Looked at before the commit, while no worker can take anything away; the application may not read the queue."""
     email = new_address()
     async with acting(resources, keep=False, database=all_seeing) as ctx:
-        await actions.request_reset(ctx, person.email)
-        await actions.request_reset(ctx, email)
+        await actions.request_link(ctx, person.email, Purpose.RESET)
+        await actions.request_link(ctx, email, Purpose.RESET)
         await actions.sign_up(ctx, SignUp(name="Nora", email=email, password=SecretStr(PASSWORD)))
         me = "xmin = pg_current_xact_id()::xid"
         queued = await ctx.work.raw.fetch(f"SELECT convert_from(payload, 'utf8'), headers FROM pgqueuer WHERE {me}")
@@ -139,14 +139,15 @@ async def test_an_operator_can_stop_all_mail(
 
 async def test_links_that_come_too_late_are_not_sent(sink: MailSink, person: Person, resources: Resources) -> None:
     """The worker was away for an hour: a reset that nobody waits for any more looks like a fraud."""
-    asked = Event("accounts.request_reset", "", None, {"account": str(person.id), "asked_at": str(clock.now())})
+    facts = {"account": str(person.id), "asked_at": str(clock.now()), "purpose": "reset"}
+    asked = Event("accounts.request_link", "", None, facts)
     async with acting(resources) as ctx:
         user = await ctx.get(User, person.id, lock=False)
         token = OneTimeToken.for_user(user, Purpose.RESET)
         ctx.add(token)
     clock.advance(timedelta(hours=1))
     async with acting(resources) as ctx:
-        await send_reset(ctx, asked)
+        await send_requested_link(ctx, asked)
         await send_mail(ctx, template="reset", mail_id=new_id(), user_id=person.id, token_id=token.id)
         found = await ctx.work.raw.fetchval("SELECT count(*) FROM one_time_tokens WHERE user_id = $1", person.id)
     assert found == 1

@@ -134,7 +134,7 @@ async def test_the_link_can_be_sent_again(visitor: Client, post: Post) -> None:
     email = new_address()
     await sign_up(visitor, email)
     answer = await visitor.submit("/verify", email=email)
-    assert (answer.status_code, answer.headers["location"]) == (303, "/sign-up/sent")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/verify/sent")
     newest = await post.link(email, "verify", count=2)
     assert (await visitor.submit(newest, password=PASSWORD)).status_code == 303
 

@@ -10,20 +10,8 @@ from service.core import clock
 from service.core.context import Context
 from service.core.errors import Invalid, NotAuthenticated
 from service.features.accounts import queries
-from service.features.accounts.actions._shared import (
-    Browser,
-    Entrance,
-    act_as,
-    announce_mail,
-    enter,
-    find_by_email,
-    may_mail,
-    open_link,
-    refuse_weak,
-    refuse_while_sign_ups_stopped,
-    register,
-    signed_in,
-)
+from service.features.accounts.actions import _shared as shared
+from service.features.accounts.actions._shared import Browser, Entrance
 from service.features.accounts.models import Purpose, RecoveryCode, User
 from service.features.accounts.models.credentials import hash_recovery_code
 from service.features.accounts.models.passwords import check_password, hash_password
@@ -42,27 +30,31 @@ WRONG = (
 @action("accounts.sign_up", requires=Who.ANYONE)
 async def sign_up(ctx: Context, given: SignUp) -> None:
     """Ask for an account. It opens after its address was confirmed; a known address gets a mail that says so."""
-    await refuse_while_sign_ups_stopped(ctx)
+    await shared.refuse_while_sign_ups_stopped(ctx)
     password = given.password.get_secret_value()
-    refuse_weak("password", password, given.email, given.name)
+    shared.refuse_weak("password", password, given.email, given.name)
     hashed = await hash_password(password)
     known = await ctx.fetch_one(queries.KNOWN, email=given.email)
     # One statement whether the address is new, waits for its confirmation (the latest sign-up counts) or is taken
     # (nothing happens): the same work each time, and of two sign-ups at once only one makes the row.
-    account = await register(
+    account = await shared.register(
         ctx, email=given.email, name=given.name, password_hash=hashed, password_changed_at=clock.now()
     )
-    wanted = await may_mail(ctx, given.email)
+    wanted = await shared.may_mail(ctx, given.email)
     account = account or (known["id"] if known else None)
-    announce_mail(ctx, account if wanted else None)
+    shared.announce_mail(ctx, account if wanted else None)
 
 
 @action("accounts.request_link", requires=Who.ANYONE)
-async def request_link(ctx: Context, email: str) -> None:
-    """Send the confirmation again, if there is something to confirm; the answer never tells."""
+async def request_link(ctx: Context, email: str, purpose: Purpose) -> None:
+    """Mail a link: to confirm the address, to choose another password, to bring a deleted account back.
+
+    Whether there is anybody to send it to is decided by the job; here nothing differs, and the answer never tells.
+    """
     known = await ctx.fetch_one(queries.KNOWN, email=email)
-    wanted = await may_mail(ctx, email) and known is not None and known["email_verified_at"] is None
-    announce_mail(ctx, known["id"] if known and wanted else None)
+    wanted = await shared.may_mail(ctx, email)
+    shared.announce_mail(ctx, known["id"] if known and wanted else None)
+    ctx.facts["purpose"] = purpose.value
 
 
 @action("accounts.confirm_address", requires=Who.ANYONE)
@@ -71,20 +63,20 @@ async def confirm_address(ctx: Context, link: str, password: str, browser: Brows
 
     The link alone is not enough: somebody may have signed up with another person's address, hoping that they click.
     """
-    token, user = await open_link(ctx, link, Purpose.VERIFY)
+    token, user = await shared.open_link(ctx, link, Purpose.VERIFY)
     await _prove_password(ctx, user, user.email, password, browser)
     token.use()
     user.verify_email()
-    return await enter(ctx, user, ("password",), browser)
+    return await shared.enter(ctx, user, ("password",), browser)
 
 
 @action("accounts.log_in", requires=Who.ANYONE, while_read_only=True)
 async def log_in(ctx: Context, given: LogIn, browser: Browser) -> Entrance:
     """Check address and password; an unconfirmed account answers like a wrong password, or it would tell who exists."""
-    user = await find_by_email(ctx, given.email)
+    user = await shared.find_by_email(ctx, given.email)
     await _prove_password(ctx, user, given.email, given.password.get_secret_value(), browser, confirmed=True)
     assert user is not None  # noqa: S101 - nobody's password never matches
-    return await enter(ctx, user, ("password",), browser, remember=given.remember)
+    return await shared.enter(ctx, user, ("password",), browser, remember=given.remember)
 
 
 @action("accounts.log_in_with_code", requires=Who.ANYONE, while_read_only=True)
@@ -99,12 +91,25 @@ async def log_in_with_code(ctx: Context, waiting: Entrance, code: str, browser: 
         ctx.note("accounts.log_in", "failed", account=str(user.id), step="code")
         raise Invalid("Wrong code.", fields={"code": "This code is wrong or was used before. Wait for the next one."})
     await refund(ctx.resources, SECOND_FACTOR, subject=str(waiting.user_id), address=ctx.caller.address)
-    return await enter(ctx, user, (*waiting.methods, method), browser, remember=waiting.remember)
+    return await shared.enter(ctx, user, (*waiting.methods, method), browser, remember=waiting.remember)
+
+
+@action("accounts.reset_password", requires=Who.ANYONE)
+async def reset_password(ctx: Context, link: str, password: str) -> None:
+    """Choose another password with the mailed link. Proves the address, too; the second factor is still asked."""
+    token, user = await shared.open_link(ctx, link, Purpose.RESET)
+    shared.refuse_weak("password", password, user.email, user.name)
+    user.set_password(await hash_password(password))
+    user.verify_email()
+    token.use()
+    shared.act_as(ctx, user)
+    await shared.forget_sessions(ctx, user)
+    shared.announce_mail(ctx, user.id)
 
 
 @action("accounts.log_out", requires=Who.SIGNED_IN, while_read_only=True)
 async def log_out(ctx: Context) -> None:
-    await sessions.end(ctx.resources, signed_in(ctx))
+    await sessions.end(ctx.resources, shared.signed_in(ctx))
 
 
 async def _prove_password(
@@ -119,7 +124,7 @@ async def _prove_password(
     await refund(ctx.resources, LOGIN, subject=email, address=ctx.caller.address, device=browser.device)
     if renewed:
         user.password_hash = renewed
-    act_as(ctx, user)
+    shared.act_as(ctx, user)
 
 
 async def _use_recovery_code(ctx: Context, user_id: UUID, code: str) -> bool:

@@ -18,8 +18,6 @@ router = APIRouter()
 
 HOME = "/dashboard"
 ENTRANCES = ("/login", "/logout", "/sign-up", "/confirm")
-SECRET_ADDRESS = {"Referrer-Policy": "no-referrer"}
-"""For pages whose address opens something: it must not travel to wherever the reader goes next."""
 CODE = "second-factor"
 """The purpose under which a login waits for its second factor."""
 

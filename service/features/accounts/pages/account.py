@@ -1,4 +1,4 @@
-"""Name and address."""
+"""Name, address, and leaving."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from fastapi import Request, Response
 from service.core.context import Context
 from service.core.errors import Conflict, Invalid
 from service.features.accounts import actions, queries
-from service.features.accounts.models import Purpose
-from service.features.accounts.pages._shared import SECRET_ADDRESS, go_back, router
-from service.features.accounts.schemas import ChangeEmail, ChangeName
-from service.guardrails.contexts import PublicCtx, UserCtx
-from service.guardrails.rate_limits import MAIL, TOKEN, limit
+from service.features.accounts.pages._shared import router
+from service.features.accounts.schemas import ChangeEmail, ChangeName, DeleteAccount
+from service.guardrails import sessions
+from service.guardrails.actions import allow
+from service.guardrails.contexts import UserCtx
+from service.guardrails.rate_limits import MAIL, limit
 from service.web.flash import flash
 from service.web.forms import Form
 from service.web.responses import redirect
@@ -64,18 +65,23 @@ async def _page(
     )
 
 
-@router.get("/change-email/{link}")
-async def show_new_email(request: Request, ctx: PublicCtx, link: str) -> Response:
-    email = await queries.get_link_owner(ctx, link, Purpose.CHANGE_EMAIL)
-    return render(request, "accounts/new_email.html", headers=SECRET_ADDRESS, link=link, email=email)
+@router.get("/account/deletion")
+async def show_deletion(request: Request, ctx: UserCtx) -> Response:
+    allow(ctx, actions.delete_account)
+    return render(request, "accounts/deletion.html", form=Form(DeleteAccount))
 
 
-@router.post("/change-email/{link}")
-@limit(TOKEN)
-async def confirm_new_email(request: Request, ctx: PublicCtx, link: str) -> Response:
-    try:
-        await actions.confirm_new_email(ctx, link)
-    except (Invalid, Conflict) as error:
-        return go_back(request, "/login", error)
-    flash(request, "Your new address is confirmed. From now on, log in with it.")
-    return redirect(request, "/account")
+@router.post("/account/deletion")
+async def delete_account(request: Request, ctx: UserCtx) -> Response:
+    form = await Form.parse(DeleteAccount, request)
+    if form.valid:
+        try:
+            await actions.delete_account(ctx, form.data.email)
+        except (Invalid, Conflict) as error:
+            form.refuse(error)
+        else:
+            flash(request, "Your account is deleted. For 30 days the link in our mail brings it back.", "info")
+            response = redirect(request, "/login")
+            sessions.clear_cookie(response, ctx.settings)
+            return response
+    return render(request, "accounts/deletion.html", form=form)

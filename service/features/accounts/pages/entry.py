@@ -1,15 +1,13 @@
-"""Sign up, confirm the address, log in, second step, log out."""
+"""Sign up, log in, second step, log out."""
 
 from __future__ import annotations
 
 from fastapi import Request, Response
 
 from service.core.errors import Invalid, NotAuthenticated
-from service.features.accounts import actions, queries
-from service.features.accounts.models import Purpose
+from service.features.accounts import actions
 from service.features.accounts.pages._shared import (
     CODE,
-    SECRET_ADDRESS,
     Back,
     browser_of,
     come_in,
@@ -17,10 +15,10 @@ from service.features.accounts.pages._shared import (
     router,
     waiting,
 )
-from service.features.accounts.schemas import LogIn, MailMe, PasswordOnly, SecondFactor, SignUp
+from service.features.accounts.schemas import LogIn, SecondFactor, SignUp
 from service.guardrails import before_login, sessions
 from service.guardrails.contexts import PublicCtx, UserCtx
-from service.guardrails.rate_limits import LOGIN, MAIL, SECOND_FACTOR, SIGN_UP, TOKEN, limit
+from service.guardrails.rate_limits import LOGIN, SECOND_FACTOR, SIGN_UP, limit
 from service.integrations.identity import IdentityProvider
 from service.web.flash import flash
 from service.web.forms import Form
@@ -44,54 +42,6 @@ async def sign_up(request: Request, ctx: PublicCtx) -> Response:
         except Invalid as error:
             form.refuse(error)
     return render(request, "accounts/sign_up.html", form=form, provider=ctx.resources.get(IdentityProvider))
-
-
-@router.get("/sign-up/sent")
-async def show_sign_up_sent(request: Request, ctx: PublicCtx) -> Response:
-    return render(request, "accounts/sent.html", what="sign-up")
-
-
-@router.get("/verify")
-async def show_resend(request: Request, ctx: PublicCtx) -> Response:
-    return render(request, "accounts/resend.html", form=Form(MailMe))
-
-
-@router.post("/verify")
-@limit(MAIL)
-async def resend(request: Request, ctx: PublicCtx) -> Response:
-    form = await Form.parse(MailMe, request)
-    if form.valid:
-        await actions.request_link(ctx, form.data.email)
-        return redirect(request, "/sign-up/sent")
-    return render(request, "accounts/resend.html", form=form)
-
-
-@router.get("/verify/{link}")
-async def show_verify(request: Request, ctx: PublicCtx, link: str) -> Response:
-    """Asks for a click and the password: scanners that open the links in mails must not confirm anything."""
-    email = await queries.get_link_owner(ctx, link, Purpose.VERIFY)
-    return _verify_page(request, link, email, Form(PasswordOnly))
-
-
-@router.post("/verify/{link}")
-@limit(TOKEN)
-async def verify(request: Request, ctx: PublicCtx, link: str) -> Response:
-    form = await Form.parse(PasswordOnly, request)
-    email = await queries.get_link_owner(ctx, link, Purpose.VERIFY)
-    if form.valid:
-        try:
-            browser = browser_of(request, ctx, email or "")
-            entrance = await actions.confirm_address(ctx, link, form.data.password.get_secret_value(), browser)
-            return await come_in(request, ctx, entrance, "")
-        except Invalid as error:
-            form.refuse(error)
-    return _verify_page(request, link, email, form)
-
-
-def _verify_page(request: Request, link: str, email: str | None, form: Form[PasswordOnly]) -> Response:
-    return render(
-        request, "accounts/verify.html", headers=SECRET_ADDRESS, form=form, link=link, email=email,
-    )  # fmt: skip
 
 
 @router.get("/login")
