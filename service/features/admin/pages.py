@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
 
 from service.core.errors import Conflict, Invalid, ServiceError
 from service.features.admin import actions, queries
@@ -16,6 +18,8 @@ from service.web.responses import redirect
 from service.web.templating import NavItem, render
 
 router = APIRouter()
+
+JobId = Annotated[int, Path(ge=1, lt=2**31)]
 
 NAV = [NavItem("Staff", "/staff", "key", order=200, requires=Who.STAFF)]
 
@@ -46,7 +50,7 @@ async def replay_all(request: Request, ctx: StaffCtx) -> Response:
 
 
 @router.post("/staff/dead-letters/{job_id}/replay")
-async def replay_one(request: Request, ctx: StaffCtx, job_id: int) -> Response:
+async def replay_one(request: Request, ctx: StaffCtx, job_id: JobId) -> Response:
     return await _replay(request, ctx, [job_id])
 
 

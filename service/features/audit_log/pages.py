@@ -63,7 +63,7 @@ async def _json(batches: AsyncIterator[list[Entry]]) -> AsyncIterator[bytes]:
     start = b"["
     async for batch in batches:
         for entry in batch:
-            yield start + orjson.dumps(entry.model_dump())
+            yield start + orjson.dumps(entry.model_dump(mode="json"))
             start = b",\n"
     yield b"]\n" if start != b"[" else b"[]\n"
 

@@ -16,7 +16,7 @@ from service.features.audit_log.schemas import Entry, Filters
 from service.guardrails.actions import RULES, query
 from service.guardrails.audit import AuditRow
 from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
-from service.guardrails.permissions import Role
+from service.guardrails.permissions import Role, Who
 
 BATCH = 500
 MOST_EXPORTED = 100_000
@@ -57,22 +57,26 @@ ENTRIES = TypeAdapter(list[Entry])
 async def list_entries(ctx: Context, wanted: Filters, page: PageRequest) -> Page[Entry]:
     """Newest first."""
     names, values = _split(wanted)
-    ctx.note("audit_log.read", "done", **_told(wanted))
+    ctx.note("audit_log.read", "done", filters=_told(wanted))
     return await paginate(ctx, LIST[names], page, Entry, **values)
 
 
 @query("audit_log.export", requires=Role.OWNER)
 async def export_entries(ctx: Context, wanted: Filters) -> AsyncIterator[list[Entry]]:
     """The same as batches, at most 100,000 entries in all."""
-    ctx.note("audit_log.export", "done", **_told(wanted))
+    ctx.note("audit_log.export", "done", filters=_told(wanted))
     assert ctx.organization_id is not None  # noqa: S101 - an owner has one
     return _batches(ctx.resources, ctx.organization_id, ctx.user_id, wanted)
 
 
 @query("audit_log.list_actions", requires=Role.OWNER)
 async def list_actions(ctx: Context) -> list[str]:
-    """What can be filtered by: every write there is."""
-    return sorted(name for name, rule in RULES.items() if rule.writes)
+    """What can be filtered by: every write that somebody does inside an organization."""
+    return sorted(
+        name
+        for name, rule in RULES.items()
+        if rule.writes and (isinstance(rule.requires, Role) or rule.requires is Who.SIGNED_IN)
+    )
 
 
 async def _batches(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.exc import IntegrityError
 
 from service.core import clock
@@ -34,10 +34,7 @@ MOST_OPEN_INVITATIONS = 100
 async def create_organization(ctx: Context, name: str) -> Organization:
     """A new organization with the asking person as its owner, in which the rest of this transaction acts."""
     user = await _lock_person(ctx)
-    owned = (
-        select(func.count()).select_from(Membership).join(Organization, Organization.id == Membership.organization_id)
-    )
-    owned = owned.where(Membership.user_id == user.id, Membership.role == Role.OWNER)
+    owned = select(func.count()).where(Membership.user_id == user.id, Membership.role == Role.OWNER)
     if (await ctx.db.scalar(owned.execution_options(across_tenants=True)) or 0) >= MOST_OWNED:
         raise Conflict(f"You already own {MOST_OWNED} organizations.", mend="Delete one, or hand one over.")
     organization = Organization(id=new_id(), name=name)
@@ -74,8 +71,8 @@ async def rename_organization(ctx: Context, name: str) -> Organization:
 async def transfer_ownership(ctx: Context, membership_id: UUID) -> Membership:
     """Somebody else becomes owner and the asking person admin."""
     await _lock_organization(ctx)
-    successor = await _get_member(ctx, membership_id)
-    mine = await _own_membership(ctx)
+    successor = await _get_member(ctx, Membership.id == membership_id)
+    mine = await _get_member(ctx, Membership.user_id == ctx.user_id)
     if successor.id == mine.id:
         raise Conflict("You are the owner already.", mend="Choose somebody else.")
     successor.role, mine.role = Role.OWNER, Role.ADMIN
@@ -86,7 +83,7 @@ async def transfer_ownership(ctx: Context, membership_id: UUID) -> Membership:
 @action("organizations.leave", requires=Role.VIEWER)
 async def leave_organization(ctx: Context) -> Membership:
     await _lock_organization(ctx)
-    mine = await _own_membership(ctx)
+    mine = await _get_member(ctx, Membership.user_id == ctx.user_id)
     await ctx.db.delete(mine)
     await _insist_on_an_owner(ctx)
     return mine
@@ -121,7 +118,7 @@ async def restore_organization(ctx: Context, organization_id: UUID) -> Organizat
 async def change_role(ctx: Context, membership_id: UUID, role: Role) -> Membership:
     """Nobody gives more than they have, and only an owner touches an owner."""
     await _lock_organization(ctx)
-    membership = await _get_member(ctx, membership_id)
+    membership = await _get_member(ctx, Membership.id == membership_id)
     _refuse_above_own(ctx, membership.role, role)
     membership.role = role
     await _insist_on_an_owner(ctx)
@@ -132,7 +129,7 @@ async def change_role(ctx: Context, membership_id: UUID, role: Role) -> Membersh
 async def remove_member(ctx: Context, membership_id: UUID) -> Membership:
     """Ends at the person's next request: who belongs is asked on every one."""
     await _lock_organization(ctx)
-    membership = await _get_member(ctx, membership_id)
+    membership = await _get_member(ctx, Membership.id == membership_id)
     _refuse_above_own(ctx, membership.role)
     await ctx.db.delete(membership)
     await _insist_on_an_owner(ctx)
@@ -264,17 +261,10 @@ async def _lock_person(ctx: Context) -> User:
     return await ctx.get(User, ctx.user_id)
 
 
-async def _get_member(ctx: Context, membership_id: UUID) -> Membership:
-    found = await ctx.db.scalar(
-        select(Membership).join(User, User.id == Membership.user_id).where(Membership.id == membership_id)
-    )
+async def _get_member(ctx: Context, which: ColumnElement[bool]) -> Membership:
+    found = await ctx.db.scalar(select(Membership).join(User, User.id == Membership.user_id).where(which))
     if found is None:
         raise NotFound("There is no such member.")
-    return found
-
-
-async def _own_membership(ctx: Context) -> Membership:
-    found: Membership = (await ctx.db.scalars(select(Membership).where(Membership.user_id == ctx.user_id))).one()
     return found
 
 

@@ -6,13 +6,13 @@ import re
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam
 
 from service.core.context import Context
 from service.core.statements import Prepared
 from service.features.accounts.models import User
-from service.features.organizations import actions
-from service.features.organizations.models import Invitation, Organization, make_token, why_closed
+from service.features.organizations import actions, queries
+from service.features.organizations.models import Invitation, make_token, why_closed
 from service.guardrails import switches
 from service.guardrails.invariants import invariant
 from service.guardrails.jobs import Event, Retry, on
@@ -25,18 +25,7 @@ PATIENT = Retry(attempts=24, first=timedelta(seconds=5))
 LONGEST_NAME = 60
 
 TO_SEND = Prepared(
-    select(
-        Invitation.id,
-        Invitation.email,
-        Invitation.role,
-        Invitation.sendings,
-        Invitation.expires_at,
-        Invitation.accepted_at,
-        Invitation.revoked_at,
-        Organization.name.label("organization"),
-        User.name.label("inviter"),
-    )
-    .join(Organization, Organization.id == Invitation.organization_id)
+    queries.INVITATION.add_columns(User.name.label("inviter"))
     .outerjoin(User, User.id == Invitation.invited_by)
     .where(Invitation.id == bindparam("id"))
 )

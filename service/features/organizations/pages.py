@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from service.core import clock
 from service.core.context import Context
-from service.core.errors import Conflict, Forbidden, Invalid, ServiceError, TooManyRequests
+from service.core.errors import Conflict, Forbidden, Invalid, TooManyRequests
 from service.features.organizations import actions, queries
 from service.features.organizations.schemas import (
     ROLES,
@@ -37,7 +38,7 @@ NAV = [
     NavItem("Organization", "/organization", "building", order=60, requires=Role.VIEWER),
 ]
 
-HOME = "/dashboard"
+HOME, MEMBERS, INVITATIONS = "/dashboard", "/members", "/members/invitations"
 SECRET_ADDRESS = {"Referrer-Policy": "no-referrer"}
 """The link's token must not travel to wherever the reader goes next."""
 
@@ -106,7 +107,8 @@ async def leave_organization(request: Request, ctx: Ctx) -> Response:
     try:
         await actions.leave_organization(ctx)
     except Conflict as error:
-        return _back(request, error, "/organization")
+        flash(request, f"{error.detail} {error.mend}", "danger")
+        return redirect(request, "/organization")
     flash(request, "You have left the organization.")
     return await _go_to(request, ctx, None, "/organizations")
 
@@ -142,33 +144,23 @@ async def list_members(request: Request, ctx: Ctx, page: PageRequest) -> Respons
 
 @router.post("/members/{membership_id}/role")
 async def change_role(request: Request, ctx: Ctx, membership_id: UUID) -> Response:
-    allow(ctx, actions.change_role)
     form = await Form.parse(RoleChange, request)
     if not form.valid:
-        return _back(request, Invalid("Choose one of the listed roles."), "/members")
-    try:
-        await actions.change_role(ctx, membership_id, form.data.role)
-    except (Conflict, Forbidden) as error:
-        return _back(request, error, "/members")
-    flash(request, f"The role is now {form.data.role.label}.")
-    return redirect(request, "/members")
+        raise Invalid("Choose one of the listed roles.")
+    done = f"The role is now {form.data.role.label}."
+    return await _attempt(request, ctx, actions.change_role, membership_id, form.data.role, done=done)
 
 
 @router.post("/members/{membership_id}/removal")
 async def remove_member(request: Request, ctx: Ctx, membership_id: UUID) -> Response:
-    try:
-        await actions.remove_member(ctx, membership_id)
-    except (Conflict, Forbidden) as error:
-        return _back(request, error, "/members")
-    flash(request, "Removed. They can no longer see anything of this organization.")
-    return redirect(request, "/members")
+    done = "Removed. They can no longer see anything of this organization."
+    return await _attempt(request, ctx, actions.remove_member, membership_id, done=done)
 
 
 @router.post("/members/{membership_id}/ownership")
 async def transfer_ownership(request: Request, ctx: Ctx, membership_id: UUID) -> Response:
-    await actions.transfer_ownership(ctx, membership_id)
-    flash(request, "The ownership is transferred; you are now an admin.")
-    return redirect(request, "/members")
+    done = "The ownership is transferred; you are now an admin."
+    return await _attempt(request, ctx, actions.transfer_ownership, membership_id, done=done)
 
 
 @router.get("/members/invitations")
@@ -187,28 +179,20 @@ async def invite(request: Request, ctx: Ctx, page: PageRequest) -> Response:
             form.refuse(error)
         else:
             flash(request, f"An invitation is on its way to {invitation.email}. It works for 7 days.")
-            return redirect(request, "/members/invitations")
+            return redirect(request, INVITATIONS)
     return await _invitations(request, ctx, page, form)
 
 
 @router.post("/members/invitations/{invitation_id}/resend")
 async def resend_invitation(request: Request, ctx: Ctx, invitation_id: UUID) -> Response:
-    try:
-        await actions.resend_invitation(ctx, invitation_id)
-    except (Conflict, Forbidden, TooManyRequests) as error:
-        return _back(request, error, "/members/invitations")
-    flash(request, "Sent again, with a new link; the old one no longer works.")
-    return redirect(request, "/members/invitations")
+    done = "Sent again, with a new link; the old one no longer works."
+    return await _attempt(request, ctx, actions.resend_invitation, invitation_id, done=done, to=INVITATIONS)
 
 
 @router.post("/members/invitations/{invitation_id}/revocation")
 async def revoke_invitation(request: Request, ctx: Ctx, invitation_id: UUID) -> Response:
-    try:
-        await actions.revoke_invitation(ctx, invitation_id)
-    except Conflict as error:
-        return _back(request, error, "/members/invitations")
-    flash(request, "The invitation is withdrawn; its link no longer works.")
-    return redirect(request, "/members/invitations")
+    done = "The invitation is withdrawn; its link no longer works."
+    return await _attempt(request, ctx, actions.revoke_invitation, invitation_id, done=done, to=INVITATIONS)
 
 
 @router.get("/invitations/{token}")
@@ -216,10 +200,7 @@ async def revoke_invitation(request: Request, ctx: Ctx, invitation_id: UUID) -> 
 async def show_invitation(request: Request, ctx: PublicCtx, token: str) -> Response:
     """Public, because the person invited may not have an account yet."""
     invitation = await queries.get_invitation(ctx, token)
-    joining = f"{request.url.path}/acceptance"
-    return render(
-        request, "organizations/invitation.html", headers=SECRET_ADDRESS, invitation=invitation, joining=joining
-    )
+    return render(request, "organizations/invitation.html", headers=SECRET_ADDRESS, invitation=invitation)
 
 
 @router.get("/invitations/{token}/acceptance")
@@ -227,9 +208,7 @@ async def show_invitation(request: Request, ctx: PublicCtx, token: str) -> Respo
 async def confirm_invitation(request: Request, ctx: UserCtx, token: str) -> Response:
     """Joining needs a click: the previews and scanners that open links in mails must not accept anything."""
     invitation = await queries.get_invitation(ctx, token)
-    return render(
-        request, "organizations/join.html", headers=SECRET_ADDRESS, invitation=invitation, here=request.url.path
-    )
+    return render(request, "organizations/join.html", headers=SECRET_ADDRESS, invitation=invitation)
 
 
 @router.post("/invitations/{token}/acceptance")
@@ -270,8 +249,17 @@ def _grantable(ctx: Context) -> list[str]:
     return [label for label in ROLES if ctx.role is not None and Role[label.upper()] <= ctx.role >= Role.ADMIN]
 
 
-def _back(request: Request, error: ServiceError, to: str) -> Response:
-    flash(request, f"{error.detail} {error.mend}".strip(), "danger")
+async def _attempt(
+    request: Request, ctx: Context, verb: Callable[..., Awaitable[Any]], *arguments: Any, done: str, to: str = MEMBERS
+) -> Response:
+    """Back to the list either way: with what was done, or with why it was not."""
+    allow(ctx, verb)
+    try:
+        await verb(ctx, *arguments)
+    except (Conflict, Forbidden, TooManyRequests) as error:
+        flash(request, f"{error.detail} {error.mend}", "danger")
+    else:
+        flash(request, done)
     return redirect(request, to)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
-from uuid import UUID
+from typing import Any
 
 from sqlalchemy import and_, bindparam, func, select
 
@@ -27,7 +28,6 @@ from service.features.organizations.schemas import (
     InvitationRead,
     InvitationView,
     MemberRead,
-    Offer,
     OrganizationRead,
 )
 from service.guardrails.actions import query
@@ -40,7 +40,7 @@ OFFER_LIMIT = 20
 
 IDENTIFY = Prepared(
     select(
-        User.id,
+        User.id.label("user_id"),
         User.name,
         User.email,
         User.is_staff,
@@ -75,11 +75,12 @@ RESTORABLE = Prepared(
     across_tenants=True,
     include_deleted=True,
 )
-_members = select(
-    Membership.id, Membership.user_id, User.name, User.email, Membership.role, Membership.created_at
-).join(User, User.id == Membership.user_id)
-MEMBERS = Keyset(_members, order=(Membership.id.asc(),))
-MEMBER = Prepared(_members.where(Membership.id == bindparam("id")))
+MEMBERS = Keyset(
+    select(Membership.id, Membership.user_id, User.name, User.email, Membership.role, Membership.created_at).join(
+        User, User.id == Membership.user_id
+    ),
+    order=(Membership.id.asc(),),
+)
 INVITATIONS = Keyset(
     select(Invitation.id, Invitation.email, Invitation.role, Invitation.created_at, Invitation.expires_at).where(
         Invitation.accepted_at.is_(None), Invitation.revoked_at.is_(None)
@@ -89,26 +90,20 @@ INVITATIONS = Keyset(
 
 SHOW_TOKEN = Prepared(select(func.set_config("app.invitation", bindparam("token"), True)))
 """Row-level security shows the one invitation whose token hash this is; before that, there is none to see."""
-BY_TOKEN = Prepared(
-    select(
-        Invitation.id,
-        Invitation.organization_id,
-        Invitation.email,
-        Invitation.role,
-        Invitation.expires_at,
-        Invitation.accepted_at,
-        Invitation.revoked_at,
-        Organization.name,
-    )
-    .join(Organization, Organization.id == Invitation.organization_id)
-    .where(Invitation.token_hash == bindparam("token_hash")),
-    across_tenants=True,
-)
-
+INVITATION = select(
+    Invitation.id,
+    Invitation.organization_id,
+    Invitation.email,
+    Invitation.role,
+    Invitation.sendings,
+    Invitation.expires_at,
+    Invitation.accepted_at,
+    Invitation.revoked_at,
+    Organization.name.label("organization"),
+).join(Organization, Organization.id == Invitation.organization_id)
+BY_TOKEN = Prepared(INVITATION.where(Invitation.token_hash == bindparam("token_hash")), across_tenants=True)
 FOR_ME = Prepared(
-    select(Invitation.id, Invitation.sendings, Invitation.role, Invitation.expires_at, Organization.name)
-    .join(Organization, Organization.id == Invitation.organization_id)
-    .join(User, and_(User.email == Invitation.email, User.email_verified_at.is_not(None)))
+    INVITATION.join(User, and_(User.email == Invitation.email, User.email_verified_at.is_not(None)))
     .where(
         User.id == context_user(),
         Invitation.accepted_at.is_(None),
@@ -133,16 +128,8 @@ async def identify(work: UnitOfWork, login: Login) -> Identity | None:
     if row["organization_id"] is None and work.tenant is not None:
         # Row-level security must not go on showing an organization that this person no longer belongs to.
         await work.act_for(tenant=None, user=login.user_id)
-    return Identity(
-        user_id=row["id"],
-        name=row["name"],
-        email=row["email"],
-        is_staff=row["is_staff"],
-        session_epoch=row["session_epoch"],
-        organization_id=row["organization_id"],
-        organization_name=row["organization_name"],
-        role=ROLES[row["role"]] if row["organization_id"] is not None else None,
-    )
+    role = ROLES[row["role"]] if row["organization_id"] is not None else None
+    return Identity(**{**row, "role": role})
 
 
 @query("organizations.list", requires=Who.SIGNED_IN)
@@ -171,14 +158,6 @@ async def list_members(ctx: Context, page: PageRequest) -> Page[MemberRead]:
     return await paginate(ctx, MEMBERS, page, MemberRead)
 
 
-@query("organizations.read_member", requires=Role.VIEWER)
-async def get_member(ctx: Context, membership_id: UUID) -> MemberRead:
-    row = await ctx.fetch_one(MEMBER, id=membership_id)
-    if row is None:
-        raise NotFound("There is no such member.")
-    return MemberRead.model_validate(dict(row))
-
-
 @query("organizations.list_invitations", requires=Role.ADMIN)
 async def list_invitations(ctx: Context, page: PageRequest) -> Page[InvitationRead]:
     """Those that nobody has accepted or revoked; expired ones too, because they can be sent again."""
@@ -186,18 +165,9 @@ async def list_invitations(ctx: Context, page: PageRequest) -> Page[InvitationRe
 
 
 @query("organizations.list_my_invitations", requires=Who.SIGNED_IN)
-async def list_my_invitations(ctx: Context) -> list[Offer]:
+async def list_my_invitations(ctx: Context) -> list[InvitationView]:
     """Those that wait for the asking person's verified address, wherever they come from; latest first."""
-    rows = await ctx.fetch(FOR_ME, now=clock.now())
-    return [
-        Offer(
-            organization=row["name"],
-            role=ROLES[row["role"]],
-            expires_at=row["expires_at"],
-            href=f"/invitations/{make_token(row['id'], row['sendings'])}/acceptance",
-        )
-        for row in rows
-    ]
+    return [_view(row) for row in await ctx.fetch(FOR_ME, now=clock.now())]
 
 
 @query("organizations.read_invitation", requires=Who.ANYONE)
@@ -208,12 +178,17 @@ async def get_invitation(ctx: Context, token: str) -> InvitationView:
     row = await ctx.fetch_one(BY_TOKEN, token_hash=hashed)
     if row is None:
         raise NotFound("This invitation does not exist, or a newer one replaced it.", mend="Ask for a new one.")
-    problem = why_closed(row["accepted_at"], row["revoked_at"], row["expires_at"])
+    return _view(row)
+
+
+def _view(row: Mapping[str, Any]) -> InvitationView:
+    """A link that leaked must not tell a stranger whom it was meant for: its owner recognises the address anyway."""
+    name, _, domain = row["email"].rpartition("@")
     return InvitationView(
-        organization=row["name"], role=ROLES[row["role"]], address=_shorten(row["email"]), problem=problem
+        organization=row["organization"],
+        role=ROLES[row["role"]],
+        address=f"{name[:1]}…@{domain}",
+        expires_at=row["expires_at"],
+        problem=why_closed(row["accepted_at"], row["revoked_at"], row["expires_at"]),
+        href=f"/invitations/{make_token(row['id'], row['sendings'])}",
     )
-
-
-def _shorten(address: str) -> str:
-    """Enough for its owner to recognise; a link that leaked must not tell a stranger whom it was meant for."""
-    return f"{address[:1]}…@{address.rpartition('@')[2]}"

@@ -50,10 +50,6 @@ class RoleChange(Input):
     role: RoleName = Field(title="Role")
 
 
-class Transfer(Input):
-    member: UUID = Field(title="New owner")
-
-
 class OrganizationRead(Output):
     """`role` is the asking person's."""
 
@@ -88,18 +84,11 @@ class InvitationRead(Output):
 
 
 class InvitationView(Output):
-    """What whoever holds the link may know before accepting; `problem` says why it no longer works."""
+    """What whoever is invited may know before accepting; `problem` says why it no longer works, `href` is its page."""
 
     organization: str
     role: RoleName
     address: str
-    problem: str
-
-
-class Offer(Output):
-    """An invitation that waits for the person who looks; `href` leads to the page where they accept it."""
-
-    organization: str
-    role: RoleName
     expires_at: datetime
+    problem: str
     href: str

@@ -23,7 +23,7 @@ from starlette.routing import Route
 from service.core import migrate, telemetry
 from service.core.context import Resources
 from service.core.logging import get_logger
-from service.guardrails import jobs, sessions
+from service.guardrails import invariants, jobs, sessions
 
 log = get_logger()
 
@@ -131,6 +131,7 @@ async def _measure_database(resources: Resources) -> None:
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
             await jobs.measure(resources)
+            await invariants.measure(resources)
         database_up.set(1)
     except Exception as error:
         log.warning("jobs not measured", error=type(error).__name__)
