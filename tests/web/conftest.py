@@ -15,7 +15,7 @@ from pydantic import EmailStr, Field, SecretStr
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.core.errors import Conflict, NotAuthenticated, TooManyRequests
+from service.core.errors import Conflict, NotAuthenticated, ServiceError, TooManyRequests
 from service.core.schemas import Input, Name, Text
 from service.guardrails.contexts import Identity
 from service.guardrails.permissions import Role
@@ -150,6 +150,8 @@ def make_app() -> FastAPI:
             raise TooManyRequests("Too often.", retry_after=17)
         if kind == "login":
             raise NotAuthenticated("This needs a login.")
+        if kind == "internal":
+            raise ServiceError("the secret cause", mend="the secret cure")
         raise RuntimeError("the secret cause")
 
     @app.get("/number/{number}")

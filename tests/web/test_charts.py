@@ -9,7 +9,7 @@ from decimal import Decimal
 from xml.etree import ElementTree as ET
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from service.web.charts import Value, line_chart, sparkline
@@ -44,6 +44,8 @@ def test_a_sparkline_is_valid_bounded_and_inside_its_box(readings: list[Value]) 
 
 
 @given(numbers)
+@example([1.0, 1.0 + 1e-12])
+@example([-1.7e308, 1.7e308])
 @settings(deadline=None)
 def test_a_line_chart_is_valid_bounded_and_inside_its_box(readings: list[Value]) -> None:
     markup = line_chart(hourly(readings), HOSTILE, unit=HOSTILE, detail=HOSTILE)
