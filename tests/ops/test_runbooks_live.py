@@ -22,7 +22,7 @@ from infra.sandbox.configuration import DEFAULT_PORTS
 from infra.sandbox.ports import free_port
 from infra.sandbox.processes import wait_until
 from ops import local
-from ops.runbook import RUNBOOKS, execute, load, load_all
+from ops.runbook import execute, load_all
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_SECONDS = 240
@@ -64,15 +64,21 @@ def product(home: Path) -> Iterator[str]:
 def matching(name: str, kind: str, patience: float = 0) -> set[str]:
     """Names of the steps of one kind that match, after waiting at most `patience` seconds for all of them."""
     page = PAGES[name]
-    needs = [*page.front["needs"], "BALLAST_HOME"]
-    found: set[str] = set()
+    missing = {step.name for step in page.of(kind)}
 
     def all_match() -> bool:
-        found.update(step.name for step in page.of(kind) if execute(step, needs).matched)
-        return found == {step.name for step in page.of(kind)}
+        missing.difference_update([step for step in missing if matches(name, step)])
+        return not missing
 
     wait_until(all_match, timeout=patience, every=0.5)
-    return found
+    return {step.name for step in page.of(kind)} - missing
+
+
+def matches(name: str, step_name: str) -> bool:
+    """Run one step as the page has it."""
+    page = PAGES[name]
+    step = next(step for step in page.steps if step.name == step_name)
+    return execute(step, [*page.front["needs"], "BALLAST_HOME"]).matched
 
 
 @contextmanager
@@ -107,6 +113,11 @@ def paused(name: str) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
+async def assert_ended(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    with pytest.raises((asyncpg.PostgresConnectionError, asyncpg.InterfaceError)):
+        await connection.execute("COMMIT")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 async def test_pages_tell_faults_from_health_and_cure_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,22 +133,17 @@ async def test_pages_tell_faults_from_health_and_cure_them(tmp_path: Path, monke
         database = local.as_superuser(local.environment())
         superuser = await asyncpg.connect(database.url("postgres", "ballast"))
 
+        # Two people who forgot a transaction; one of them will take a lock when it has grown old.
         blocker = await asyncpg.connect(database.url("postgres", "ballast"))
-        await blocker.execute("BEGIN; LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
-        with load_on(address):
-            assert (
-                matching("DatabasePoolExhausted", "diagnose", patience=30) == steps["diagnose"]["DatabasePoolExhausted"]
-            )
-            assert "end-the-blocking-session" in matching("DatabasePoolExhausted", "remediate")
-        with pytest.raises((asyncpg.PostgresConnectionError, asyncpg.InterfaceError)):
-            await blocker.execute("COMMIT")
-        assert matching("DatabasePoolExhausted", "verify") == steps["verify"]["DatabasePoolExhausted"]
+        idler = await asyncpg.connect(database.url("postgres", "ballast"))
+        for forgetful in (blocker, idler):
+            await forgetful.execute("BEGIN; SELECT 1")
 
         with paused("redis"):
             # It hangs, and neither its log nor its disk is full.
             assert matching("RedisLost", "diagnose") == {"redis-does-not-answer", "redis-is-down"}
             assert httpx.get(f"{address}/livez", timeout=5).status_code == 200
-        assert matching("RedisLost", "verify") == steps["verify"]["RedisLost"]
+        assert matching("RedisLost", "verify", patience=10) == steps["verify"]["RedisLost"]
 
         with paused("worker"):
             # Ten minutes of standing still, without waiting for them.
@@ -149,9 +155,20 @@ async def test_pages_tell_faults_from_health_and_cure_them(tmp_path: Path, monke
             assert matching("WorkerStalled", "diagnose") == steps["diagnose"]["WorkerStalled"]
             await superuser.execute("DELETE FROM pgqueuer WHERE entrypoint = 'ops.waits'")
         assert matching("WorkerStalled", "verify", patience=30) == steps["verify"]["WorkerStalled"]
+
+        await blocker.execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
+        with load_on(address):
+            found = matching("DatabasePoolExhausted", "diagnose", patience=60)
+            assert found == steps["diagnose"]["DatabasePoolExhausted"]
+            # Each cure alone: the second would hide that the first does nothing.
+            assert matches("DatabasePoolExhausted", "end-the-blocking-session")
+            await assert_ended(blocker)
+        assert matches("DatabasePoolExhausted", "end-idle-transactions")
+        await assert_ended(idler)
+        assert matching("DatabasePoolExhausted", "verify", patience=10) == steps["verify"]["DatabasePoolExhausted"]
         await superuser.close()
 
-        restart = next(step for step in load(RUNBOOKS / "RedisLost.md").of("remediate"))
+        restart = PAGES["RedisLost"].of("remediate")[0]
         told = execute(restart, ["STACK", "BALLAST_HOME"])
         assert (told.matched, told.code) == (False, 1)
         assert "Ctrl-C in its terminal, then `make run` again" in told.output
