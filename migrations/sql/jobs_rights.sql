@@ -3,9 +3,11 @@
 -- The last word on "at most one at a time": two workers that pick the same line at the same moment cannot both win.
 CREATE UNIQUE INDEX pgqueuer_one_picked_per_line ON pgqueuer ((headers ->> 'line'))
     WHERE status = 'picked' AND headers ->> 'line' IS NOT NULL;
-CREATE INDEX pgqueuer_line ON pgqueuer ((headers ->> 'line'), id)
+CREATE INDEX pgqueuer_line ON pgqueuer ((headers ->> 'line'), status DESC, id)
     WHERE status IN ('queued', 'picked') AND headers ->> 'line' IS NOT NULL;
-CREATE INDEX pgqueuer_queued ON pgqueuer (id) WHERE status = 'queued';
+CREATE INDEX pgqueuer_due ON pgqueuer (execute_after, id) WHERE status = 'queued';
+CREATE INDEX pgqueuer_due_without_line ON pgqueuer (execute_after, id)
+    WHERE status = 'queued' AND headers ->> 'line' IS NULL;
 CREATE INDEX pgqueuer_failed ON pgqueuer (updated) WHERE status = 'failed';
 
 -- Whoever works as ballast_app may add jobs, remove its own with its effects, and see all but what they carry: the

@@ -34,11 +34,12 @@ async def consume(
 ) -> None:
     """Run jobs until `stop`, or until none is due. Raises one of AWAY when the database is."""
     settings = resources.settings
-    runner = Runner(resources, maintenance)
     connection = await asyncpg.connect(settings.database_maintenance_url.get_secret_value(), timeout=5)
     try:
         driver = AsyncpgDriver(connection)
         queue = PgQueuer(driver, queries=LineQueries(driver))
+        running_here = queue.qm.job_context
+        runner = Runner(resources, maintenance, lambda job_id: running_here.pop(job_id, None))
         for job in JOBS.values():
             queue.entrypoint(job.name, accepts_context=False)(runner.run)
             if job.schedule and not until_empty:
@@ -46,7 +47,7 @@ async def consume(
         room = max(2, resources.database.size)
         working = asyncio.create_task(
             (queue.qm if until_empty else queue).run(
-                dequeue_timeout=timedelta(seconds=1),
+                dequeue_timeout=timedelta(seconds=2),
                 batch_size=room // 2,
                 max_concurrent_tasks=room,
                 mode=QueueExecutionMode.drain if until_empty else QueueExecutionMode.continuous,

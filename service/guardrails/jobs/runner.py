@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -14,6 +15,7 @@ import structlog
 from opentelemetry.trace import SpanKind
 from pgqueuer.adapters.persistence.qb import QueryQueueBuilder
 from pgqueuer.domain.models import Job as Row
+from sqlalchemy.exc import SQLAlchemyError
 
 from service.core import telemetry
 from service.core.context import SYSTEM, Actor, ActorKind, Caller, Context, Resources
@@ -31,6 +33,7 @@ OWN = """
     WHERE id = $1 AND queue_manager_id = $2 AND status = 'picked' FOR KEY SHARE
 """
 FINISH = QueryQueueBuilder().build_log_job_query()
+# pgqueuer's trigger tells the workers of new and finished jobs only; these three ends may also free a line.
 END = """
     WITH ended AS (
         UPDATE pgqueuer SET status = $3::pgqueuer_status, execute_after = now() + $4::interval, updated = now(),
@@ -38,8 +41,12 @@ END = """
             headers = headers || jsonb_build_object('error', $6::text)
         WHERE id = $1 AND queue_manager_id = $2 AND status = 'picked'
         RETURNING id, status, entrypoint, priority
+    ), logged AS (
+        INSERT INTO pgqueuer_log (job_id, status, entrypoint, priority)
+        SELECT id, status, entrypoint, priority FROM ended
     )
-    INSERT INTO pgqueuer_log (job_id, status, entrypoint, priority) SELECT id, status, entrypoint, priority FROM ended
+    SELECT pg_notify('ch_pgqueuer', json_build_object('channel', 'ch_pgqueuer', 'operation', 'update', 'sent_at', now(),
+        'table', 'pgqueuer', 'type', 'table_changed_event')::text) FROM ended
 """
 
 
@@ -48,10 +55,14 @@ class LostJob(Exception):
 
 
 class Runner:
-    """Runs what one worker has picked, no more at once than it has connections for."""
+    """Runs what one worker has picked, no more at once than it has connections for.
 
-    def __init__(self, resources: Resources, maintenance: Database) -> None:
-        self.resources, self.maintenance = resources, maintenance
+    `forget` takes a job off pgqueuer's list of what runs here: it ignores a picked job that is still on it, so one that
+    is queued again has to go first. (Without, a quick retry lay picked and untouched until its heartbeat was old.)
+    """
+
+    def __init__(self, resources: Resources, maintenance: Database, forget: Callable[[Any], object]) -> None:
+        self.resources, self.maintenance, self.forget = resources, maintenance, forget
         self.running: set[asyncio.Task[Any]] = set()
         self._free = asyncio.Semaphore(resources.database.size)
         # One stays free for heartbeats, seals and the ends of jobs.
@@ -123,15 +134,16 @@ class Runner:
 
     async def _end(self, row: Row, status: str, wait: timedelta, attempt: int, error: str) -> bool:
         """Queue it again or hold it, if it is still ours; whether it was."""
-        try:
-            async with self.maintenance.connection() as connection:
-                raw = UnitOfWork(connection).raw
-                done = await raw.execute(END, row.id, row.queue_manager_id, status, wait, attempt, error)
-                return str(done) == "INSERT 0 1"
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ServiceError) as problem:
-            # Its heartbeat has stopped, so some worker picks it up when the database is back.
-            log.warning("end of job not written", error=type(problem).__name__)
-            return False
+        self.forget(row.id)
+        for pause in (0.2, 1, 5, 0):
+            try:
+                async with self.maintenance.connection() as connection:
+                    raw = UnitOfWork(connection).raw
+                    return bool(await raw.fetch(END, row.id, row.queue_manager_id, status, wait, attempt, error))
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError, ServiceError) as problem:
+                log.warning("end of job not written", error=type(problem).__name__)
+                await asyncio.sleep(pause)
+        return False  # its heartbeat stops now, so some worker picks it up when the database is back
 
 
 def _context(work: UnitOfWork, resources: Resources, origin: dict[str, Any], name: str) -> Context:
