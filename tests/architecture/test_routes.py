@@ -9,10 +9,10 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.dependencies.models import Dependant
-from service.guardrails.idempotency import IdempotencyKey
 
 from service.core.settings import Settings
 from service.guardrails.contexts import POLICIES, PublicCtx, UserCtx
+from service.guardrails.idempotency import IdempotencyKey
 from service.guardrails.rate_limits import policy_of
 from tests.architecture.conftest import Route, plain_routes_of, routes_of
 from tests.architecture.reviewed import INFRASTRUCTURE_ROUTES, NO_IDEMPOTENCY_KEY, PUBLIC_ROUTES
