@@ -6,11 +6,13 @@ import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from infra.make.check import Check, checks, run
+from infra.make.migration import revision_id
 from infra.sandbox.configuration import ROOT
 
 
@@ -87,7 +89,14 @@ def test_the_migration_linter_sees_what_would_stop_the_site(statement: str, tmp_
     assert done.returncode == 1, done.stdout.decode()
 
 
-@pytest.mark.parametrize("name", ["", "add colour", "during add colour"])
+def test_a_migration_is_called_like_its_file() -> None:
+    day = datetime(2026, 11, 22, tzinfo=UTC)
+    assert revision_id("pre add colour", day) == "2026_11_22_pre_add_colour"
+    with pytest.raises(SystemExit, match="Shorten NAME by 6 characters"):
+        revision_id("post drop the colours again", day)
+
+
+@pytest.mark.parametrize("name", ["", "add colour", "during add colour", "pre Add colour;"])
 def test_a_migration_without_its_phase_is_refused(name: str) -> None:
     done = make("migration", f"NAME={name}")
     assert done.returncode != 0
