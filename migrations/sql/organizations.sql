@@ -17,13 +17,14 @@ GRANT DELETE ON memberships TO ballast_app;
 
 -- The tenant itself: seen while acting for it, by everybody who has a place in it (to switch, and to restore it), and
 -- by whoever sees an invitation to it (its name stands there).
--- The cheap policy comes first by name: PostgreSQL asks them in that order and stops at the first yes.
+-- PostgreSQL asks the policies in reverse order of their names and stops at the first yes: the cheap one, which every
+-- request passes, must come last in the alphabet.
 ALTER TABLE organizations ENABLE ROW LEVEL SECURITY;
 ALTER TABLE organizations FORCE ROW LEVEL SECURITY;
 GRANT SELECT, INSERT, UPDATE ON organizations TO ballast_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON organizations TO ballast_maintenance;
 
-CREATE POLICY organizations_acting ON organizations TO ballast_app
+CREATE POLICY organizations_tenant ON organizations TO ballast_app
     USING (id = nullif(current_setting('app.tenant', true), '')::uuid)
     WITH CHECK (id = nullif(current_setting('app.tenant', true), '')::uuid);
 CREATE POLICY organizations_inviting ON organizations FOR SELECT TO ballast_app
