@@ -15,12 +15,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 
-import asyncpg
-
 from service.app import close_resources, create_resources
 from service.catalog import load_tables
 from service.core import telemetry
-from service.core.errors import ServiceError
 from service.core.features import load
 from service.core.ids import new_id
 from service.core.logging import configure_logging, get_logger
@@ -29,10 +26,10 @@ from service.features import FEATURES
 from service.guardrails import audit
 from service.guardrails.jobs.consumer import HEARTBEAT_TIMEOUT, consume
 from service.guardrails.jobs.registry import JOBS
+from service.guardrails.jobs.runner import AWAY
 
 log = get_logger()
 
-AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ServiceError)
 SEAL_SECONDS = 2.0
 BEAT_SECONDS = 5.0
 BEAT = """

@@ -38,6 +38,15 @@ NAMING = {
     "ck": "ck_%(table_name)s_%(constraint_name)s",
 }
 
+# The last one is what asyncpg raises between the server's farewell and the end of the stream.
+LOST: tuple[type[Exception], ...] = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+"""What a statement on the driver raises when it fails or when the connection is gone."""
+
 
 class Base(DeclarativeBase):
     """Every table of the service; constraint names are predictable so that migrations and errors can name them."""
@@ -201,7 +210,7 @@ class UnitOfWork:
         elif self.raw.is_in_transaction():
             try:
                 await self._send("ROLLBACK")
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except LOST:
                 await self._connection.invalidate()
 
     def _scope(self, tenant: UUID | None, user: UUID | None) -> str:

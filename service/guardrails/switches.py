@@ -17,12 +17,11 @@ from enum import StrEnum
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-import asyncpg
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.core import clock, telemetry
 from service.core.context import Context, Resources
-from service.core.database import Base
+from service.core.database import LOST, Base
 from service.core.errors import ReadOnly
 from service.guardrails.personal_data import internal
 from service.guardrails.retention import forever
@@ -63,7 +62,7 @@ async def current(ctx: Context) -> dict[str, str]:
     began = time.time_ns()
     try:
         states = {row["name"]: row["reason"] for row in await ctx.work.raw.fetch(STATES)}
-    except (OSError, asyncpg.PostgresConnectionError, asyncpg.QueryCanceledError, asyncpg.InterfaceError):
+    except LOST:
         return states
     telemetry.record_statement(STATES, began)
     _known[ctx.resources] = (now, states)

@@ -9,7 +9,6 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import orjson
 from sqlalchemy import BigInteger, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -17,7 +16,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from service.core import clock, telemetry
 from service.core.context import Actor, Context
 from service.core.crypto import keyed_hash
-from service.core.database import Base
+from service.core.database import LOST, Base
 from service.core.ids import new_id
 from service.core.logging import get_logger
 from service.guardrails.audit.changes import Changes, plain
@@ -136,7 +135,7 @@ async def write_security_events(ctx: Context) -> None:
                 await _insert(
                     ctx, noted.action, noted.outcome, noted.actor, noted.organization_id, Changes(), noted.facts
                 )
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except LOST as error:
         log.error("security events not stored", count=len(events), error=type(error).__name__)
 
 

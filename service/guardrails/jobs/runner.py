@@ -10,7 +10,6 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import structlog
 from opentelemetry.trace import SpanKind
 from pgqueuer.adapters.persistence.qb import QueryQueueBuilder
@@ -19,13 +18,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service.core import telemetry
 from service.core.context import SYSTEM, Actor, ActorKind, Caller, Context, Resources
-from service.core.database import Database, UnitOfWork
+from service.core.database import LOST, Database, UnitOfWork
 from service.core.errors import ServiceError
 from service.core.logging import get_logger
 from service.guardrails import audit
 from service.guardrails.jobs.registry import JOBS, Job
 
 log = get_logger()
+
+AWAY: tuple[type[Exception], ...] = (*LOST, SQLAlchemyError, ServiceError)
+"""How it shows that the database is away."""
 
 # KEY SHARE lets heartbeats through and makes every other worker's pick skip the row for as long as this lives.
 OWN = """
@@ -140,7 +142,7 @@ class Runner:
                 async with self.maintenance.connection() as connection:
                     raw = UnitOfWork(connection).raw
                     return bool(await raw.fetch(END, row.id, row.queue_manager_id, status, wait, attempt, error))
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError, ServiceError) as problem:
+            except AWAY as problem:
                 log.warning("end of job not written", error=type(problem).__name__)
                 await asyncio.sleep(pause)
         return False  # its heartbeat stops now, so some worker picks it up when the database is back
