@@ -144,11 +144,16 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _value_labels(ticks: list[float]) -> str:
-    """Compact where that tells the ticks apart, else as many decimals as the step needs."""
+    """The shortest way of writing that tells all ticks apart: compact, then with decimals, then with many digits."""
     digits = min(9, max(0, 1 - math.floor(math.log10(ticks[1] - ticks[0]))))
-    texts = [number(tick, digits=digits) for tick in ticks]
-    if len(set(texts)) < len(texts):
-        texts = [number(tick, digits=digits, compact=False) for tick in ticks]
+    texts: list[str] = []
+    for texts in (
+        [number(tick, digits=digits) for tick in ticks],
+        [number(tick, digits=digits, compact=False) for tick in ticks],
+        [f"{tick:.12g}" for tick in ticks],
+    ):
+        if len(set(texts)) == len(texts):
+            break
     return "".join(f"<span>{text}</span>" for text in reversed(texts))
 
 
