@@ -73,9 +73,8 @@ class ChoosePassword(Credentials):
     password: NewPassword
 
 
-class ChangePassword(Credentials):
-    current: CurrentPassword | None = Field(None, title="Present password")
-    password: NewPassword
+class ChangePassword(ChoosePassword):
+    current: SecretStr = Field(title="Present password", max_length=LONGEST_SECRET)
 
 
 class ChangeName(Input):
@@ -86,12 +85,15 @@ class ChangeEmail(Input):
     email: Email = Field(title="New e-mail address", description="We send a link there; the change waits for it.")
 
 
-class Confirm(Credentials):
-    """Proof that it is still you: the password, or a code where there is no password."""
+class ConfirmByCode(Credentials):
+    """Proof that it is still the same person; for people without a password."""
 
-    password: CurrentPassword | None = None
-    code: Annotated[Line, StringConstraints(max_length=40)] = Field("", title="Code from your authenticator app")
+    proof: SecretStr = Field(title="Code from your authenticator app", max_length=LONGEST_SECRET)
     next: Line = ""
+
+
+class ConfirmByPassword(ConfirmByCode):
+    proof: SecretStr = Field(title="Password", max_length=LONGEST_SECRET)
 
 
 class ConfirmTotp(Input):

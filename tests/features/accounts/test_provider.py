@@ -225,6 +225,7 @@ async def test_an_answer_works_once(browser: Callable[[], Client], there: There)
     assert (await client.post("/login/provider/finish", **fields)).headers["location"] == "/dashboard"
     again = await client.post("/login/provider/finish", **fields)
     assert again.headers["location"] == "/login"
+    assert (await client.get(back)).headers["location"] == "/login", "the attempt itself is used up, too"
 
 
 async def test_another_issuers_answer_is_refused(visitor: Client, there: There) -> None:
@@ -300,9 +301,9 @@ async def test_people_without_a_password_prove_themselves_by_code(
     phone, _ = await turn_on(visitor)
     await make_stale(resources, visitor)
     code = phone.next_code()
-    assert (await visitor.submit("/confirm", code="000000")).status_code == 422
-    assert (await visitor.submit("/confirm", code=code)).status_code == 303
-    assert (await visitor.submit("/confirm", code=code)).status_code == 422, "a code works once, here as well"
+    assert (await visitor.submit("/confirm", proof="000000")).status_code == 422
+    assert (await visitor.submit("/confirm", proof=code)).status_code == 303
+    assert (await visitor.submit("/confirm", proof=code)).status_code == 422, "a code works once, here as well"
 
 
 async def test_a_provider_that_is_away_is_told_as_such(visitor: Client, there: There, oidc: OIDCProvider) -> None:

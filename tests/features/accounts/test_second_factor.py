@@ -206,7 +206,7 @@ async def test_turning_off_needs_a_fresh_proof(
     clock.advance(timedelta(minutes=11))
     sent_away = await client.submit("/account/totp/removal", page="/account/security")
     assert sent_away.headers["location"].startswith("/confirm")
-    proved = await client.submit("/confirm", page="/confirm?next=/account/security", password=PASSWORD)
+    proved = await client.submit("/confirm", page="/confirm?next=/account/security", proof=PASSWORD)
     assert proved.status_code == 303
     done = await client.submit("/account/totp/removal", page="/account/security")
     assert (done.status_code, done.headers["location"]) == (303, "/account/security")

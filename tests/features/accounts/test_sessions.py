@@ -73,19 +73,19 @@ async def test_dangerous_acts_ask_again_and_lead_back(person: Person, logged_in:
             headers={"origin": client.origin, "referer": client.origin + page},
         )
     assert sent.headers["location"] == f"/confirm?next={page}"
-    wrong = await client.submit("/confirm", page=sent.headers["location"], password=OTHER_PASSWORD, next=page)
+    wrong = await client.submit("/confirm", page=sent.headers["location"], proof=OTHER_PASSWORD, next=page)
     assert wrong.status_code == 422
     session = client.http.cookies["sid"]
-    right = await client.submit("/confirm", page=sent.headers["location"], password=PASSWORD, next=page)
+    right = await client.submit("/confirm", page=sent.headers["location"], proof=PASSWORD, next=page)
     assert (right.status_code, right.headers["location"]) == (303, page)
     assert client.http.cookies["sid"] != session, "more rights, another id"
 
 
 async def test_proving_again_is_limited_and_leads_nowhere_else(person: Person, logged_in: LogIn) -> None:
     client = await logged_in(person)
-    away = await client.submit("/confirm", password=PASSWORD, next="//evil.example")
+    away = await client.submit("/confirm", proof=PASSWORD, next="//evil.example")
     assert away.headers["location"] == "/dashboard"
-    statuses = [(await client.submit("/confirm", password=OTHER_PASSWORD)).status_code for _ in range(5)]
+    statuses = [(await client.submit("/confirm", proof=OTHER_PASSWORD)).status_code for _ in range(5)]
     assert statuses == [422] * 4 + [429]
 
 

@@ -94,19 +94,17 @@ async def renew_recovery_codes(ctx: Context) -> list[str]:
 
 
 @action("accounts.confirm_identity", requires=Who.SIGNED_IN, while_read_only=True)
-async def confirm_identity(ctx: Context, password: str, code: str) -> str:
+async def confirm_identity(ctx: Context, proof: str) -> str:
     """Prove by password, or by code where there is no password, that it is still you; the new cookie value."""
     user = await shared.lock_person(ctx)
     if user.password_hash is not None:
-        proven, field = "password", "password"
-        right = (await check_password(password, user.password_hash))[0]
+        method, right = "password", (await check_password(proof, user.password_hash))[0]
     else:
-        proven, field = "totp", "code"
-        right = user.has_totp and user.use_totp(code)
+        method, right = "totp", user.has_totp and user.use_totp(proof)
     if not right:
         ctx.note("accounts.confirm_identity", "failed")
-        raise Invalid("That was not right.", fields={field: "That was not right. Try again."})
-    return await shared.renew_session(ctx, proven=proven)
+        raise Invalid("That was not right.", fields={"proof": "That was not right. Try again."})
+    return await shared.renew_session(ctx, proven=method)
 
 
 @action("accounts.confirm_with_provider", requires=Who.SIGNED_IN, while_read_only=True)

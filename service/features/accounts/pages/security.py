@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from fastapi import Request, Response
 
-from service.core.context import Context
 from service.core.errors import Conflict, Invalid, NotFound
 from service.features.accounts import actions, queries
 from service.features.accounts.pages._shared import Back, go_back, router, way_back, with_session
-from service.features.accounts.schemas import ChangePassword, Confirm, ConfirmTotp
+from service.features.accounts.schemas import (
+    ChangePassword,
+    ChoosePassword,
+    ConfirmByCode,
+    ConfirmByPassword,
+    ConfirmTotp,
+)
 from service.guardrails.contexts import UserCtx
 from service.guardrails.rate_limits import SECOND_FACTOR, STEP_UP, limit
 from service.integrations.identity import IdentityProvider
@@ -29,22 +34,24 @@ async def show_security(request: Request, ctx: UserCtx) -> Response:
 @router.get("/account/password")
 async def show_password(request: Request, ctx: UserCtx) -> Response:
     account = await queries.get_account(ctx)
-    return render(request, "accounts/password.html", form=Form(ChangePassword), account=account)
+    form = Form(ChangePassword if account.has_password else ChoosePassword)
+    return render(request, "accounts/password.html", form=form, account=account)
 
 
 @router.post("/account/password")
 @limit(STEP_UP)
 async def change_password(request: Request, ctx: UserCtx) -> Response:
-    form = await Form.parse(ChangePassword, request)
+    account = await queries.get_account(ctx)
+    form = await Form.parse(ChangePassword if account.has_password else ChoosePassword, request)
     if form.valid:
-        current = form.data.current.get_secret_value() if form.data.current else None
+        current = form.data.current.get_secret_value() if isinstance(form.data, ChangePassword) else None
         try:
             token = await actions.change_password(ctx, current, form.data.password.get_secret_value())
             flash(request, "Your password is changed. Other devices are logged out.")
-            return with_session(ctx, redirect(request, "/account/security"), token)
+            return with_session(ctx, redirect(request, SECURITY), token)
         except Invalid as error:
             form.refuse(error)
-    return render(request, "accounts/password.html", form=form, account=await queries.get_account(ctx))
+    return render(request, "accounts/password.html", form=form, account=account)
 
 
 @router.post("/account/totp")
@@ -126,23 +133,22 @@ async def end_other_sessions(request: Request, ctx: UserCtx) -> Response:
 
 @router.get("/confirm")
 async def show_confirm(request: Request, ctx: UserCtx, back: Back = "") -> Response:
-    return await _confirm_page(request, ctx, Form(Confirm, {"next": back}))
+    account = await queries.get_account(ctx)
+    form = Form(ConfirmByPassword if account.has_password else ConfirmByCode, {"next": back})
+    provider = ctx.resources.get(IdentityProvider)
+    return render(request, "accounts/confirm.html", form=form, account=account, provider=provider)
 
 
 @router.post("/confirm")
 @limit(STEP_UP)
 async def confirm(request: Request, ctx: UserCtx) -> Response:
-    form = await Form.parse(Confirm, request)
+    account = await queries.get_account(ctx)
+    form = await Form.parse(ConfirmByPassword if account.has_password else ConfirmByCode, request)
     if form.valid:
-        password = form.data.password.get_secret_value() if form.data.password else ""
         try:
-            token = await actions.confirm_identity(ctx, password, form.data.code)
+            token = await actions.confirm_identity(ctx, form.data.proof.get_secret_value())
             return with_session(ctx, redirect(request, way_back(form.data.next)), token)
         except Invalid as error:
             form.refuse(error)
-    return await _confirm_page(request, ctx, form)
-
-
-async def _confirm_page(request: Request, ctx: Context, form: Form[Confirm]) -> Response:
-    account, provider = await queries.get_account(ctx), ctx.resources.get(IdentityProvider)
+    provider = ctx.resources.get(IdentityProvider)
     return render(request, "accounts/confirm.html", form=form, account=account, provider=provider)
