@@ -24,9 +24,9 @@ from service.core.settings import Settings
 from service.core.startup import freeze_startup_objects
 from service.features import FEATURES
 from service.features.organizations.queries import identify
+from service.guardrails.addresses import client_address, is_from_proxy
 from service.guardrails.browser import Shield
 from service.guardrails.contexts import Identifier, NoOrganization
-from service.guardrails.addresses import client_address, is_from_proxy
 from service.integrations.http import HttpClient
 from service.integrations.identity import IdentityProvider
 from service.integrations.mail import Mailer

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from service.core.settings import InsecureSettings, get_settings
+from service.core.settings import InsecureSettings, get_settings, insist_on
+
+if TYPE_CHECKING:
+    from service.core.database import Database
+
+T = TypeVar("T")
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="Ballast: the production-hardened SaaS template.")
 audit = typer.Typer(no_args_is_help=True, help="The append-only audit log.")
@@ -49,7 +57,9 @@ def worker() -> None:
     """Run background jobs until told to stop; finishes what runs, hands back the rest."""
     from service.worker import run
 
-    asyncio.run(run(get_settings()))
+    settings = get_settings()
+    insist_on(settings, "database_maintenance_url", "audit_seal_key")
+    asyncio.run(run(settings))
 
 
 @cli.command()
@@ -57,6 +67,7 @@ def migrate() -> None:
     """Bring the database to this code's schema, as the owner role."""
     from service.core.migrate import head, upgrade
 
+    insist_on(get_settings(), "database_owner_url")
     upgrade()
     typer.echo(f"database is at {head()}")
 
@@ -88,8 +99,6 @@ def settings(
     ] = "",
 ) -> None:
     """Print every setting with its meaning and default, as .env.example."""
-    from pathlib import Path
-
     from service.core.settings import env_example
 
     if not check:
@@ -97,6 +106,58 @@ def settings(
     elif Path(check).read_text() != env_example():
         typer.echo(f"{check} is out of date: run `python -m service settings > {check}`", err=True)
         raise typer.Exit(1)
+
+
+@audit.command("verify")
+def verify_audit(
+    anchors: Annotated[Path | None, typer.Option(help="A log file with the worker's audit.sealed lines.")] = None,
+) -> None:
+    """Recompute every row and seal; names each changed, missing, inserted, reordered or cut-off row. Exit 1 on any."""
+    from service.guardrails.audit import verify
+
+    settings = get_settings()
+    insist_on(settings, "database_maintenance_url", "audit_seal_key")
+    report = asyncio.run(_as_maintenance(lambda database: verify(database, settings, anchors)))
+    for kind, what in report.problems:
+        typer.echo(f"{kind}: {what}")
+    typer.echo(f"{report.rows} rows in {report.segments} segments, {sum(report.counts.values())} problems")
+    raise typer.Exit(0 if report.ok else 1)
+
+
+@jobs.command("failed")
+def failed_jobs() -> None:
+    """List the dead letters, newest first."""
+    from service.guardrails.jobs import failed
+
+    async def read(database: Database) -> Any:
+        async with database.unit_of_work(read_only=True) as work:
+            return await failed(work)
+
+    for letter in asyncio.run(_as_maintenance(read)):
+        typer.echo(json.dumps(asdict(letter), default=str))
+
+
+@jobs.command("replay")
+def replay_jobs(ids: Annotated[list[int], typer.Argument(help="Ids that `jobs failed` listed.")]) -> None:
+    """Give dead letters their attempts back."""
+    from service.guardrails.jobs import replay
+
+    async def send(database: Database) -> int:
+        async with database.unit_of_work() as work:
+            return await replay(work, ids)
+
+    typer.echo(f"{asyncio.run(_as_maintenance(send))} of {len(ids)} will run again")
+
+
+async def _as_maintenance(use: Callable[[Database], Awaitable[T]]) -> T:
+    from service.core.database import Database
+
+    settings = get_settings()
+    database = Database(settings.database_maintenance_url.get_secret_value(), settings, name="cli", size=1)
+    try:
+        return await use(database)
+    finally:
+        await database.dispose()
 
 
 def main() -> None:

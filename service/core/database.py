@@ -11,8 +11,8 @@ Limits: a statement sent outside a unit of work commits by itself and, with no t
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -21,6 +21,7 @@ from uuid import UUID
 import asyncpg
 from sqlalchemy import TIMESTAMP, MetaData, Uuid, event
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Session
@@ -89,6 +90,7 @@ class Database:
         event.listen(self.engine.sync_engine, "before_cursor_execute", _remember_start)
         event.listen(self.engine.sync_engine, "after_cursor_execute", _record)
         telemetry.db_pool_size.labels(name).set(self.size)
+        telemetry.db_pool_timeouts.labels(name)  # exists from the start, or the first time-outs have no rate
         self._in_use = telemetry.db_pool_in_use.labels(name)
         self._waiting = telemetry.db_pool_waiting.labels(name)
         self._wait = telemetry.db_pool_wait.labels(name)
@@ -122,12 +124,13 @@ class Database:
         """Commit when the block ends, roll back when it raises. The answer leaves only after this has returned."""
         async with self.connection() as connection:
             work = UnitOfWork(connection)
-            await work.begin(tenant=tenant, user=user, read_only=read_only)
-            try:
-                yield work
-                await work.commit()
-            finally:
-                await work.close()
+            with overload_is_unavailable():
+                try:
+                    await work.begin(tenant=tenant, user=user, read_only=read_only)
+                    yield work
+                    await work.commit()
+                finally:
+                    await work.close()
 
     async def dispose(self) -> None:
         await self.engine.dispose()
@@ -220,6 +223,32 @@ class UnitOfWork:
 
     async def _send(self, sql: str) -> None:
         await self.raw.execute(sql)
+
+
+OVERLOAD = {
+    "55P03": "The record is busy.",  # lock_not_available
+    "57014": "The database took too long.",  # query_canceled: statement_timeout
+    "40001": "Two changes met.",  # serialization_failure
+    "40P01": "Two changes met.",  # deadlock_detected
+    "25P03": "The request took too long.",  # idle_in_transaction_session_timeout
+    "53300": "The database is at its limit.",  # too_many_connections
+    "57P01": "The database is restarting.",  # admin_shutdown
+    "57P03": "The database is starting.",  # cannot_connect_now
+}
+
+
+@contextmanager
+def overload_is_unavailable() -> Iterator[None]:
+    """A time-out, a deadlock or a restart is nobody's mistake: 503 and try again, not 500."""
+    try:
+        yield
+    except (asyncpg.PostgresError, DBAPIError) as error:
+        state = getattr(error, "sqlstate", None) or getattr(getattr(error, "orig", None), "sqlstate", None)
+        if state in OVERLOAD:
+            raise Unavailable(OVERLOAD[state], retry_after=2) from error
+        raise
+    except (asyncpg.InterfaceError, ConnectionError) as error:
+        raise Unavailable("The connection to the database was lost.", retry_after=2) from error
 
 
 def split_tls(url: str) -> tuple[str, str | None]:

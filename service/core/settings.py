@@ -162,6 +162,8 @@ def insecurities(settings: Settings) -> list[tuple[str, str]]:
             problems.append((name, problem))
 
     for name in ("secret_key", "encryption_keys", "audit_seal_key", "metrics_token"):
+        if name == "audit_seal_key" and name not in settings.model_fields_set:
+            continue  # web must not hold it: who can write the log must not be able to seal it
         value = getattr(settings, name).get_secret_value()
         refuse("development" in value, name.upper(), "is the development default; generate your own")
         refuse(len(value) < MINIMUM_SECRET_LENGTH, name.upper(), f"is shorter than {MINIMUM_SECRET_LENGTH} characters")
@@ -204,6 +206,13 @@ def insecurities(settings: Settings) -> list[tuple[str, str]]:
         f"processes x pool = {demand} exceeds max_connections - reserve = {room}; PostgreSQL would refuse connections",
     )
     return problems
+
+
+def insist_on(settings: Settings, *names: str) -> None:
+    """Raise InsecureSettings in production when a setting that only this command needs was left to its default."""
+    missing = [name.upper() for name in names if name not in settings.model_fields_set]
+    if settings.is_production and missing:
+        raise InsecureSettings(f"production refuses to start this command without {', '.join(missing)}")
 
 
 def _is_loopback(url: str) -> bool:

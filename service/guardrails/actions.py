@@ -12,10 +12,10 @@ transaction (`@on(archive_indicator)` in jobs.py). Limits: reads are permitted a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from service.core import telemetry
 from service.core.context import Context
@@ -26,7 +26,7 @@ from service.guardrails.permissions import Requirement
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Verb = Callable[Concatenate[Context, P], Awaitable[R]]
+Verb = Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def action(
             return result
 
         run.rule = rule  # type: ignore[attr-defined]
-        return run
+        return cast(Verb[P, R], run)
 
     return decorate
 
@@ -95,7 +95,7 @@ def query(name: str, *, requires: Requirement) -> Callable[[Verb[P, R]], Verb[P,
                 return await body(ctx, *args, **kwargs)
 
         run.rule = rule  # type: ignore[attr-defined]
-        return run
+        return cast(Verb[P, R], run)
 
     return decorate
 

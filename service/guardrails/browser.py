@@ -33,6 +33,7 @@ from service.core.errors import (
     Unavailable,
     UnsupportedMedia,
 )
+from service.core.observe import QUIET
 from service.core.settings import Settings
 from service.guardrails import gate
 
@@ -97,7 +98,8 @@ class Shield:
             await send(message)
 
         try:
-            self._check_host(scope["headers"])
+            if scope["path"] not in QUIET:  # probes and scrapers call by address, and these answers use no host
+                self._check_host(scope["headers"])
             if scope["method"] not in SAFE_METHODS:
                 receive = await self._buffer_body(scope, receive)
         except ServiceError as error:

@@ -25,9 +25,9 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from service.core.context import ANONYMOUS, Actor, ActorKind, Caller, Context, Login, Resources
-from service.core.database import UnitOfWork
+from service.core.database import UnitOfWork, overload_is_unavailable
 from service.core.errors import Conflict, Forbidden, NotAuthenticated
-from service.guardrails import audit, browser, gate
+from service.guardrails import audit, browser, gate, switches
 from service.guardrails.permissions import Role
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -111,7 +111,7 @@ async def _signed_in(request: Request) -> AsyncIterator[Context]:
             if identity.is_staff:
                 ctx.actor = Actor(ActorKind.STAFF, login.user_id)
             ctx.identity, ctx.role, ctx.organization_id = identity, identity.role, identity.organization_id
-            request.scope["state"].update(identity=identity, context=ctx)
+            request.scope["state"].update(identity=identity, context=ctx, switches=await switches.current(ctx))
             structlog.contextvars.bind_contextvars(actor=str(ctx.actor), organization=str(ctx.organization_id or ""))
             yield ctx
 
@@ -121,9 +121,10 @@ async def _transaction(ctx: Context, *, tenant: UUID | None, user: UUID | None, 
     """Begin, hand out, commit or roll back, then write the security events in a transaction of their own."""
     work = ctx.work
     try:
-        await work.begin(tenant=tenant, user=user, read_only=read_only)
-        yield
-        await work.commit()
+        with overload_is_unavailable():
+            await work.begin(tenant=tenant, user=user, read_only=read_only)
+            yield
+            await work.commit()
     finally:
         await work.close()
         if ctx.security_events:

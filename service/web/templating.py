@@ -22,6 +22,7 @@ from starlette.responses import HTMLResponse
 from service.core.settings import get_settings
 from service.guardrails.browser import CSRF_FIELD, CSRF_HEADER, csrf_token
 from service.guardrails.permissions import Requirement, Role, Who
+from service.guardrails.switches import Switch
 from service.web import formats
 from service.web.assets import STATIC, assets
 from service.web.charts import line_chart, sparkline
@@ -121,10 +122,20 @@ def page_globals(request: Request) -> Page:
         schema_version=schema_version(request),
         viewer=viewer,
         nav=tuple(sorted(nav, key=lambda item: (item.order, item.label))),
-        banners=tuple(state.get("banners") or ()),
+        banners=_banners(state),
         messages=tuple(take_messages(request)),
         fragment=is_fragment(request),
     )
+
+
+def _banners(state: Mapping[str, Any]) -> tuple[Banner, ...]:
+    """What an operator paused, in words, then what the page itself wants to say."""
+    paused = state.get("switches") or {}
+    if Switch.READ_ONLY in paused:
+        reason = paused[Switch.READ_ONLY]
+        text = f"Changes are paused{f': {reason}' if reason else ''}. Reading works as always."
+        return (Banner(text, "warning"), *(state.get("banners") or ()))
+    return tuple(state.get("banners") or ())
 
 
 def _viewer(state: Mapping[str, Any]) -> Viewer | None:

@@ -75,9 +75,14 @@ async def raw(member: Client, *lines: str, body: bytes = b"") -> str:
 
 async def test_two_hosts_or_none_are_refused(member: Client) -> None:
     host = urlsplit(str(member.http.base_url)).netloc
-    assert " 400 " in await raw(member, "GET /livez HTTP/1.1", f"host: {host}", "host: evil.test")
-    assert " 400 " in await raw(member, "GET /livez HTTP/1.1", "connection: close")
-    assert " 200 " in await raw(member, "GET /livez HTTP/1.1", f"host: {host}")
+    assert " 400 " in await raw(member, "GET /login HTTP/1.1", f"host: {host}", "host: evil.test")
+    assert " 400 " in await raw(member, "GET /login HTTP/1.1", "connection: close")
+    assert " 200 " in await raw(member, "GET /login HTTP/1.1", f"host: {host}")
+
+
+async def test_probes_are_answered_whatever_name_they_call(member: Client) -> None:
+    """Kubernetes and Prometheus call a pod by its address."""
+    assert " 200 " in await raw(member, "GET /livez HTTP/1.1", "host: 10.1.2.3:8000")
 
 
 HOSTILE_JSON = {

@@ -16,9 +16,9 @@ async def test_empty_dashboard_says_what_to_do_next(team: Team) -> None:
 
 async def test_dashboard_shows_value_change_and_trend(team: Team) -> None:
     identifier = await team.indicator("Orders")
-    start = clock.now() - timedelta(hours=90)
+    start = clock.now().replace(minute=0, second=0, microsecond=0) - timedelta(hours=90)
     readings = [
-        {"at": (start + timedelta(hours=hour)).isoformat(), "value": 10 if hour < 42 else 20} for hour in range(90)
+        {"at": (start + timedelta(hours=hour)).isoformat(), "value": 10 if hour < 43 else 20} for hour in range(91)
     ]
     sent = await team.member.api("POST", f"/indicators/{identifier}/readings/batch", {"readings": readings})
     assert sent.status_code == 201, sent.text

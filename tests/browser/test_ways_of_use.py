@@ -1,0 +1,146 @@
+"""Keyboard only, a narrow phone, dark, and without scripts: the product works for whoever comes."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.async_api import Page, expect
+
+from service.guardrails.permissions import Role
+from tests.browser.conftest import OpenTab, assert_accessible, assert_fits
+from tests.support.factories import PASSWORD, Factory
+
+pytestmark = pytest.mark.browser
+
+FOCUSED_NAME = """(() => {
+    const here = document.activeElement;
+    return (here.getAttribute("aria-label") || here.labels?.[0]?.innerText || here.innerText || "").trim();
+})()"""
+PHONE = {"width": 320, "height": 640}
+PAGES = (
+    "/dashboard", "/indicators", "/indicators/new", "/bin", "/members", "/members/invitations", "/organization",
+    "/organizations", "/audit-log", "/account", "/account/security", "/account/sessions", "/account/deletion",
+)  # fmt: skip
+PUBLIC_PAGES = ("/login", "/sign-up", "/forgot", "/recover", "/no-such-page")
+
+
+async def plant(page: Page, factory: Factory) -> str:
+    organization = page.organization  # type: ignore[attr-defined]
+    for name in ("Orders", "An indicator with quite a long name that has to wrap somewhere", "Visitors"):
+        await factory.indicator(organization, name)
+    return str(await factory.indicator(organization, "With everything", description="d" * 200, unit="EUR"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_every_page_fits_a_phone_and_satisfies_axe(
+    scheme: str, signed_in: OpenTab, open_tab: OpenTab, factory: Factory
+) -> None:
+    page = await signed_in(viewport=PHONE, color_scheme=scheme)
+    indicator = await plant(page, factory)
+    for path in (*PAGES, f"/indicators/{indicator}", f"/indicators/{indicator}/edit"):
+        answer = await page.goto(path)
+        assert answer is not None
+        assert answer.status == 200, path
+        await assert_fits(page)
+        await assert_accessible(page)
+    stranger = await open_tab(viewport=PHONE, color_scheme=scheme)
+    for path in PUBLIC_PAGES:
+        await stranger.goto(path)
+        await assert_fits(stranger)
+        await assert_accessible(stranger)
+
+
+async def press_until(page: Page, name: str, key: str = "Tab", most: int = 60) -> None:
+    """Move the focus until the focused element has this accessible name; it must be visible there."""
+    for _ in range(most):
+        await page.keyboard.press(key)
+        label = await page.evaluate(FOCUSED_NAME)
+        if label.split("\n")[0].startswith(name):
+            box = await page.evaluate("document.activeElement.getBoundingClientRect().toJSON()")
+            assert box["width"] > 0, f"{name} has the focus and cannot be seen"
+            return
+    raise AssertionError(f"{most} times {key} and {name} never had the focus")
+
+
+async def test_log_in_and_create_an_indicator_by_keyboard_alone(open_tab: OpenTab, factory: Factory) -> None:
+    person = await factory.person(Role.MEMBER, password=PASSWORD)
+    page = await open_tab()
+    await page.goto("/login")
+    await press_until(page, "E-mail address") if not await focused(page, "email") else None
+    await page.keyboard.type(person.email)
+    await press_until(page, "Password")
+    await page.keyboard.type(PASSWORD)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="Dashboard")).to_be_visible()
+    await page.keyboard.press("Tab")
+    assert await page.evaluate("document.activeElement.innerText") == "Skip to content"
+    await page.keyboard.press("Enter")
+    await press_until(page, "New indicator")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="New indicator")).to_be_visible()
+    await press_until(page, "Name")
+    await page.keyboard.type("Typed by hand")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="Typed by hand")).to_be_visible()
+
+
+async def focused(page: Page, name: str) -> bool:
+    return bool(await page.evaluate(f"document.activeElement.name === '{name}'"))
+
+
+async def test_a_wrong_form_takes_the_focus_to_what_is_wrong(signed_in: OpenTab) -> None:
+    page = await signed_in()
+    await page.goto("/indicators/new")
+    await page.get_by_label("Unit").fill("EUR")
+    await page.get_by_role("button", name="Create indicator").click()
+    await expect(page.get_by_role("alert")).to_be_focused()
+    await expect(page.get_by_label("Unit")).to_have_value("EUR")
+    await expect(page.get_by_label("Name")).to_have_attribute("aria-invalid", "true")
+    await assert_accessible(page)
+
+
+async def test_without_scripts_people_log_in_and_see_the_dashboard(open_tab: OpenTab, factory: Factory) -> None:
+    person = await factory.person(Role.MEMBER, password=PASSWORD)
+    assert person.organization_id is not None
+    await factory.indicator(person.organization_id, "Seen without scripts")
+    page = await open_tab(java_script_enabled=False)
+    await page.goto("/dashboard")
+    await page.get_by_label("E-mail address").fill(person.email)
+    await page.get_by_label("Password", exact=True).fill(PASSWORD)
+    await page.get_by_role("button", name="Log in", exact=True).click()
+    await expect(page.get_by_text("Seen without scripts")).to_be_visible()
+    await page.goto("/indicators/new")
+    await page.get_by_label("Name").fill("Made without scripts")
+    await page.get_by_role("button", name="Create indicator").click()
+    await expect(page.get_by_role("heading", name="Made without scripts")).to_be_visible()
+
+
+async def test_without_scripts_people_sign_up(open_tab: OpenTab) -> None:
+    page = await open_tab(java_script_enabled=False)
+    await page.goto("/sign-up")
+    await page.get_by_label("Your name").fill("N")
+    await page.get_by_label("E-mail address").fill("not an address")
+    await page.get_by_label("Password", exact=True).fill("four wooden chairs outside")
+    await page.get_by_role("button", name="Create account").click()
+    await expect(page.get_by_label("E-mail address")).to_have_value("not an address")
+    await expect(page.get_by_label("Password", exact=True)).to_have_value("")
+    await page.get_by_label("E-mail address").fill("no-scripts@example.com")
+    await page.get_by_label("Password", exact=True).fill("four wooden chairs outside")
+    await page.get_by_role("button", name="Create account").click()
+    await page.wait_for_url("**/sign-up/sent")
+
+
+async def test_the_dashboard_shows_a_new_reading_by_itself(signed_in: OpenTab, factory: Factory) -> None:
+    """The poll: the page stays open, a reading arrives, the tile changes without anybody touching it."""
+    page = await signed_in()
+    organization = page.organization  # type: ignore[attr-defined]
+    await factory.indicator(organization, "Live", latest_value=1.0)
+    await page.clock.install()
+    await page.goto("/dashboard")
+    await expect(page.locator(".tile-value").first).to_have_text("1")
+    await factory.superuser.execute(
+        "UPDATE indicators SET latest_value = 77, changed_at = changed_at + interval '1 second'"
+        " WHERE organization_id = $1", organization,
+    )  # fmt: skip
+    await page.clock.fast_forward(61_000)
+    await expect(page.locator(".tile-value").first).to_have_text("77")
