@@ -54,7 +54,7 @@ def create_app(settings: Settings) -> ASGIApp:
     def find_address(scope: Scope) -> str:
         return client_address(scope, networks)
 
-    shielded = Shield(app, settings, lambda scope, error: refusal(app, scope, error))
+    shielded = Shield(app, settings, lambda scope, error: refusal(app, scope, error), app.state.schema_version)
     return Observe(shielded, find_address, lambda scope: is_from_proxy(scope, networks))
 
 

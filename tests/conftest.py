@@ -71,7 +71,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     servers.postgres.psql(captured_sql.SKEW, SKEWED)
     seen = captured_sql.combine(sorted(folder.glob("statements-*.json")))
     found = asyncio.run(captured_sql.complaints(servers.postgres.url("postgres", SKEWED), *seen))
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
     reporter.section("statements of the whole suite, explained on skewed data")
     for line in found or [f"{len(seen[0])} statements, no bad plan"]:
         reporter.write_line(line)

@@ -83,6 +83,7 @@ def _statements() -> dict[str, str]:
     """The service's SQL and the names of its parameters in order."""
     load_tables()
     from service.features.indicators import queries
+    from service.features.indicators.models import Step
 
     prepared: dict[str, Any] = {
         "version": queries.VERSION,
@@ -90,7 +91,7 @@ def _statements() -> dict[str, str]:
         "one": queries.ONE,
         "list": queries.LIST.prepared(None, 50),
         "readings": queries.READINGS.prepared(None, 50),
-        "buckets": queries.BUCKETS[queries.Step.DAY],
+        "buckets": queries.BUCKETS[Step.DAY],
     }
     texts = {name: statement.sql for name, statement in prepared.items()}
     for name, statement in prepared.items():

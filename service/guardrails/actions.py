@@ -78,7 +78,7 @@ def action(
             return result
 
         run.rule = rule  # type: ignore[attr-defined]
-        return cast(Verb[P, R], run)
+        return cast("Verb[P, R]", run)
 
     return decorate
 
@@ -95,7 +95,7 @@ def query(name: str, *, requires: Requirement) -> Callable[[Verb[P, R]], Verb[P,
                 return await body(ctx, *args, **kwargs)
 
         run.rule = rule  # type: ignore[attr-defined]
-        return cast(Verb[P, R], run)
+        return cast("Verb[P, R]", run)
 
     return decorate
 

@@ -52,7 +52,8 @@ def security_headers(settings: Settings) -> list[tuple[bytes, bytes]]:
     forms = " ".join(["'self'", *([_origin(settings.oidc_issuer)] if settings.oidc_issuer else [])])
     policy = (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
-        f"connect-src 'self'; manifest-src 'self'; form-action {forms}; frame-ancestors 'none'; base-uri 'none'"
+        f"connect-src 'self'; manifest-src 'self'; form-action {forms}; frame-ancestors 'none'; base-uri 'none'; "
+        "require-trusted-types-for 'script'; trusted-types htmx"
     )
     headers = {
         "content-security-policy": policy,
@@ -72,11 +73,12 @@ def security_headers(settings: Settings) -> list[tuple[bytes, bytes]]:
 class Shield:
     """Outermost but one: refuses what no handler should see, and stamps the headers on whatever comes back."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, refuse: Refuse) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, refuse: Refuse, schema_version: str = "") -> None:
         self.app = app
         self.refuse = refuse
         self.hosts = frozenset(host.lower().encode() for host in settings.allowed_hosts)
-        self.headers = security_headers(settings)
+        # A client that was written for another schema sees it in any answer, instead of corrupting data silently.
+        self.headers = [*security_headers(settings), (b"schema-version", schema_version.encode())]
         self.max_body = settings.max_body_bytes
         self.body_timeout = settings.body_timeout_seconds
         self.request_timeout = settings.request_timeout_seconds

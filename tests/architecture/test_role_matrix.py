@@ -96,7 +96,7 @@ async def csrf_of(client: Client, person: Person | None) -> str:
     if person is not None:
         return client.csrf
     page = (await client.http.get("/login")).text
-    return dict(HIDDEN.findall(page))["csrf"]
+    return str(dict(HIDDEN.findall(page))["csrf"])
 
 
 async def row(route: Route, factory: Factory) -> str:

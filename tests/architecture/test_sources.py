@@ -43,13 +43,10 @@ def test_features_do_not_step_around_the_automatic_filters(sources: dict[Path, a
     def steps_around(node: ast.AST) -> bool:
         if isinstance(node, ast.Attribute) and node.attr in ("__table__", "from_statement"):
             return True
-        return (
-            is_call_of(node, "get")
-            and isinstance(node.func, ast.Attribute)
-            and (  # type: ignore[attr-defined]
-                isinstance(node.func.value, ast.Attribute) and node.func.value.attr in ("db", "session")  # type: ignore[attr-defined]
-            )
-        )
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get"):
+            return False
+        owner = node.func.value
+        return isinstance(owner, ast.Attribute) and owner.attr in ("db", "session")
 
     hits = found_in(features_only(sources), steps_around)
     assert not hits, f"{hits}: use select() with the model, or ctx.get(Model, id)"
@@ -82,12 +79,11 @@ def test_nobody_commits_by_hand(sources: dict[Path, ast.Module]) -> None:
 
 def test_time_is_read_in_one_place(sources: dict[Path, ast.Module]) -> None:
     def reads_time(node: ast.AST) -> bool:
-        return (
-            is_call_of(node, "now", "utcnow", "today")
-            and isinstance(node.func, ast.Attribute)  # type: ignore[attr-defined]
-            and isinstance(node.func.value, ast.Name)  # type: ignore[attr-defined]
-            and node.func.value.id in ("datetime", "date")  # type: ignore[attr-defined]
-        )
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            return False
+        owner = node.func.value
+        known = isinstance(owner, ast.Name) and owner.id in ("datetime", "date")
+        return known and node.func.attr in ("now", "utcnow", "today")
 
     others = {path: tree for path, tree in sources.items() if path.name != "clock.py"}
     hits = found_in(others, reads_time)

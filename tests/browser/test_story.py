@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from uuid import uuid4
 
 import pytest
@@ -24,16 +25,14 @@ async def sign_up(page: Page, name: str, email: str, post: Post) -> None:
     await page.get_by_label("E-mail address").fill(email)
     await page.get_by_label("Password", exact=True).fill(PASSWORD)
     await page.get_by_role("button", name="Create account").click()
-    await expect(page).to_have_url(lambda_ends("/sign-up/sent"))
+    await expect(page).to_have_url(ending("/sign-up/sent"))
     await page.goto(await post.link(email, "verify"))
     await assert_accessible(page)
     await page.get_by_label("Password", exact=True).fill(PASSWORD)
     await page.get_by_role("button", name="Confirm and log in").click()
 
 
-def lambda_ends(suffix: str) -> object:
-    import re
-
+def ending(suffix: str) -> re.Pattern[str]:
     return re.compile(f"{re.escape(suffix)}$")
 
 

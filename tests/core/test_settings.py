@@ -23,7 +23,7 @@ SAFE = {
     "metrics_token": SECRET + "m",
 }
 
-INSECURE = {
+INSECURE: dict[str, dict[str, object]] = {
     "SECRET_KEY": {"secret_key": DEVELOPMENT_SECRET},
     "ENCRYPTION_KEYS": {"encryption_keys": f"1:{DEVELOPMENT_SECRET}"},
     "AUDIT_SEAL_KEY": {"audit_seal_key": "short"},

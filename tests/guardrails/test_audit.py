@@ -26,11 +26,11 @@ from service.core.context import SYSTEM, Actor, ActorKind
 from service.core.database import LOST, Base, Database
 from service.core.errors import Forbidden
 from service.core.ids import new_id
-from service.core.settings import Settings
+from service.core.settings import Settings, get_settings
 from service.guardrails import audit
 from service.guardrails.audit.changes import LONGEST_TEXT, MOST_FIELDS, MOST_OBJECTS, plain
 from service.guardrails.audit.log import COLUMNS, row_hash
-from service.guardrails.audit.seal import MOST_ROWS, merkle_root
+from service.guardrails.audit.seal import MOST_ROWS, merkle_root, sign
 from service.guardrails.personal_data import content, hide_in_logs, internal, personal, secret
 
 if TYPE_CHECKING:
@@ -502,6 +502,24 @@ async def _forge_a_segment(superuser: asyncpg.Connection[Any], ids: list[UUID]) 
     return "altered", "segment 3"
 
 
+async def _rewrite_history_with_the_key(superuser: asyncpg.Connection[Any], ids: list[UUID]) -> tuple[str, str]:
+    segment = dict(await superuser.fetchrow("SELECT * FROM audit_segments WHERE number = 2"))
+    members = bytearray(segment["members"])
+    row = dict(await superuser.fetchrow("SELECT * FROM audit_log WHERE id = $1", ids[4]))
+    row["actor_id"] = None
+    hashed = row_hash({name: row[name] for name in COLUMNS})
+    at = members.index(ids[4].bytes)
+    members[at + 24 : at + 56] = hashed
+    segment["root"] = merkle_root(bytes(members))
+    await as_attacker(
+        superuser,
+        f"UPDATE audit_log SET actor_id = NULL, row_hash = '\\x{hashed.hex()}' WHERE id = '{ids[4]}'",
+        f"UPDATE audit_segments SET members = '\\x{members.hex()}', root = '\\x{segment['root'].hex()}',"
+        f" seal = '\\x{sign(segment, get_settings()).hex()}' WHERE number = 2",
+    )
+    return "altered", "segment 3: it does not follow"
+
+
 TAMPERINGS = [
     _change,
     _change_and_rehash,
@@ -514,6 +532,7 @@ TAMPERINGS = [
     _cut_the_tail_with_its_seals,
     _drop_a_segment,
     _forge_a_segment,
+    _rewrite_history_with_the_key,
 ]
 
 

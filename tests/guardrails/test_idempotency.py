@@ -28,7 +28,9 @@ from service.core.schemas import Input, Output
 from service.core.statements import PreparedText
 from service.guardrails import idempotency
 from service.guardrails.idempotency import LARGEST, IdempotencyKey, IdempotentRoute
+from service.guardrails.permissions import Role
 from tests.guardrails.playground import Box, Playground
+from tests.support.factories import Factory
 
 Twist = Callable[[Context], Awaitable[None]]
 
@@ -168,8 +170,8 @@ async def test_it_bites_without_a_key_the_retry_has_an_effect_of_its_own(shop: S
 
 async def test_a_key_belongs_to_one_request(shop: Shop) -> None:
     await shop.post("key")
-    for other in (shop.post("key", name="other"), shop.post("key", path="/boxes?quietly=1")):
-        refused = await other
+    for name, path in (("other", "/boxes"), ("box", "/boxes?quietly=1")):
+        refused = await shop.post("key", name, path)
         assert refused.status_code == 422
         assert "different request" in refused.json()["detail"]
         assert "fresh random value" in refused.json()["mend"]
@@ -388,3 +390,17 @@ async def test_wrong_wiring_fails_at_once(wrong: str) -> None:
     async with client_of(app, raising=True) as http:
         with pytest.raises(RuntimeError, match="after the context parameter, on a router with route_class"):
             await http.post("/", headers={"Idempotency-Key": "key"})
+
+
+async def test_the_services_own_routes_answer_a_retry_once(factory: Factory) -> None:
+    person = await factory.person(Role.MEMBER)
+    async with await factory.client(person) as client:
+        answers = [
+            await client.api("POST", "/indicators", {"name": name}, **{"idempotency-key": key})
+            for name, key in (("Signups", "one"), ("Signups", "one"), ("Revenue", "one"))
+        ]
+        names = [item["name"] for item in (await client.api("GET", "/indicators")).json()["items"]]
+    assert [answer.status_code for answer in answers] == [201, 201, 422]
+    assert answers[0].content == answers[1].content
+    assert "idempotent-replayed" in answers[1].headers
+    assert names == ["Signups"]

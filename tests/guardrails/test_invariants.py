@@ -84,7 +84,7 @@ async def test_a_check_that_cannot_run_counts_and_stops_no_other(
 ) -> None:
     @invariant("a_broken_check", "Its statement is wrong.")
     async def wrong(ctx: Context) -> Sequence[object]:
-        return await ctx.work.raw.fetch("SELECT * FROM nowhere")
+        return list(await ctx.work.raw.fetch("SELECT * FROM nowhere"))
 
     @invariant("z_after_it", "It comes after the broken one.")
     async def fine(ctx: Context) -> Sequence[object]:

@@ -20,14 +20,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.core import telemetry
-from service.core.context import Actor, ActorKind, Context, Resources
-from service.core.database import Database
+from service.core.context import SYSTEM, Actor, ActorKind, Caller, Context, Resources
+from service.core.database import Database, UnitOfWork
 from service.core.ids import new_id
 from service.core.settings import Settings
 from service.guardrails import audit, jobs
 from service.guardrails.jobs import Event, Retry
 from service.guardrails.jobs.consumer import consume
 from service.guardrails.jobs.picking import PICK
+from service.guardrails.jobs.queue import forget_old_entries
 from service.guardrails.jobs.registry import JOBS, SUBSCRIBERS, job_of
 
 if TYPE_CHECKING:
@@ -148,9 +149,6 @@ async def test_a_connection_outside_a_transaction_is_refused_because_its_job_wou
 
     async def fail_outside_a_transaction() -> None:
         async with own_resources.database.connection() as connection:
-            from service.core.context import SYSTEM, Caller
-            from service.core.database import UnitOfWork
-
             ctx = Context(UnitOfWork(connection), own_resources, SYSTEM, Caller("r"))  # nobody called begin()
             await jobs.enqueue(ctx, never)
             raise ZeroDivisionError
@@ -333,6 +331,40 @@ async def _enqueue_slow_job(acting: Acting) -> tuple[asyncio.Event, asyncio.Even
     async with acting() as ctx:
         await jobs.enqueue(ctx, slow)
     return started, finish
+
+
+async def test_a_run_that_lost_its_job_does_not_touch_the_new_owners(
+    acting: Acting, own_resources: Resources, own_superuser: asyncpg.Connection[Any]
+) -> None:
+    owner = new_id()
+
+    @jobs.job(retry=Retry(attempts=1))
+    async def late(ctx: Context) -> None:
+        await own_superuser.execute("UPDATE pgqueuer SET queue_manager_id = $1", owner)
+        raise ConnectionError
+
+    async with acting() as ctx:
+        await jobs.enqueue(ctx, late)
+    with capture_logs() as logged:
+        await drain(own_resources)
+    assert [entry["outcome"] for entry in logged if entry["event"] == "job"] == ["lost"]
+    row = await own_superuser.fetchrow("SELECT status::text, attempts, queue_manager_id FROM pgqueuer")
+    assert tuple(row) == ("picked", 0, owner)
+
+
+async def test_old_entries_of_the_librarys_log_and_old_dead_letters_go(
+    own_maintenance: Database, own_resources: Resources, own_superuser: asyncpg.Connection[Any]
+) -> None:
+    await own_superuser.execute(
+        "INSERT INTO pgqueuer_log (created, job_id, status, priority, entrypoint)"
+        " SELECT now() - age * interval '1 day', 1, 'successful', 0, 'x' FROM unnest(ARRAY[1, 6, 8, 30]) AS age;"
+        "INSERT INTO pgqueuer (updated, priority, status, entrypoint)"
+        " SELECT now() - age * interval '1 day', 0, 'failed', 'x' FROM unnest(ARRAY[80, 100]) AS age"
+    )
+    async with own_maintenance.unit_of_work() as work:
+        await forget_old_entries(Context(work, own_resources, SYSTEM, Caller("purge")))
+    assert await own_superuser.fetchval("SELECT count(*) FROM pgqueuer_log") == 2
+    assert await states(own_superuser) == {"failed": 1}
 
 
 # Retry, dead letter, replay, deadline
@@ -714,7 +746,7 @@ async def _enqueue_mortal(acting: Acting, count: int) -> None:
 
 async def _wait_for(process: subprocess.Popen[str], word: str) -> list[str]:
     assert process.stdout is not None
-    lines = []
+    lines: list[str] = []
     async with asyncio.timeout(30):
         while not lines or word not in lines[-1]:
             line = await asyncio.to_thread(process.stdout.readline)

@@ -59,7 +59,8 @@ async def walk(
     ctx: Context, keyset: Keyset, limits: list[int], between: Callable[[], Any] | None = None
 ) -> list[Page[BoxRead]]:
     """All pages from the first to the last, with the limits in turn."""
-    pages, cursor = [], None
+    pages: list[Page[BoxRead]] = []
+    cursor: str | None = None
     while not pages or cursor:
         page = await paginate(ctx, keyset, Position(limits[len(pages) % len(limits)], cursor), BoxRead)
         assert page.has_more == (page.next_cursor is not None)
@@ -75,7 +76,7 @@ def ids(pages: list[Page[BoxRead]]) -> list[UUID]:
 
 
 RANKS = st.lists(st.integers(-3, 3), max_size=40)
-LIMITS = st.lists(st.integers(1, 15), min_size=1, max_size=4)
+LIMITS = st.lists(st.integers(1, 15) | st.sampled_from(SIZES[:2]), min_size=1, max_size=4)
 ORDERS = {"rank, id": UP, "rank DESC, id DESC": DOWN, "created_at DESC, id DESC": BY_TIME}
 
 
@@ -206,7 +207,7 @@ async def test_it_bites_an_unbound_cursor_is_accepted_elsewhere(
         assert (await paginate(ctx, UP, Position(2, cursor), BoxRead)).items
 
 
-REFUSALS = {
+REFUSALS: dict[str, tuple[Callable[[], Keyset], str]] = {
     "no order": (lambda: Keyset(select(Box.id), order=()), "same direction"),
     "mixed": (lambda: Keyset(select(Box.id), order=(Box.rank.asc(), Box.id.desc())), "same direction"),
     "expression": (lambda: Keyset(select(Box.id), order=(func.lower(Box.name), Box.id)), "orders by table columns"),

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from sqlalchemy import Select, delete, event, exists, func, insert, literal, select, text, union_all, update
+from sqlalchemy import delete, event, exists, func, insert, literal, select, text, union_all, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import aliased, immediateload, joinedload, selectinload, subqueryload
 
@@ -80,7 +80,7 @@ _inside = select(Item.organization_id).where(Item.box_id == Box.id).lateral("ins
 _chain = select(Box.id, ORGANIZATION).cte("chain", recursive=True)
 
 # Each answers with the organizations of the rows it has read, so a foreign one shows itself.
-READS: dict[str, Select[Any]] = {
+READS: dict[str, Any] = {
     "columns": select(ORGANIZATION, Box.name),
     "distinct": select(ORGANIZATION).distinct(),
     "alias": select(_other.organization_id),
@@ -231,7 +231,7 @@ FORGOTTEN = {
 async def test_statements_the_filter_cannot_see_meet_the_wall(
     playground: Playground, unwalled: Database, neighbours: Neighbours, way: str
 ) -> None:
-    statement = FORGOTTEN[way]
+    statement: Any = FORGOTTEN[way]
 
     async def run(work: UnitOfWork) -> set[UUID]:
         if isinstance(statement, PreparedText):
@@ -363,7 +363,7 @@ async def test_it_bites_a_table_without_policies_shows_everything(
     async with playground.database.connection() as connection:
         try:
             await owner.execute("ALTER TABLE boxes DISABLE ROW LEVEL SECURITY")
-            assert (await connection.exec_driver_sql("SELECT count(*) FROM boxes")).scalar() >= 2
+            assert (await connection.exec_driver_sql("SELECT count(*) FROM boxes")).scalar_one() >= 2
         finally:
             await owner.execute("ALTER TABLE boxes ENABLE ROW LEVEL SECURITY")
         assert (await connection.exec_driver_sql("SELECT count(*) FROM boxes")).scalar() == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from xml.etree import ElementTree as ET
@@ -20,7 +21,7 @@ values = st.none() | st.floats() | st.integers() | st.decimals() | st.floats(1e-
 numbers = st.lists(values, max_size=400)
 
 
-def hourly(readings: list[Value]) -> list[tuple[datetime, Value]]:
+def hourly(readings: Sequence[Value]) -> list[tuple[datetime, Value]]:
     return [(START + timedelta(hours=index), value) for index, value in enumerate(readings)]
 
 

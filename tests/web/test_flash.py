@@ -72,7 +72,7 @@ async def test_an_old_message_is_not_shown(client: httpx.AsyncClient) -> None:
     ],
 )  # fmt: skip
 async def test_a_planted_cookie_says_nothing_and_breaks_nothing(client: httpx.AsyncClient, value: str) -> None:
-    answer = await client.get("/things", headers={"Cookie": f"flash={value}".encode("latin-1")})
+    answer = await client.get("/things", headers={b"Cookie": f"flash={value}".encode("latin-1")})
     assert answer.status_code == 200
     assert "planted" not in answer.text
 

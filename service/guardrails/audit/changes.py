@@ -9,11 +9,11 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import event, inspect
-from sqlalchemy.orm import PassiveFlag
+from sqlalchemy.orm import DeclarativeBase, PassiveFlag
 
 from service.core import logging
 from service.core.context import Context
-from service.core.database import Base, GuardedSession
+from service.core.database import GuardedSession
 from service.guardrails.personal_data import Protection, protection_of
 
 CHANGED, HIDDEN = "[changed]", "[hidden]"
@@ -44,7 +44,7 @@ def put_back(ctx: Context, earlier: Seen) -> None:
     ctx.db.info["changes"] = earlier
 
 
-async def flush_and_collect(ctx: Context, about: Base | None) -> Changes:
+async def flush_and_collect(ctx: Context, about: DeclarativeBase | None) -> Changes:
     """Send pending changes and return all since the action began; `about` is the record it answers with."""
     await ctx.db.flush()
     seen: Seen = ctx.db.info.pop("changes", {})

@@ -86,7 +86,12 @@ async def test_the_queue_and_the_audit_log_hold_no_address(
 async def test_a_server_that_refuses_for_now_gets_it_later(
     sink: MailSink, person: Person, resources: Resources
 ) -> None:
-    arguments = {"template": "notice", "mail_id": new_id(), "user_id": person.id, "what": "accounts.change_password"}
+    arguments: dict[str, Any] = {
+        "template": "notice",
+        "mail_id": new_id(),
+        "user_id": person.id,
+        "what": "accounts.change_password",
+    }
     for knobs in (MailKnobs(reply=451), MailKnobs(hang_up=True)):
         sink.knobs = knobs
         async with acting(resources, keep=False) as ctx:
@@ -105,7 +110,7 @@ async def test_a_mail_that_is_sent_twice_is_the_same_mail(sink: MailSink, person
         user = await ctx.get(User, person.id, lock=False)
         token = OneTimeToken.for_user(user, Purpose.RESET)
         ctx.add(token)
-    arguments = {"template": "reset", "mail_id": new_id(), "user_id": person.id, "token_id": token.id}
+    arguments: dict[str, Any] = {"template": "reset", "mail_id": new_id(), "user_id": person.id, "token_id": token.id}
     sink.knobs = MailKnobs(lose_reply=True)
     async with acting(resources, keep=False) as ctx:
         with pytest.raises(MailFailed):
@@ -121,7 +126,12 @@ async def test_a_mail_that_is_sent_twice_is_the_same_mail(sink: MailSink, person
 async def test_an_operator_can_stop_all_mail(
     sink: MailSink, person: Person, resources: Resources, superuser: asyncpg.Connection[Any]
 ) -> None:
-    arguments = {"template": "notice", "mail_id": new_id(), "user_id": person.id, "what": "accounts.change_password"}
+    arguments: dict[str, Any] = {
+        "template": "notice",
+        "mail_id": new_id(),
+        "user_id": person.id,
+        "what": "accounts.change_password",
+    }
     await superuser.execute(
         "INSERT INTO switches (name, is_on, reason, changed_at) VALUES ('stop_mail', true, '', now())"
         " ON CONFLICT (name) DO UPDATE SET is_on = true"

@@ -160,7 +160,8 @@ async def test_filters_by_action_actor_and_period(house: House) -> None:
     assert await ids(f"actor={house.owner.id}&action=indicators.archive") == [str(early)]
     assert await ids("since=2026-03-11&until=2026-03-11") == [str(theirs)]
     assert await ids("since=2026-03-10&until=2026-03-10") == [str(early)], "both days are included"
-    assert await ids("since=&until=&action=&actor=&limit=2") == [str(late), str(theirs)], "empty fields filter nothing"
+    empty = await ids("since=&until=&action=&actor=")
+    assert empty == [str(late), str(theirs), str(early)], "empty fields filter nothing"
 
 
 @pytest.mark.parametrize(
@@ -205,11 +206,11 @@ async def test_exports_hold_more_than_a_page_in_both_formats(house: House) -> No
         f"{int(moment.timestamp() * 1000):012x}"[:8] + "-" + f"{int(moment.timestamp() * 1000):012x}"[8:],
         count,
     )
-    wanted = {str(n) for n in range(1, count + 1)}
+    wanted = sorted(str(n) for n in range(1, count + 1))
     exported = (await house.client.get("/audit-log/export/json?action=indicators.archive")).json()
-    assert {entry["reason"] for entry in exported} == wanted
+    assert sorted(entry["reason"] for entry in exported) == wanted
     text = (await house.client.get("/audit-log/export/csv?action=indicators.archive")).text
-    assert {row["reason"] for row in csv.DictReader(io.StringIO(text))} == wanted
+    assert sorted(row["reason"] for row in csv.DictReader(io.StringIO(text))) == wanted
 
 
 async def test_an_empty_export_is_valid_too(house: House) -> None:

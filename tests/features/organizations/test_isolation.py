@@ -14,7 +14,7 @@ from service.features.organizations.models import make_token
 from tests.features.organizations.conftest import Team
 from tests.support.client import Client
 
-ROUTES = (
+ROUTES: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("POST", "/members/{membership}/role", {"role": "viewer"}),
     ("POST", "/members/{membership}/removal", {}),
     ("POST", "/members/{membership}/ownership", {}),
