@@ -36,4 +36,3 @@ async def replay_jobs(ctx: Context, ids: list[int]) -> int:
 async def _act_for_nobody(ctx: Context) -> None:
     """Staff may belong to an organization like anybody else; what they do here is not part of its log."""
     await ctx.work.act_for(tenant=None, user=ctx.user_id)
-    ctx.organization_id = None
