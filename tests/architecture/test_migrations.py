@@ -38,6 +38,10 @@ def test_names_carry_date_and_phase() -> None:
     assert not odd, f"{odd}: YYYY_MM_DD_pre_slug.py runs before the code is deployed, ..._post_slug.py after"
 
 
+def test_the_code_and_alembic_name_the_same_head() -> None:
+    assert head() == ScriptDirectory.from_config(alembic_config()).get_current_head()
+
+
 def test_there_is_one_line_of_history() -> None:
     assert len(ScriptDirectory.from_config(alembic_config()).get_heads()) == 1, "two heads: rebase the younger one"
 

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable
 from functools import lru_cache
 
 import orjson
-from alembic.script import ScriptDirectory
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
@@ -123,8 +122,7 @@ async def _answer(check: Check, resources: Resources) -> str:
 @lru_cache(maxsize=1)
 def _older_revisions() -> frozenset[str]:
     """Every revision this code knows, without the one it was written for."""
-    script = ScriptDirectory.from_config(migrate.alembic_config())
-    return frozenset(item.revision for item in script.walk_revisions()) - {migrate.head()}
+    return frozenset(migrate.revisions()) - {migrate.head()}
 
 
 async def _measure_database(resources: Resources) -> None:
