@@ -21,7 +21,7 @@ from service.core import clock
 from service.core.context import Login, Resources
 from service.core.errors import TooManyRequests, Unavailable
 from service.core.ids import new_id
-from service.core.scripts import PATIENCE, PAUSE_SECONDS, breaker_of
+from service.core.scripts import PATIENCE, PAUSE_SECONDS, Breaker, breaker_of
 from service.guardrails import gate, sessions
 from service.guardrails.rate_limits import LOGIN, NONE, Policy, limit
 from service.guardrails.sessions import SessionRotated
@@ -183,6 +183,8 @@ async def test_an_address_is_refused_when_it_asks_too_often(here: Resources) -> 
     assert await admitted(here, 9) == 9, "another policy has buckets of its own"
     later(minutes=61)
     assert await admitted(here, 9, endpoint=tight) == 3
+    one_household = [f"2001:db8:1:2::{n:x}" for n in range(9)]
+    assert sum([await admitted(here, 1, endpoint=tight, address=address) for address in one_household]) == 3
 
 
 async def test_a_person_has_one_limit_wherever_they_are(here: Resources) -> None:
@@ -282,6 +284,19 @@ async def test_a_hung_redis_costs_a_few_requests_one_timeout_each(redis: Embedde
         assert await comes_true(known_again)
 
 
+async def test_while_redis_is_silent_one_call_a_pause_goes_and_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.core.scripts.PAUSE_SECONDS", 0.2)
+    breaker = Breaker()
+    for _ in range(PATIENCE):
+        assert breaker.admits()
+        breaker.failed()
+    assert not breaker.admits()
+    await asyncio.sleep(0.25)
+    assert [breaker.admits() for _ in range(10)] == [True] + [False] * 9
+    breaker.worked()
+    assert breaker.admits()
+
+
 async def test_waiting_for_a_connection_counts_towards_the_timeout(redis: EmbeddedRedis) -> None:
     """redis-py's own timeouts are per step and add up: wait for a connection, connect, greet, send, read."""
     async with impatient(redis, 2_000) as (here, token):
@@ -313,8 +328,9 @@ async def test_a_redis_that_refuses_to_write_fails_closed_too(here: Resources) -
     limits: Any = await here.redis.config_get("maxmemory")
     await here.redis.config_set("maxmemory", 1)
     try:
-        with pytest.raises(Unavailable):
-            await gate.enter(request(token), here)
+        for _ in range(PATIENCE + 1):
+            with pytest.raises(Unavailable):
+                await gate.enter(request(token), here)
         assert not breaker_of(here).is_open, "it answers quickly: nothing to save by not asking"
     finally:
         await here.redis.config_set("maxmemory", int(limits["maxmemory"]))

@@ -323,23 +323,25 @@ async def test_a_lost_redis_is_never_taken_for_nobody(redis: EmbeddedRedis) -> N
 
 
 async def test_an_answer_that_belongs_to_another_call_opens_nothing(here: Resources) -> None:
-    token, login = await log_in(here)
+    mine, login = await log_in(here)
+    _, victim = await log_in(here)
     pool: Any = here.redis.connection_pool
 
-    async def give_up_half_way() -> None:
+    async def give_up_half_way(*command: Any) -> None:
         """Sent, never read, back in the pool; answered too late for the pool to see that something is left."""
+        await here.redis.client_pause(300)
         connection = await pool.get_connection()
-        await connection.send_command("BLPOP", "nothing", "0.2")
+        await connection.send_command(*command)
         await pool.release(connection)
 
-    await give_up_half_way()
+    await give_up_half_way("EVAL", "return {'0', ARGV[1]}", 0, sessions._pack(victim))
     with pytest.raises(Unavailable):
-        await load(here, token)
-    assert await load(here, token) == login, "the connections were replaced"
+        await load(here, mine)
+    assert await load(here, mine) == login, "the connections were replaced"
 
     await here.redis.set("mine", "my own")
-    await give_up_half_way()
-    assert await here.redis.get("mine") is None, "bites: the plain client takes the other call's answer for its own"
+    await give_up_half_way("ECHO", "the victim's")
+    assert await here.redis.get("mine") == b"the victim's", "bites: the plain client believes what it reads"
 
 
 # Before the login
