@@ -178,7 +178,11 @@ class IdentityProvider:
         if self._keys and age < (KEYS_MINIMUM_SECONDS if renew else CACHE_SECONDS):
             return self._keys[1]
         found = await self._ask("GET", _text(await self._discover(), "jwks_uri"))
-        keys = KeySet.import_key_set({"keys": [key for key in found.get("keys", []) if key.get("kty") != "oct"]})
+        listed = found.get("keys")
+        if not isinstance(listed, list) or not all(isinstance(key, dict) for key in listed):
+            raise LoginRefused("the provider's key set is not one (RFC 7517)")
+        # A symmetric key in a public list would let everybody sign.
+        keys = KeySet.import_key_set({"keys": [key for key in listed if key.get("kty") != "oct"]})
         self._keys = (time.monotonic(), keys)
         return keys
 

@@ -58,6 +58,8 @@ class Mailer:
         self._password = unquote(parts.password) if parts.password else None
         # None lets the library upgrade where the server offers it, which the sandbox does not.
         self._upgrade = False if self._implicit_tls else (True if settings.is_production else None)
+        # Made once: reading the machine's certificates takes longer than sending a mail.
+        self._tls = ssl.create_default_context()
         self._sender_name, self._sender = parseaddr(settings.mail_from)
         self._domain = self._sender.rpartition("@")[2] or "localhost"
 
@@ -75,7 +77,7 @@ class Mailer:
                         password=self._password,
                         use_tls=self._implicit_tls,
                         start_tls=self._upgrade,
-                        tls_context=ssl.create_default_context(),
+                        tls_context=self._tls,
                         timeout=DEADLINE_SECONDS,
                     )
             except (aiosmtplib.SMTPResponseException, aiosmtplib.SMTPRecipientsRefused) as error:

@@ -150,6 +150,16 @@ async def test_the_providers_key_may_change(
         oidc._signer = old
 
 
+@pytest.mark.parametrize("keys", [{}, {"keys": "none"}, {"keys": ["x"]}, {"keys": [{"kty": "RSA"}]}, {"keys": []}])
+async def test_a_key_set_that_is_none_is_refused(
+    provider: IdentityProvider, log_in: LogIn, monkeypatch: pytest.MonkeyPatch, keys: dict[str, object]
+) -> None:
+    attempt, code = await log_in()
+    monkeypatch.setattr(Signer, "public_keys", lambda _: keys)
+    with pytest.raises(LoginRefused):
+        await provider.finish(attempt, code)
+
+
 async def test_a_document_of_another_issuer_is_refused(settings: Settings, oidc: OIDCProvider) -> None:
     http = HttpClient(settings)
     try:

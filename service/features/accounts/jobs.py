@@ -16,6 +16,7 @@ from sqlalchemy import delete, select
 from service.core import clock
 from service.core.context import Context
 from service.core.ids import new_id
+from service.core.logging import get_logger
 from service.features.accounts import actions
 from service.features.accounts.models import OneTimeToken, Purpose, User
 from service.features.accounts.models.user import UNCONFIRMED_LIFETIME
@@ -23,8 +24,10 @@ from service.features.accounts.queries import KNOWN
 from service.guardrails import jobs, switches
 from service.guardrails.jobs import Event, Retry, job, on, periodic
 from service.guardrails.switches import Switch
-from service.integrations.mail import Mail, Mailer, MailFailed
+from service.integrations.mail import Mail, Mailer, MailFailed, MailRefused
 from service.web.mail import compose
+
+log = get_logger()
 
 PATIENT = Retry(attempts=24, first=timedelta(seconds=5))
 """Most of a day: as long as a mail server's bad day, or an operator's stop of all mail, may last."""
@@ -72,7 +75,11 @@ async def send_mail(
     link = f"{base_url}{LINKS[token.purpose][1]}/{token.link}" if token is not None else ""
     subject, text, html = compose(f"accounts/mail/{template}", base_url=base_url, link=link, what=NOTICES.get(what, ""))
     to = token.other_email if token is not None and token.other_email else user.email
-    await ctx.resources.get(Mailer).send(Mail(to, subject, text, html, f"{template}.{mail_id}"))
+    try:
+        await ctx.resources.get(Mailer).send(Mail(to, subject, text, html, f"{template}.{mail_id}"))
+    except MailRefused as refusal:
+        # Mostly a mistyped address; tried again for a day it would only cost our good name with the receiver.
+        log.error("mail refused", template=template, reason=str(refusal))
 
 
 @on(actions.sign_up)

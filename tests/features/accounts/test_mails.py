@@ -104,6 +104,14 @@ async def test_a_server_that_refuses_for_now_gets_it_later(
     assert [message.subject for message in sink.to(person.email)] == ["Your account was changed"]
 
 
+async def test_a_no_for_good_is_believed(sink: MailSink, person: Person, resources: Resources) -> None:
+    """No such mailbox: the job ends, instead of trying for a day and becoming a dead letter."""
+    sink.knobs = MailKnobs(reply=550)
+    async with acting(resources) as ctx:
+        await send_mail(ctx, template="notice", mail_id=new_id(), user_id=person.id, what="accounts.change_password")
+    assert not sink.to(person.email)
+
+
 async def test_a_mail_that_is_sent_twice_is_the_same_mail(sink: MailSink, person: Person, resources: Resources) -> None:
     """The server took it and died before saying so: same Message-ID, same link, and the link works."""
     async with acting(resources) as ctx:

@@ -11,7 +11,8 @@ import pytest
 from service.core import clock
 from service.core.context import Resources
 from service.guardrails import sessions
-from tests.features.accounts.conftest import OTHER_PASSWORD, PASSWORD, LogIn, can_enter
+from tests.features.accounts.conftest import OTHER_PASSWORD, PASSWORD, LogIn, Post, can_enter
+from tests.features.accounts.test_sign_up import csrf
 from tests.support.client import Client
 from tests.support.factories import Factory, Person
 
@@ -41,17 +42,27 @@ async def test_nobody_ends_somebody_elses_session(person: Person, factory: Facto
     assert await can_enter(veras_other)
 
 
-async def test_ending_all_others_holds_even_when_redis_forgets_the_deletions(
-    person: Person, logged_in: LogIn, resources: Resources
+@pytest.mark.parametrize("act", ["end-others", "password", "reset", "deletion"])
+async def test_ended_sessions_stay_ended_when_redis_forgets_the_deletions(
+    person: Person, logged_in: LogIn, resources: Resources, post: Post, visitor: Client, act: str
 ) -> None:
     """A failover of Redis may lose what was deleted a moment ago; the epoch in PostgreSQL does not forget."""
     here, stolen = await logged_in(person), await logged_in(person)
     name = f"{resources.settings.redis_namespace}:s:{sessions.key_of(stolen.http.cookies['sid'])}"
     backup = await resources.redis.dump(name)
     assert backup
-    answer = await here.submit("/account/sessions/end-others", page="/account/sessions")
+    if act == "end-others":
+        answer = await here.submit("/account/sessions/end-others", page="/account/sessions")
+    elif act == "password":
+        answer = await here.submit("/account/password", current=PASSWORD, password=OTHER_PASSWORD)
+    elif act == "deletion":
+        answer = await here.submit("/account/deletion", email=person.email)
+        await visitor.post(await post.link(person.email, "recover"), csrf=await csrf(visitor))
+    else:
+        await visitor.submit("/forgot", email=person.email)
+        answer = await visitor.submit(await post.link(person.email, "reset"), password=OTHER_PASSWORD)
     assert answer.status_code == 303
-    assert await can_enter(here)
+    assert await can_enter(here) is (act in ("end-others", "password"))
     assert not await can_enter(stolen)
     await resources.redis.restore(name, 60_000, backup)
     assert await sessions.load(resources, stolen.http.cookies["sid"]) is not None, "Redis believes in it again"

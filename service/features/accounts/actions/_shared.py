@@ -41,10 +41,6 @@ class Entrance:
     remember: bool
     token: str | None = None
 
-    @property
-    def needs_code(self) -> bool:
-        return self.token is None
-
 
 async def find_by_email(ctx: Context, email: str) -> User | None:
     found: User | None = await ctx.db.scalar(select(User).where(User.email == email))
@@ -90,7 +86,7 @@ async def enter(
     if user.has_totp and not {"totp", "recovery"} & set(methods):
         ctx.facts["step"] = "needs a code"
         return entrance
-    token, _ = await sessions.begin(
+    token, login = await sessions.begin(
         ctx.resources,
         user_id=user.id,
         organization_id=user.last_organization_id,
@@ -103,7 +99,7 @@ async def enter(
     )
     act_as(ctx, user)
     ctx.facts["methods"] = list(methods)
-    return Entrance(user.id, user.email, user.session_epoch, tuple(methods), remember, token)
+    return Entrance(user.id, user.email, user.session_epoch, tuple(methods), login.remembered, token)
 
 
 def act_as(ctx: Context, user: User) -> None:
