@@ -60,6 +60,8 @@ async def test_the_mailed_link_makes_a_member(team: Team, worker: RunningWorker,
         assert shown.headers["referrer-policy"] == "no-referrer"
         assert "You are invited as viewer" in shown.text
         assert person.email not in shown.text, "a link that leaked must not tell whom it was meant for"
+        for place in re.findall(r'<a href="(/[^"]*)"', shown.text):
+            assert (await anonymous.get(place, follow_redirects=True)).status_code == 200, f"a dead link: {place}"
         detour = await anonymous.get(f"{found[1]}/acceptance")
         assert detour.headers["location"].startswith("/login?next=/invitations/")
 
@@ -219,7 +221,7 @@ async def test_neither_table_nor_queue_holds_a_working_link(team: Team) -> None:
     assert all(token not in text for text in tables)
 
 
-@pytest.mark.parametrize("token", ["x", new_token(), "%00", "a" * 4000])
+@pytest.mark.parametrize("token", ["x", new_token(), "%00", "a" * 4000], ids=["short", "random", "NUL", "long"])
 async def test_an_unknown_link_is_not_found(team: Team, token: str) -> None:
     async with Client(team.factory.url) as anonymous:
         assert (await anonymous.get(f"/invitations/{token}")).status_code in (400, 404)
