@@ -57,14 +57,14 @@ ENTRIES = TypeAdapter(list[Entry])
 async def list_entries(ctx: Context, wanted: Filters, page: PageRequest) -> Page[Entry]:
     """Newest first."""
     names, values = _split(wanted)
-    ctx.note("audit_log.read", "done", filters=_told(wanted))
+    ctx.note("audit_log.read", "done", **_told(wanted))
     return await paginate(ctx, LIST[names], page, Entry, **values)
 
 
 @query("audit_log.export", requires=Role.OWNER)
 async def export_entries(ctx: Context, wanted: Filters) -> AsyncIterator[list[Entry]]:
     """The same as batches, at most 100,000 entries in all."""
-    ctx.note("audit_log.export", "done", filters=_told(wanted))
+    ctx.note("audit_log.export", "done", **_told(wanted))
     assert ctx.organization_id is not None  # noqa: S101 - an owner has one
     return _batches(ctx.resources, ctx.organization_id, ctx.user_id, wanted)
 
@@ -101,4 +101,5 @@ def _split(wanted: Filters) -> tuple[tuple[str, ...], dict[str, Any]]:
 
 
 def _told(wanted: Filters) -> dict[str, object]:
-    return wanted.model_dump(mode="json", exclude_none=True)
+    asked = wanted.model_dump(mode="json", exclude_none=True)
+    return {"filters": asked} if asked else {}

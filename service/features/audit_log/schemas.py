@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, model_validator
 
 from service.core.schemas import Output
+from service.guardrails.audit.changes import CHANGED
 from service.guardrails.permissions import Role
 
 SENTENCES = {
@@ -149,6 +150,8 @@ def _past(verb: str) -> str:
 
 
 def _word(name: str, value: Any) -> Any:
+    if value == CHANGED:
+        return "(kept out of the log)"
     return Role(value).label if name.endswith("role") and value in iter(Role) else value
 
 
