@@ -11,7 +11,7 @@ from uuid import UUID
 import httpx
 import pytest
 from fastapi import FastAPI
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from sqlalchemy import bindparam, func, select
@@ -82,6 +82,7 @@ ORDERS = {"rank, id": UP, "rank DESC, id DESC": DOWN, "created_at DESC, id DESC"
 
 @examples(max_examples=40, deadline=None)
 @given(ranks=RANKS, limits=LIMITS, order=st.sampled_from(sorted(ORDERS)))
+@example(ranks=[0, 1] * 60, limits=[10, 50], order="rank, id")
 async def test_every_row_comes_once_and_in_order(
     playground: Playground, ranks: list[int], limits: list[int], order: str
 ) -> None:

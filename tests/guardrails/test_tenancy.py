@@ -219,8 +219,8 @@ async def test_bulk_changes_stay_at_home(unwalled: Database, neighbours: Neighbo
 
 
 FORGOTTEN = {
-    "text": text("UPDATE boxes SET name = 'taken' RETURNING organization_id"),
-    "core": update(Box.__table__).values(name="taken").returning(Box.__table__.c.organization_id),
+    "text": text("UPDATE boxes SET rank = 7 RETURNING organization_id"),
+    "core": update(Box.__table__).values(rank=7).returning(Box.__table__.c.organization_id),
     "core select": select(Box.__table__.c.organization_id),
     "from_statement": select(Box.organization_id).from_statement(text("SELECT organization_id FROM boxes")),
     "by hand": PreparedText("SELECT organization_id FROM boxes"),
