@@ -197,6 +197,44 @@ async def test_only_the_maintenance_role_can_purge(playground: Playground, tenan
     assert await left(playground, box) == ALL
 
 
+async def test_the_services_own_tables_can_be_purged(playground: Playground, tenant: UUID) -> None:
+    """Rights, policies and keys of the real tables let the maintenance role do all that the rules promise."""
+    person, gone, kept = new_id(), new_id(), new_id()
+    old = clock.now() - 2 * MONTH
+    run_sql = playground.superuser.execute
+    await run_sql(
+        "INSERT INTO users (id, email, name, created_at, deleted_at) VALUES ($1, $2, 'x', $3, $3)",
+        person, f"{person.hex}@example.com", old,
+    )  # fmt: skip
+    await run_sql(
+        "INSERT INTO memberships (id, user_id, role, created_at, organization_id) VALUES ($1, $2, 'owner', $3, $4)",
+        new_id(), person, old, tenant,
+    )  # fmt: skip
+    for indicator, deleted_at in ((gone, old), (kept, None)):
+        await run_sql(
+            "INSERT INTO indicators (id, organization_id, name, created_at, changed_at, created_by, deleted_at)"
+            " VALUES ($1::uuid, $2, $1::uuid::text, $3, $3, $4, $5)",
+            indicator, tenant, old, person, deleted_at,
+        )  # fmt: skip
+        await run_sql(
+            "INSERT INTO readings (organization_id, indicator_id, at, value)"
+            " SELECT $1, $2, to_timestamp(n), n FROM generate_series(1, 2500) n",
+            tenant, indicator,
+        )  # fmt: skip
+    await run_sql(
+        "INSERT INTO idempotency_keys (owner_id, actor_id, route, key, fingerprint, answer, created_at)"
+        " VALUES ($1, $2, 'POST /', 'key', '', '', $3)",
+        tenant, person, old,
+    )  # fmt: skip
+    removed = await purge_expired(playground.resources)
+    assert removed["readings"] == 2500
+    assert {"users", "indicators", "idempotency_keys"} <= set(removed)
+    assert await playground.count("memberships", "user_id = $1", person) == 0
+    assert await playground.count("indicators", "id = $1 AND created_by IS NULL", kept) == 1
+    assert await playground.count("readings", "indicator_id = $1", kept) == 2500
+    await run_sql("TRUNCATE readings; DELETE FROM indicator_words; DELETE FROM indicators")
+
+
 async def test_it_bites_without_the_grace_a_restore_races_with_the_purge(
     playground: Playground, tenant: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
