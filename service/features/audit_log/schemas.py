@@ -42,16 +42,7 @@ SENTENCES = {
     "organizations.transfer": "transfer the ownership",
 }
 """Where the words made from an action's name would read badly; every other action explains itself."""
-PAST = {
-    "begin": "began",
-    "leave": "left",
-    "log": "logged",
-    "make": "made",
-    "read": "read",
-    "send": "sent",
-    "set": "set",
-    "undo": "undid",
-}
+PAST = {"begin": "began", "leave": "left", "log": "logged", "make": "made", "read": "read", "send": "sent"}
 
 Blank = BeforeValidator(lambda value: value or None)
 """A form that was sent with an empty field."""
