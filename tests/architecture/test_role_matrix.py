@@ -22,6 +22,17 @@ from tests.support.client import HIDDEN, Client
 from tests.support.factories import Factory, Person
 
 REVIEWED = Path(__file__).parent / "role_matrix.txt"
+READING = {"at": "2026-01-01T00:00:00Z", "value": 1}
+BODIES: dict[str, dict[str, Any]] = {
+    "POST /api/v1/indicators": {"name": "Asked by everybody"},
+    "POST /api/v1/indicators/{indicator_id}/readings": READING,
+    "POST /api/v1/indicators/{indicator_id}/readings/batch": {"readings": [READING]},
+    "PUT /api/v1/indicators/{indicator_id}/readings/{at}": {"value": 2},
+    "POST /api/v1/organizations/current/invitations": {"email": "asked@example.com", "role": "viewer"},
+    "POST /members/{membership_id}/role": {"role": "member"},
+}
+"""Where the shape of the body is checked before the permission, a right one is sent."""
+
 PEOPLE = ("anonymous", "stranger", "viewer", "member", "admin", "owner", "staff")
 
 
@@ -46,7 +57,7 @@ async def plant(factory: Factory) -> tuple[dict[str, Person | None], dict[str, s
         "invitation_id": str(await invitation(factory, organization)),
         "organization_id": str(organization),
         "at": at.isoformat().replace("+00:00", "Z"),
-        "since": "2026-01-01T00:00:00Z",
+        "form": "csv",
     }
     return people, things
 
@@ -75,15 +86,16 @@ async def ask(client: Client, route: Route, path: str, csrf: str) -> httpx.Respo
         headers |= {"accept": "application/json", "idempotency-key": uuid4().hex}
     if route.method == "GET":
         return await client.http.get(path, headers=headers)
-    body: dict[str, Any] = {"json": {}} if route.is_api else {"data": {"csrf": csrf}}
+    values = BODIES.get(str(route), {})
+    body: dict[str, Any] = {"json": values} if route.is_api else {"data": {"csrf": csrf, **values}}
     return await client.http.request(route.method, path, headers=headers, **body)
 
 
-def verdict(answer: httpx.Response) -> str:
+def verdict(answer: httpx.Response, person: Person | None) -> str:
     """What the answer means for access; whether the values were right is not the question here."""
     assert answer.status_code < 500, f"{answer.request.method} {answer.request.url}: {answer.text[:500]}"
     location = answer.headers.get("location", "")
-    if answer.status_code == 401 or location.startswith("/login?"):
+    if answer.status_code == 401 or (person is None and location.split("?")[0] == "/login"):
         return "login"
     if location.startswith("/confirm"):
         return "confirm"
@@ -107,7 +119,7 @@ async def row(route: Route, factory: Factory) -> str:
         person = people[name]
         async with await factory.client(person, "password", "totp") as client:
             answer = await ask(client, route, path, await csrf_of(client, person))
-        found.append(f"{name}={verdict(answer)}")
+        found.append(f"{name}={verdict(answer, person)}")
     return f"{route!s:62} {' '.join(found)}"
 
 
