@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-cli = typer.Typer(no_args_is_help=True, add_completion=False, help="Ballast: the production-hardened SaaS template.")
+cli = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # a traceback of 645 lines drowned the one that said what was wrong
+    help="Ballast: the production-hardened SaaS template.",
+)
 audit = typer.Typer(no_args_is_help=True, help="The append-only audit log.")
 jobs = typer.Typer(no_args_is_help=True, help="Background jobs and their dead letters.")
 cli.add_typer(audit, name="audit")
