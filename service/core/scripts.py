@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from hashlib import sha1
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from hiredis import pack_command
+from opentelemetry.trace import SpanKind
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -32,6 +34,8 @@ PAUSE_SECONDS = 1.0
 
 SILENCE: tuple[type[Exception], ...] = (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError)
 """No answer. An answer that says no (read-only, out of memory) is quick, so it needs no breaker."""
+
+SPAN = {"db.system.name": "redis", "db.operation.name": "EVALSHA"}
 
 log = get_logger()
 _tickets = count(1)
@@ -73,9 +77,10 @@ class Breaker:
 
 
 class Script:
-    """Parts of Lua, joined: `Script(FUNCTIONS, "return hello()")`. The server keeps it; we send its SHA-1."""
+    """Parts of Lua, joined: `Script("greet", FUNCTIONS, "return hello()")`. The server keeps it; we send its SHA-1."""
 
-    def __init__(self, *parts: str) -> None:
+    def __init__(self, name: str, *parts: str) -> None:
+        self.name = name
         body = "\n".join(parts)
         self.source = (
             f"local ticket = table.remove(ARGV, 1)\nlocal function main()\n{body}\nend\nreturn {{ticket, main()}}"
@@ -90,8 +95,10 @@ class Script:
         ticket = next(_tickets)
         pool = resources.redis.connection_pool
         try:
-            answer = await self._ask(pool, resources.settings.redis_timeout_ms / 1000, ("0", ticket, *arguments))
-            if not isinstance(answer, list) or answer[0] != b"%d" % ticket:
+            asked = self._ask(pool, resources.settings.redis_timeout_ms / 1000, ("0", ticket, *arguments))
+            trace = telemetry.current_trace()
+            answer = await (self._traced(asked) if trace is not None and trace.sampled else asked)
+            if not isinstance(answer, list) or answer[:1] != [b"%d" % ticket]:
                 await pool.disconnect()
                 raise RedisConnectionError("Redis answered another call; all connections were closed")
         except LOST as error:
@@ -101,6 +108,10 @@ class Script:
             raise
         breaker.worked()
         return answer[1] if len(answer) == 2 else None
+
+    async def _traced(self, asked: Awaitable[Any]) -> Any:
+        with telemetry.span(f"redis {self.name}", SpanKind.CLIENT, **SPAN):
+            return await asked
 
     async def _ask(self, pool: Any, seconds: float, rest: tuple[str | bytes | int, ...]) -> Any:
         """`Redis.execute_command` without its bookkeeping, which would cost a third of the round trip."""

@@ -32,15 +32,21 @@ HOLD_MS = 10 * 60 * 1000
 DEVICE_LIFE = timedelta(days=180)
 NONCE_BYTES = 12
 
-HOLD = Script("""
+HOLD = Script(
+    "before_login.hold",
+    """
   redis.call('HSET', ARGV[1], 'facts', ARGV[2], 'ends', ARGV[3] + ARGV[4])
   return redis.call('PEXPIRE', ARGV[1], ARGV[4])
-""")
-HELD = Script("""
+""",
+)
+HELD = Script(
+    "before_login.held",
+    """
   local facts, ends = unpack(redis.call('HMGET', ARGV[1], 'facts', 'ends'))
   if ARGV[3] ~= 'keep' then redis.call('DEL', ARGV[1]) end
   return facts and tonumber(ARGV[2]) < tonumber(ends) and facts
-""")
+""",
+)
 
 
 async def hold(resources: Resources, response: Response, purpose: str, facts: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from service.core.redis import LOST
 from service.core.scripts import Script, lua, now_ms
 from service.guardrails import rate_limits, sessions
 
-ENTER = Script(sessions.SESSION_LUA, COUNT_LUA, lua(__file__, "gate.lua"))
+ENTER = Script("gate.enter", sessions.SESSION_LUA, COUNT_LUA, lua(__file__, "gate.lua"))
 STATE = "rate_limit"
 
 

@@ -34,7 +34,7 @@ from service.guardrails.addresses import bucket_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-SPEND = Script(COUNT_LUA, "return count(tonumber(ARGV[1]), tonumber(ARGV[2]), 3)")
+SPEND = Script("rate_limits.spend", COUNT_LUA, "return count(tonumber(ARGV[1]), tonumber(ARGV[2]), 3)")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 refusals = Counter("rate_limit_refusals_total", "Requests refused", ("policy",), registry=telemetry.REGISTRY)

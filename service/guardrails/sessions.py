@@ -33,7 +33,7 @@ from service.core.settings import Settings
 from service.guardrails.addresses import region_of
 
 SESSION_LUA = lua(__file__, "sessions.lua")
-STORE = Script(SESSION_LUA, lua(__file__, "sessions_store.lua"))
+STORE = Script("sessions", SESSION_LUA, lua(__file__, "sessions_store.lua"))
 
 MOST_PER_USER = 10
 REMEMBERED_ABSOLUTE = timedelta(days=30)  # NIST SP 800-63B, AAL1: identify again at least every 30 days

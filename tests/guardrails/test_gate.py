@@ -12,12 +12,16 @@ import httpx
 import pytest
 import redis as blocking_redis
 from fastapi import APIRouter, Depends, FastAPI
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from starlette.requests import Request
 
 from infra.sandbox.redis import EmbeddedRedis
-from service.core import clock
+from service.core import clock, telemetry
 from service.core.context import Login, Resources
 from service.core.errors import TooManyRequests, Unavailable
 from service.core.ids import new_id
@@ -134,6 +138,17 @@ async def test_a_request_costs_one_round_trip(here: Resources) -> None:
         await gate.enter(request(token), here)
         await here.redis.ping()
         assert await sent(monitor) == ["EVALSHA"]
+
+
+async def test_a_traced_request_shows_its_visit_to_redis(here: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
+    spans, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    monkeypatch.setattr(telemetry, "_tracer", provider.get_tracer("test"))
+    monkeypatch.setattr(telemetry, "_recording", True)
+    for sampled in ("00", "01"):
+        with telemetry.root_span("GET /", SpanKind.SERVER, f"00-{'a' * 32}-{'b' * 16}-{sampled}"):
+            await gate.enter(request(), here)
+    assert [span.name for span in spans.get_finished_spans()] == ["redis gate.enter", "GET /"]
 
 
 async def test_a_probe_costs_none(here: Resources) -> None:
