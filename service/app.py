@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.types import ASGIApp, Scope
 
 from service.catalog import load_tables
@@ -18,7 +19,7 @@ from service.core.errors import NotAuthenticated, ServiceError, StepUpRequired
 from service.core.features import load
 from service.core.logging import configure_logging
 from service.core.migrate import head
-from service.core.observe import Observe
+from service.core.observe import NameRoute, Observe
 from service.core.redis import create_redis
 from service.core.settings import Settings
 from service.core.startup import freeze_startup_objects
@@ -55,7 +56,7 @@ def create_app(settings: Settings) -> ASGIApp:
         return client_address(scope, networks)
 
     shielded = Shield(app, settings, lambda scope, error: refusal(app, scope, error), app.state.schema_version)
-    return Observe(shielded, find_address, lambda scope: is_from_proxy(scope, networks))
+    return Observe(shielded, find_address, lambda scope: is_from_proxy(scope, networks), route_names(app))
 
 
 def build(settings: Settings) -> FastAPI:
@@ -88,6 +89,21 @@ def build(settings: Settings) -> FastAPI:
             app.state.nav += getattr(module, "NAV", ())
             app.router.routes.extend(getattr(module, "infrastructure", ()))
     return app
+
+
+def route_names(app: FastAPI) -> NameRoute:
+    """Looks up the full template of the route that answered: inside an included router it lacks its prefix."""
+    names: dict[tuple[Any, str | None], str] = {}
+    for context in iter_route_contexts(app.routes):
+        local = context.original_route.path if isinstance(context.original_route, APIRoute) else None
+        if context.endpoint is not None:  # a mount has none: its files are not routes
+            names[context.endpoint, local] = str(context.path)
+
+    def name(scope: Scope) -> str:
+        route = scope.get("route")
+        return names.get((scope.get("endpoint"), getattr(route, "path", None)), "unmatched")
+
+    return name
 
 
 def create_resources(settings: Settings, *, maintenance: bool = False) -> Resources:

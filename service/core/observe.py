@@ -24,13 +24,19 @@ QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 """Probes: measured, not logged; they would be most of the log."""
 
 FindAddress = Callable[[Scope], str]
+NameRoute = Callable[[Scope], str]
+"""The route's template with its prefix, never the path: ids in a label would make one time series per row, and a
+token in a span's name would be a leak."""
 
 
 class Observe:
     """Wraps the shielded application. `find_address` says who calls, trusting configured proxies only."""
 
-    def __init__(self, app: ASGIApp, find_address: FindAddress, trusts: Callable[[Scope], bool]) -> None:
+    def __init__(
+        self, app: ASGIApp, find_address: FindAddress, trusts: Callable[[Scope], bool], name_route: NameRoute
+    ) -> None:
         self.app = app
+        self.name_route = name_route
         self.find_address = find_address
         self.trusts = trusts
 
@@ -55,13 +61,13 @@ class Observe:
         method = scope["method"]
         with (
             structlog.contextvars.bound_contextvars(request_id=request_id),
-            telemetry.root_span(f"{method} {scope['path'][:200]}", SpanKind.SERVER, traceparent),
+            telemetry.root_span(method, SpanKind.SERVER, traceparent),
         ):
             try:
                 await self.app(scope, receive, send_with_id)
             except Exception:
                 # The client has its 500 with the request id by now; the reason belongs here and nowhere else.
-                log.exception("request failed", route=_route(scope))
+                log.exception("request failed", route=self.name_route(scope))
             finally:
                 self._record(scope, method, status, time.perf_counter() - began)
 
@@ -75,17 +81,12 @@ class Observe:
         return (sent.decode() if REQUEST_ID.match(sent) else None), trace
 
     def _record(self, scope: Scope, method: str, status: int, seconds: float) -> None:
-        route = _route(scope)
+        route = self.name_route(scope)
         known = method if method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} else "OTHER"
         telemetry.http_requests.labels(known, route, str(status)).inc()
         telemetry.http_duration.labels(known, route).observe(seconds)
+        telemetry.rename(f"{known} {route}")
         telemetry.annotate(**{"http.route": route, "http.response.status_code": status, "http.request.method": known})
         if scope["path"] not in QUIET:
             level = log.error if status >= 500 else log.info
             level("request", method=known, route=route, status=status, duration_ms=round(seconds * 1000, 2))
-
-
-def _route(scope: Scope) -> str:
-    """The route's template, never the path: ids in a label would make one time series per row."""
-    route = scope.get("route")
-    return getattr(route, "path_format", None) or getattr(route, "path", None) or "unmatched"

@@ -156,6 +156,13 @@ statement_listeners: list[Any] = []
 """Callables that see the text of every statement; tests use it to EXPLAIN what the suite really ran."""
 
 
+def rename(name: str) -> None:
+    """Name the current span, when it is recorded, after something that was not known when it began."""
+    here = _trace.get()
+    if here is not None and here.sampled:
+        trace.get_current_span().update_name(name)
+
+
 def annotate(**attributes: Any) -> None:
     """Add attributes to the current span when it is recorded."""
     here = _trace.get()

@@ -61,6 +61,7 @@ def action(
                 await switches.refuse_while_read_only(ctx)
             with telemetry.span(f"action {name}"):
                 outer, ctx.facts = ctx.facts, {}
+                place = (ctx.work.tenant, ctx.work.user, ctx.organization_id, ctx.role)
                 earlier = await audit.set_aside(ctx)
                 try:
                     result = await body(ctx, *args, **kwargs)
@@ -71,6 +72,8 @@ def action(
                     await jobs.announce(ctx, run, happened)
                     audit.put_back(ctx, earlier)
                 except BaseException:
+                    # What the page reads to explain itself must be the asker's again, wherever the action had gone.
+                    ctx.work.tenant, ctx.work.user, ctx.organization_id, ctx.role = place
                     await ctx.work.abandon()
                     raise
                 finally:

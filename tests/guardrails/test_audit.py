@@ -13,7 +13,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -318,11 +318,17 @@ async def test_even_the_superuser_is_refused_by_the_trigger(
         await own_superuser.execute("RESET session_replication_role")
 
 
+# Each example is a transaction; shrinking a failure would take minutes.
+BOUNDED = examples(
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 text = st.text(min_size=6, max_size=40).filter(lambda value: value.strip() and value not in "[changed][hidden]")
 
 
 @given(contact=text, pin=text, forgotten=text, fact=text)
-@examples(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(BOUNDED, max_examples=40)
 async def test_no_personal_or_secret_value_ever_gets_in(
     acting: Acting,
     things: Table,
@@ -393,7 +399,7 @@ anything = st.recursive(
 
 
 @given(value=anything)
-@examples(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(BOUNDED, max_examples=150)
 async def test_what_is_stored_hashes_as_what_was_written(
     acting: Acting, own_superuser: asyncpg.Connection[Any], value: Any
 ) -> None:

@@ -57,7 +57,7 @@ async def fails_at_commit(ctx: Ctx) -> str:
 
 @pytest.fixture
 async def http(settings: Settings, factory: Factory, superuser: asyncpg.Connection[Any]) -> Any:
-    from service.app import close_resources
+    from service.app import close_resources, route_names
     from service.core.observe import Observe
     from service.guardrails.browser import Shield
     from service.web.errors import refusal
@@ -68,7 +68,7 @@ async def http(settings: Settings, factory: Factory, superuser: asyncpg.Connecti
     app: FastAPI = build(settings)
     app.include_router(probe)
     shielded = Shield(app, settings, lambda scope, error: refusal(app, scope, error))
-    wrapped = Observe(shielded, lambda scope: "10.9.8.7", lambda scope: True)
+    wrapped = Observe(shielded, lambda scope: "10.9.8.7", lambda scope: True, route_names(app))
     transport = httpx.ASGITransport(wrapped, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url=settings.base_url) as client:
         client.headers["accept"] = "application/json"

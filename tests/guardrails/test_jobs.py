@@ -279,15 +279,22 @@ async def _is(found: Any, wanted: Any) -> bool:
 async def test_a_running_job_is_not_taken_over_however_late_its_heartbeat(
     acting: Acting, own_resources: Resources, own_superuser: asyncpg.Connection[Any]
 ) -> None:
-    started, finish = await _enqueue_slow_job(acting)
+    begun, finish = await _enqueue_slow_job(acting)
+
+    @jobs.job()
+    async def quick(ctx: Context) -> None: ...
+
     async with working(own_resources, workers=2, heartbeat_timeout=timedelta(seconds=1)):
-        await started.wait()
-        for _ in range(60):
+        await until(lambda: _at_least(begun, 1))
+        for _ in range(10):
             await own_superuser.execute(LATE)
-            await asyncio.sleep(0.02)
+            async with acting() as ctx:  # makes both workers look for work, and see the late one
+                await jobs.enqueue(ctx, quick)
+            await until(lambda: _is(own_superuser.fetchval("SELECT count(*) FROM pgqueuer"), 1))
         assert await own_superuser.fetchval("SELECT attempts FROM pgqueuer") == 0
         finish.set()
         await until(lambda: _is(states(own_superuser), {}))
+    assert len(begun) == 1
     assert await effects(own_superuser) == ["x"]
 
 
@@ -301,36 +308,40 @@ async def test_without_the_lock_on_its_row_the_job_would_run_twice_at_once(
     from service.guardrails.jobs import runner
 
     monkeypatch.setattr(runner, "OWN", runner.OWN.replace("FOR KEY SHARE", ""))
-    started, finish = await _enqueue_slow_job(acting)
+    begun, finish = await _enqueue_slow_job(acting)
 
-    async def taken_over() -> bool:
+    async def run_twice() -> bool:
         await own_superuser.execute(LATE)
-        return bool(await own_superuser.fetchval("SELECT attempts > 0 FROM pgqueuer"))
+        return len(begun) == 2
 
     async with working(own_resources, workers=2, heartbeat_timeout=timedelta(seconds=1)):
-        await started.wait()
-        await until(taken_over)
+        await until(run_twice)
         finish.set()
         await until(lambda: _is(states(own_superuser), {}))
     assert await effects(own_superuser) == ["x"]
 
 
+async def _at_least(found: list[int], count: int) -> bool:
+    return len(found) >= count
+
+
 LATE = "UPDATE pgqueuer SET heartbeat = now() - interval '1 hour'"
 
 
-async def _enqueue_slow_job(acting: Acting) -> tuple[asyncio.Event, asyncio.Event]:
-    """Set by the job once it has begun; to be set by the test for the job to end."""
-    started, finish = asyncio.Event(), asyncio.Event()
+async def _enqueue_slow_job(acting: Acting) -> tuple[list[int], asyncio.Event]:
+    """One entry per run that has begun; to be set by the test for the runs to end."""
+    begun: list[int] = []
+    finish = asyncio.Event()
 
     @jobs.job()
     async def slow(ctx: Context) -> None:
         await effect(ctx, "x")
-        started.set()
+        begun.append(len(begun))
         await finish.wait()
 
     async with acting() as ctx:
         await jobs.enqueue(ctx, slow)
-    return started, finish
+    return begun, finish
 
 
 async def test_a_run_that_lost_its_job_does_not_touch_the_new_owners(
@@ -834,14 +845,14 @@ async def test_a_periodic_job_runs_as_maintenance_and_once_for_two_workers(
         await effect(ctx, await ctx.work.raw.fetchval("SELECT current_user || ' ' || date_trunc('second', now())"))
 
     async with working(own_resources, workers=2):
-        await until(lambda: _at_least(effects(own_superuser), 2))
+        await until(lambda: _two_effects(own_superuser))
     done = await effects(own_superuser)
     assert all(what.startswith("ballast_maintenance ") for what in done)
     assert len(set(done)) == len(done), "two workers ticked in the same second"
 
 
-async def _at_least(found: Any, count: int) -> bool:
-    return len(await found) >= count
+async def _two_effects(superuser: asyncpg.Connection[Any]) -> bool:
+    return len(await effects(superuser)) >= 2
 
 
 async def test_the_trace_of_the_request_goes_on_in_the_job(acting: Acting, own_resources: Resources) -> None:

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from infra.sandbox.mail import MailKnobs, MailSink
 from service.core.settings import Environment, Settings
 from service.integrations.mail import Mail, Mailer, MailFailed, MailRefused
-from tests.integrations.conftest import Peer
+from tests.integrations.conftest import Peer, Talk
 
 
 @pytest.fixture
@@ -62,14 +62,29 @@ async def test_no_for_now_and_no_for_good_differ(
     assert "ada@example.com" not in str(failed.value)
 
 
-async def test_a_server_that_never_answers_is_given_up_on(
-    settings: Settings, peer: Peer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(30)
+async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(30)
 
+
+async def slow_at_every_step(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Polite and always just in time: no single answer is late, all together are."""
+    writer.write(b"220 welcome\r\n")
+    in_message = False
+    while line := await reader.readline():
+        if in_message and line != b".\r\n":
+            continue
+        await asyncio.sleep(0.2)
+        in_message = line.upper().startswith(b"DATA")
+        writer.write(b"354 go on\r\n" if in_message else b"250 fine\r\n")
+        await writer.drain()
+
+
+@pytest.mark.parametrize("talk", [silence, slow_at_every_step])
+async def test_a_server_that_comes_to_no_end_is_given_up_on(
+    settings: Settings, peer: Peer, monkeypatch: pytest.MonkeyPatch, talk: Talk
+) -> None:
     monkeypatch.setattr("service.integrations.mail.DEADLINE_SECONDS", 0.3)
-    hanging = settings.model_copy(update={"smtp_url": SecretStr(f"smtp://127.0.0.1:{await peer(silence)}")})
+    hanging = settings.model_copy(update={"smtp_url": SecretStr(f"smtp://127.0.0.1:{await peer(talk)}")})
     began = time.perf_counter()
     with pytest.raises(MailFailed, match="cannot be reached"):
         await Mailer(hanging).send(a_mail())
