@@ -1,0 +1,69 @@
+"""What is remembered of a browser before anybody is logged in."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from starlette.responses import Response
+
+from infra.sandbox.redis import EmbeddedRedis
+from service.core import clock
+from service.core.context import Resources
+from service.core.settings import Settings
+from service.guardrails import before_login
+from service.guardrails.sessions import load
+from tests.guardrails.instances import cookies_of, instance, later, request
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis"), durable=False) as server:
+        yield server
+
+
+@pytest.fixture
+async def here(redis: EmbeddedRedis) -> AsyncIterator[Resources]:
+    async with instance(redis) as resources:
+        yield resources
+    clock.reset()
+
+
+async def test_a_half_finished_login_is_remembered_once_for_this_browser(here: Resources) -> None:
+    response = Response()
+    await before_login.hold(here, response, "oidc", {"state": "s", "nonce": "n"})
+    browser = request(cookie="; ".join(f"{name}={value}" for name, value in cookies_of(response).items()))
+    assert await before_login.held(request(), here, "oidc") is None
+    assert await before_login.held(browser, here, "code") is None, "another purpose has another cookie"
+    assert await before_login.held(browser, here, "oidc", keep=True) == {"state": "s", "nonce": "n"}
+    assert await before_login.held(browser, here, "oidc") == {"state": "s", "nonce": "n"}
+    assert await before_login.held(browser, here, "oidc") is None, "an answer that is played again finds nothing"
+
+
+async def test_what_is_held_is_no_session_and_gone_after_ten_minutes(here: Resources) -> None:
+    response = Response()
+    await before_login.hold(here, response, "code", {"user": "u"})
+    token = cookies_of(response)["code"]
+    assert await load(here, token) is None
+    assert await before_login.held(request(cookie=f"oidc={token}"), here, "oidc") is None
+    later(minutes=10)
+    assert await before_login.held(request(cookie=f"code={token}"), here, "code") is None
+
+
+def test_a_known_device_is_known_to_its_own_account_only() -> None:
+    response, settings = Response(), Settings()
+    before_login.remember_device(response, settings, "ann@example.com")
+    browser = request(cookie=f"device={cookies_of(response)['device']}")
+    device = before_login.known_device(browser, settings, "Ann@Example.com ")
+    assert device is not None
+    assert before_login.known_device(browser, settings, "bob@example.com") is None
+    other = Response()
+    before_login.remember_device(other, settings, "ann@example.com")
+    assert (
+        before_login.known_device(request(cookie=f"device={cookies_of(other)['device']}"), settings, "ann@example.com")
+        != device
+    )
+    forged = base64.urlsafe_b64encode(bytes(60)).decode()
+    assert before_login.known_device(request(cookie=f"device={forged}"), settings, "ann@example.com") is None
+    assert before_login.known_device(request(), settings, "ann@example.com") is None
