@@ -120,11 +120,16 @@ async def _organization(resources: Resources, number: int, name: str, indicators
 async def _staff(resources: Resources) -> dict[str, str]:
     email = "staff@ballast.example"
     async with resources.database.unit_of_work(tenant=None) as work:
-        if not await work.fetch_one(BY_EMAIL, email=email):
+        user = (await work.session.scalars(select(User).where(User.email == email))).one_or_none()
+        if user is None:
             user = _user("Sam Staff", email, await hash_password(PASSWORD))
             user.is_staff = True
             work.session.add(user)
-    return {"role": "staff", "email": email, "password": PASSWORD}
+            await work.session.flush()
+            user.offer_totp()  # the staff panel opens only with a second factor, for the demo too
+            user.totp_confirmed_at = clock.now()
+        key = user.shown_totp_secret().decode()
+    return {"role": "staff", "email": email, "password": PASSWORD, "authenticator_key": key}
 
 
 def _user(name: str, email: str, hashed: str) -> User:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import hypothesis
 import pytest
 
 from infra.sandbox.mail import MailSink
@@ -28,6 +29,15 @@ from service.core.settings import Settings, get_settings
 from tests.support import captured_sql
 from tests.support.factories import Factory
 from tests.support.servers import RunningServer, RunningWorker
+
+# Two shared cores are slow at times; a deadline would test the neighbour. CI draws the same examples each time.
+hypothesis.settings.register_profile(
+    "ballast",
+    deadline=None,
+    derandomize=bool(os.environ.get("CI")),
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("ballast")
 
 TEMPLATE = "ballast_template"
 SKEWED = "ballast_skewed"

@@ -81,6 +81,11 @@ def _welcome(console: Console, place: Home, product: Product) -> None:
     ]
     width = max(len(one["email"]) for one in product.logins)
     logins = [(one["role"], f"{one['email']:<{width}}  {one['password']}") for one in product.logins]
+    logins += [
+        ("", f"authenticator key of {one['email']}: {one['authenticator_key']}")
+        for one in product.logins
+        if "authenticator_key" in one
+    ]
     console.say()
     console.box(f"Ballast is ready after {console.elapsed:.1f} s. Ctrl-C stops it.", [addresses, logins])
 

@@ -158,7 +158,8 @@ class Context:
         """
         statement = select(model).where(model.__table__.c.id == identifier)
         if lock:
-            statement = statement.with_for_update()
+            # NO KEY UPDATE: children may still be inserted, whose foreign key takes a share lock on the parent.
+            statement = statement.with_for_update(key_share=True)
         found = (await self.db.execute(statement)).scalar_one_or_none()
         if found is None:
             raise NotFound(f"There is no such {model.__name__.lower()}.")
