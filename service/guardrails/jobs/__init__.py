@@ -19,7 +19,8 @@ transaction that also removes it from the queue: what it does in PostgreSQL happ
 (mail, HTTP) happens AT LEAST once: a crash between the effect and the commit repeats it, so give the outside world an
 idempotency key. After its last attempt a job is held as a dead letter (`failed`, `replay`).
 
-Limits: jobs with a key run in the order they were enqueued; two transactions that are open at the same time have no
+Limits: jobs with a key run in the order they were enqueued, and one that waits (for its retry, or because it was
+delayed) holds up those behind it until it is done or dead; two transactions that are open at the same time have no
 order, so lock the row that the key names. A job's body may take `timeout` in all. Arguments are ids, not contents.
 """
 

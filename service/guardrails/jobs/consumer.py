@@ -34,7 +34,8 @@ async def consume(
 ) -> None:
     """Run jobs until `stop`, or until none is due. Raises one of AWAY when the database is."""
     settings = resources.settings
-    connection = await asyncpg.connect(settings.database_maintenance_url.get_secret_value(), timeout=5)
+    url = settings.database_maintenance_url.get_secret_value()
+    connection = await asyncpg.connect(url, timeout=5, server_settings={"application_name": "ballast-queue"})
     try:
         driver = AsyncpgDriver(connection)
         queue = PgQueuer(driver, queries=LineQueries(driver))

@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Body)
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """The recorded fact that an action happened; what subscribers get."""
+    """The recorded fact that an action happened; what subscribers get. Facts travel as JSON: ids arrive as text."""
 
     action: str
     object_type: str
