@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
-
 import orjson
 import pytest
 from prometheus_client import generate_latest
@@ -23,7 +21,7 @@ def labels() -> str:
     [
         ("/dashboard", "/dashboard"),
         ("/api/v1/indicators", "/api/v1/indicators"),
-        (f"/api/v1/indicators/{uuid4()}", "/api/v1/indicators/{indicator_id}"),
+        ("/api/v1/indicators/0199aaaa-0000-7000-8000-000000000000", "/api/v1/indicators/{indicator_id}"),
         ("/verify/a-secret-link", "/verify/{link}"),
         ("/livez", "/livez"),
         ("/no-such-page", "unmatched"),
