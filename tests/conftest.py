@@ -165,7 +165,7 @@ def settings(
         "SMTP_URL": mailbox.smtp_url,
         "OIDC_ISSUER": oidc.address,
         "TRUSTED_PROXIES": "127.0.0.1/32",
-        "LOG_LEVEL": "WARNING",
+        "LOG_LEVEL": "INFO",
     }
     os.environ.update(values)
     get_settings.cache_clear()

@@ -158,8 +158,7 @@ class Context:
         """
         statement = select(model).where(model.__table__.c.id == identifier)
         if lock:
-            # NO KEY UPDATE: children may still be inserted, whose foreign key takes a share lock on the parent.
-            statement = statement.with_for_update(key_share=True)
+            statement = statement.with_for_update()
         found = (await self.db.execute(statement)).scalar_one_or_none()
         if found is None:
             raise NotFound(f"There is no such {model.__name__.lower()}.")

@@ -47,7 +47,8 @@ def configure_logging(settings: Settings) -> None:
         processors=[*shared, render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stdout) if settings.debug else structlog.BytesLoggerFactory(),
-        cache_logger_on_first_use=True,
+        # Faster, and final: outside production a debugger may still want to look in between.
+        cache_logger_on_first_use=settings.is_production,
     )
     foreign = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,

@@ -110,10 +110,17 @@ async def test_every_connection_has_its_timeouts(name: str, database: Database) 
         assert await work.raw.fetchval(f"SHOW {name}") not in ("0", "")
 
 
-async def test_an_orm_statement_outside_a_tenant_sees_nothing(database: Database) -> None:
+async def test_an_orm_statement_outside_a_tenant_sees_nothing(
+    database: Database, superuser: asyncpg.Connection[Any]
+) -> None:
+    tenant = uuid4()
+    async with database.unit_of_work(tenant=tenant) as work:
+        work.session.add(Organization(id=tenant, name="Hidden"))
+    assert await stored(superuser, tenant)
     async with database.unit_of_work() as work:
-        assert (await work.session.scalars(select(Organization))).all() == []
-        assert (await work.session.execute(text("SELECT count(*) FROM organizations"))).scalar_one() == 0
+        assert (await work.session.scalars(select(Organization).where(Organization.id == tenant))).all() == []
+        counted = text("SELECT count(*) FROM organizations WHERE id = :id").bindparams(id=tenant)
+        assert (await work.session.execute(counted)).scalar_one() == 0
 
 
 def test_tls_is_passed_to_the_driver() -> None:
