@@ -1,4 +1,4 @@
-"""The command line: serve, worker, migrate, seed, doctor, audit, jobs, settings. Imports are lazy: help is instant."""
+"""The command line: serve, worker, migrate, seed, doctor, invariants, audit, jobs, settings. Imports are lazy: help is instant."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def serve(
         access_log=False,
         log_config=None,
         server_header=False,
-        # The client address is computed by guardrails.rate_limits from TRUSTED_PROXIES; uvicorn trusts loopback.
+        # The client address is computed by guardrails.addresses from TRUSTED_PROXIES; uvicorn trusts loopback.
         proxy_headers=False,
         timeout_graceful_shutdown=settings.graceful_timeout_seconds,
         timeout_keep_alive=30,
@@ -58,13 +58,16 @@ def serve(
 
 
 @cli.command()
-def worker() -> None:
+def worker(
+    host: Annotated[str, typer.Option(help="Address for probes and metrics.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port for probes and metrics; 0 for none.")] = 0,
+) -> None:
     """Run background jobs until told to stop; finishes what runs, hands back the rest."""
     from service.worker import run
 
     settings = get_settings()
     insist_on(settings, "database_maintenance_url", "audit_seal_key")
-    asyncio.run(run(settings))
+    asyncio.run(run(settings, host=host, port=port))
 
 
 @cli.command()
@@ -95,6 +98,19 @@ def doctor() -> None:
         healthy &= finding.ok
         typer.echo(f"{'ok  ' if finding.ok else 'FAIL'} {finding.what}: {finding.detail}")
     raise typer.Exit(0 if healthy else 1)
+
+
+@cli.command()
+def invariants() -> None:
+    """Check now what must always be true of the data; names what breaks it. Exit 1 when anything does."""
+    from service.worker import examine
+
+    insist_on(get_settings(), "database_maintenance_url")
+    broken = 0
+    for sentence, examples in asyncio.run(examine(get_settings())).items():
+        broken += bool(examples)
+        typer.echo(f"{'FAIL' if examples else 'ok  '} {sentence}" + "".join(f"\n     {one}" for one in examples))
+    raise typer.Exit(1 if broken else 0)
 
 
 @cli.command()

@@ -11,19 +11,24 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+
+import uvicorn
+from starlette.applications import Starlette
 
 from service.app import close_resources, create_resources
 from service.catalog import load_tables
 from service.core import telemetry
+from service.core.context import SYSTEM, Caller, Context, Resources
 from service.core.features import load
 from service.core.ids import new_id
 from service.core.logging import configure_logging, get_logger
+from service.core.migrate import head
 from service.core.settings import Settings
 from service.features import FEATURES
-from service.guardrails import audit
+from service.guardrails import audit, invariants
 from service.guardrails.jobs.consumer import HEARTBEAT_TIMEOUT, consume
 from service.guardrails.jobs.registry import JOBS
 from service.guardrails.jobs.runner import AWAY
@@ -38,12 +43,13 @@ BEAT = """
 """
 
 
-async def run(settings: Settings, *, heartbeat_timeout: timedelta = HEARTBEAT_TIMEOUT) -> None:
-    """Work until SIGTERM, SIGINT or cancellation."""
+async def run(
+    settings: Settings, *, host: str = "127.0.0.1", port: int = 0, heartbeat_timeout: timedelta = HEARTBEAT_TIMEOUT
+) -> None:
+    """Work until SIGTERM, SIGINT or cancellation. Port 0: no probes, no metrics of the jobs that ran here."""
     configure_logging(settings)
     telemetry.configure_tracing(settings)
-    load_tables()
-    load(FEATURES, "jobs")
+    _load_jobs()
     resources = create_resources(settings, maintenance=True)
     maintenance = resources.maintenance
     assert maintenance is not None  # noqa: S101 - asked for above
@@ -65,6 +71,8 @@ async def run(settings: Settings, *, heartbeat_timeout: timedelta = HEARTBEAT_TI
         asyncio.create_task(_repeat("seal", seal, SEAL_SECONDS)),
         asyncio.create_task(telemetry.watch_event_loop()),
     ]
+    if port:
+        background.append(asyncio.create_task(_Probes(resources, host, port).serve()))
     log.info("worker started", worker=str(worker_id), jobs=len(JOBS))
     try:
         while not stop.is_set():
@@ -79,6 +87,39 @@ async def run(settings: Settings, *, heartbeat_timeout: timedelta = HEARTBEAT_TI
         await asyncio.gather(*background, return_exceptions=True)
         await close_resources(resources)
         log.info("worker stopped", worker=str(worker_id))
+
+
+async def examine(settings: Settings) -> dict[str, list[object]]:
+    """Check every invariant now, outside the queue: what breaks it, by its sentence."""
+    _load_jobs()
+    resources = create_resources(settings, maintenance=True)
+    assert resources.maintenance is not None  # noqa: S101 - asked for above
+    try:
+        async with resources.maintenance.unit_of_work() as work:
+            broken = await invariants.examine(Context(work, resources, SYSTEM, Caller("command line")))
+    finally:
+        await close_resources(resources)
+    return {found.sentence: broken[name] for name, found in invariants.INVARIANTS.items()}
+
+
+def _load_jobs() -> None:
+    load_tables()
+    load(FEATURES, "jobs")
+
+
+class _Probes(uvicorn.Server):
+    """/livez, /readyz and /metrics of this process, which runs the jobs that the web process only counts."""
+
+    def __init__(self, resources: Resources, host: str, port: int) -> None:
+        [(_, status)] = load(("status",), "pages")
+        app = Starlette(routes=status.infrastructure)
+        app.state.resources, app.state.schema_version = resources, head()
+        super().__init__(uvicorn.Config(app, host, port, access_log=False, log_config=None, server_header=False))
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """SIGTERM is the worker's: uvicorn's own handler would end the probes and leave the jobs running."""
+        yield
 
 
 async def _repeat(what: str, work: Callable[[], Awaitable[None]], seconds: float) -> None:

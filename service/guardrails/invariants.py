@@ -5,8 +5,8 @@ Protects from: the bug that corrupts quietly for weeks. How to use, in a feature
     @invariant("organizations_have_an_owner", "Every organization that is not deleted has an owner.")
     async def ownerless(ctx: Context) -> Sequence[object]: ...     # the ids that break it, at most 20
 
-Runs as the maintenance role; a violation is an error in the log and `invariant_violations{name}` above 0. A check
-that cannot run counts as one violation: not knowing is not the same as fine.
+Runs as the maintenance role; a violation is an error in the log and `invariant_violations{name}` above 0, which pages
+(ops/runbooks/InvariantBroken.md). A check that cannot run counts as one violation: not knowing is not the same as fine.
 
 Limits: it tells, it does not mend. Each check has 30 s; one that needs more belongs into a constraint.
 """
@@ -95,7 +95,15 @@ def invariant(name: str, sentence: str) -> Callable[[Check], Check]:
 
 @periodic("*/15 * * * *", retry=Retry(attempts=2), timeout=timedelta(minutes=5))
 async def check_invariants(ctx: Context) -> None:
-    """Check every sentence; one that cannot be checked does not keep the others from it."""
+    await examine(ctx)
+
+
+async def examine(ctx: Context) -> dict[str, list[object]]:
+    """Check every sentence, store and log what breaks it, and return that by the sentence's name.
+
+    One that cannot be checked does not keep the others from it.
+    """
+    answers: dict[str, list[object]] = {}
     for found in INVARIANTS.values():
         # A failed statement must not end the whole round, and a check has nothing to change.
         await ctx.work.raw.execute("SAVEPOINT before_check; SET LOCAL statement_timeout = '30s'")
@@ -107,6 +115,8 @@ async def check_invariants(ctx: Context) -> None:
         if broken:
             log.error("invariant broken", invariant=found.name, sentence=found.sentence, examples=broken[:MOST])
         await ctx.work.raw.execute(STORE, found.name, len(broken))
+        answers[found.name] = broken
+    return answers
 
 
 async def measure(resources: Resources) -> None:

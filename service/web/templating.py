@@ -47,14 +47,6 @@ class NavItem:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """One organization the reader may switch to; `href` takes the POST."""
-
-    name: str
-    href: str
-
-
-@dataclass(frozen=True, slots=True)
 class Viewer:
     """Who looks at the page."""
 
@@ -63,7 +55,6 @@ class Viewer:
     organization: str = ""
     role: Role | None = None
     is_staff: bool = False
-    choices: tuple[Choice, ...] = ()
 
     def meets(self, requirement: Requirement) -> bool:
         if isinstance(requirement, Role):
@@ -110,8 +101,7 @@ class Page:
 def page_globals(request: Request) -> Page:
     """Collects what guard rails and features have put into the request's and the application's state.
 
-    Request state (`request.state.x`): identity (see guardrails.contexts), choices (organizations to switch to),
-    banners (list of Banner). Application state: nav (list of NavItem), schema_version (str).
+    Request state (`request.state.x`): identity (see guardrails.contexts), banners (list of Banner). Application state: nav (list of NavItem), schema_version (str).
     """
     state: Mapping[str, Any] = request.scope.setdefault("state", {})
     viewer = _viewer(state)
@@ -148,7 +138,6 @@ def _viewer(state: Mapping[str, Any]) -> Viewer | None:
         organization=identity.organization_name or "",
         role=identity.role,
         is_staff=identity.is_staff,
-        choices=tuple(state.get("choices") or ()),
     )
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from service.core.settings import Settings, env_example
+from service.guardrails import rate_limits
+from service.guardrails.rate_limits import Policy
 from tests.architecture.conftest import ROOT, SERVICE
 
 LIMIT_OF_LINES = 300
@@ -69,6 +71,27 @@ def test_hand_written_sql_names_its_tenant(sources: dict[Path, ast.Module]) -> N
         if not (isinstance(node.args[0], ast.Constant) and ":context_tenant" in str(node.args[0].value))
     ]
     assert not loose, f"{loose}: PreparedText gets no automatic filter; compare organization_id with :context_tenant"
+
+
+def test_what_a_limit_counts_besides_the_caller_is_counted_somewhere(sources: dict[Path, ast.Module]) -> None:
+    """The door counts address, person and organization; a target is known to the action alone, which must `spend`."""
+    spending = {node for tree in sources.values() for node in ast.walk(tree) if is_call_of(node, "spend")}
+    spent = {
+        argument.id if isinstance(argument, ast.Name) else argument.attr
+        for call in spending
+        for argument in getattr(call, "args", [])
+        if isinstance(argument, (ast.Name, ast.Attribute))
+    }
+    targeted = {
+        name
+        for name, policy in vars(rate_limits).items()
+        if isinstance(policy, Policy) and (policy.pair or policy.subject or policy.distinct or policy.everyone)
+    }
+    assert len(targeted) >= 4
+    forgotten = targeted - spent
+    assert not forgotten, (
+        f"{forgotten}: `await spend(ctx.resources, POLICY, subject=...)` in the action that it protects"
+    )
 
 
 def test_nobody_commits_by_hand(sources: dict[Path, ast.Module]) -> None:

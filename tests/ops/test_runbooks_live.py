@@ -124,7 +124,7 @@ async def test_pages_tell_faults_from_health_and_cure_them(tmp_path: Path, monke
     monkeypatch.setenv("BALLAST_HOME", str(tmp_path))
     monkeypatch.setenv("STACK", "local")
     steps = {kind: {n: {s.name for s in page.of(kind)} for n, page in PAGES.items()} for kind in ("diagnose", "verify")}
-    assert set(PAGES) == {"DatabasePoolExhausted", "RedisLost", "WorkerStalled"}, "a new page needs its fault here"
+    assert set(PAGES) == {"DatabasePoolExhausted", "InvariantBroken", "RedisLost", "WorkerStalled"}, "a new page needs its fault here"
     with product(tmp_path) as address:
         for name in PAGES:
             assert matching(name, "diagnose") == set(), "a step that always matches diagnoses nothing"
@@ -155,6 +155,15 @@ async def test_pages_tell_faults_from_health_and_cure_them(tmp_path: Path, monke
             assert matching("WorkerStalled", "diagnose") == steps["diagnose"]["WorkerStalled"]
             await superuser.execute("DELETE FROM pgqueuer WHERE entrypoint = 'ops.waits'")
         assert matching("WorkerStalled", "verify", patience=30) == steps["verify"]["WorkerStalled"]
+
+        await superuser.execute(
+            "INSERT INTO pgqueuer (priority, entrypoint, status, execute_after)"
+            " VALUES (0, 'ops.nobody_runs_it', 'queued', now() - interval '2 days')"
+        )
+        found = matching("InvariantBroken", "diagnose", patience=10)
+        assert found == steps["diagnose"]["InvariantBroken"]
+        assert matches("InvariantBroken", "set-aside-stuck-jobs")
+        assert matching("InvariantBroken", "verify", patience=10) == steps["verify"]["InvariantBroken"]
 
         await blocker.execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
         with load_on(address):

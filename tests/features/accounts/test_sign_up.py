@@ -14,8 +14,9 @@ import pytest
 from service.core import clock
 from service.core.context import SYSTEM, Caller, Context, Resources
 from service.core.database import Database
+from service.core.errors import TooManyRequests
 from service.features.accounts.jobs import forget_unconfirmed
-from service.guardrails import switches
+from service.guardrails import rate_limits, switches
 from tests.features.accounts.conftest import OTHER_PASSWORD, PASSWORD, Post, can_enter, is_logged_in, user_row
 from tests.support.client import Client
 from tests.support.factories import Factory, Person
@@ -203,6 +204,20 @@ async def test_sign_ups_can_be_stopped(visitor: Client, superuser: Any, resource
 async def test_one_address_signs_up_five_times_an_hour(visitor: Client) -> None:
     statuses = [(await sign_up(visitor, new_address())).status_code for _ in range(6)]
     assert statuses == [303] * 5 + [429]
+
+
+async def test_a_flood_of_sign_ups_from_everywhere_has_an_end(visitor: Client, resources: Resources) -> None:
+    """A net of ten thousand machines, four sign-ups each, would fill the table and our sender's reputation."""
+    counted = 0
+    try:
+        with pytest.raises(TooManyRequests):
+            for counted in range(1_000):  # noqa: B007 - how many are to be taken back
+                await rate_limits.spend(resources, rate_limits.SIGN_UP)
+        assert (await sign_up(visitor, new_address())).status_code == 429
+    finally:
+        for _ in range(counted):
+            await rate_limits.refund(resources, rate_limits.SIGN_UP)
+    assert (await sign_up(visitor, new_address())).status_code == 303
 
 
 async def test_sign_ups_nobody_confirmed_are_forgotten(

@@ -19,7 +19,7 @@ from service.features.accounts.schemas import LogIn, SignUp
 from service.guardrails import sessions
 from service.guardrails.actions import action
 from service.guardrails.permissions import Who
-from service.guardrails.rate_limits import LOGIN, SECOND_FACTOR, refund, spend
+from service.guardrails.rate_limits import LOGIN, SECOND_FACTOR, SIGN_UP, refund, spend
 
 WRONG = (
     "This address and password do not fit together. "
@@ -33,6 +33,7 @@ async def sign_up(ctx: Context, given: SignUp) -> None:
     await shared.refuse_while_sign_ups_stopped(ctx)
     password = given.password.get_secret_value()
     shared.refuse_weak("password", password, given.email, given.name)
+    await spend(ctx.resources, SIGN_UP)
     hashed = await hash_password(password)
     known = await ctx.fetch_one(queries.KNOWN, email=given.email)
     # One statement whether the address is new, waits for its confirmation (the latest sign-up counts) or is taken
