@@ -51,8 +51,9 @@ def checks() -> list[Check]:
         return [name for name in files if name.endswith(suffixes) and name.startswith(under)]
 
     python = ending(".py")
-    shell = [name for name in files if name.endswith(".sh") or name == ".ci/run"]
+    shell = [name for name in files if name.endswith(".sh") or name in {".ci/run", "ops/on"}]
     workflows = ending(".yml", ".yaml", under=".github/workflows/")
+    dependabot = ending("dependabot.yml", under=".github/")
     compose = [name for name in files if Path(name).name.startswith("compose") and name.endswith((".yml", ".yaml"))]
     migrations = ending(".py", under="migrations/versions/")
     images = [name for name in files if Path(name).name.startswith("Dockerfile")]
@@ -64,6 +65,7 @@ def checks() -> list[Check]:
         Check("imports", ["lint-imports", "--no-cache"], ending(".py", under="service/"), names_files=False),
         Check("workflow schema", [*schema, "vendor.github-workflows"], workflows),
         Check("compose schema", [*schema, "vendor.compose-spec"], compose),
+        Check("update schema", [*schema, "vendor.dependabot"], dependabot),
         Check("workflow security", ["zizmor", "--offline", "--quiet", "--no-progress"], workflows),
         Check("shell", ["shellcheck"], shell),
         Check("image", ["hadolint"], images),

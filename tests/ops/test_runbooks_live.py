@@ -124,7 +124,9 @@ async def test_pages_tell_faults_from_health_and_cure_them(tmp_path: Path, monke
     monkeypatch.setenv("BALLAST_HOME", str(tmp_path))
     monkeypatch.setenv("STACK", "local")
     steps = {kind: {n: {s.name for s in page.of(kind)} for n, page in PAGES.items()} for kind in ("diagnose", "verify")}
-    assert set(PAGES) == {"DatabasePoolExhausted", "InvariantBroken", "RedisLost", "WorkerStalled"}, "a new page needs its fault here"
+    assert set(PAGES) == {"DatabasePoolExhausted", "InvariantBroken", "RedisLost", "WorkerStalled"}, (
+        "a new page needs its fault here"
+    )
     with product(tmp_path) as address:
         for name in PAGES:
             assert matching(name, "diagnose") == set(), "a step that always matches diagnoses nothing"
