@@ -1,4 +1,4 @@
-"""The command line: serve, worker, migrate, seed, doctor, invariants, audit, jobs, settings. Imports are lazy: help is instant."""
+"""The command line (`python -m service --help` lists it). Imports are lazy: help is instant."""
 
 from __future__ import annotations
 

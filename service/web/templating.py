@@ -101,7 +101,8 @@ class Page:
 def page_globals(request: Request) -> Page:
     """Collects what guard rails and features have put into the request's and the application's state.
 
-    Request state (`request.state.x`): identity (see guardrails.contexts), banners (list of Banner). Application state: nav (list of NavItem), schema_version (str).
+    Request state (`request.state.x`): identity (see guardrails.contexts), banners (list of Banner). Application
+    state: nav (list of NavItem), schema_version (str).
     """
     state: Mapping[str, Any] = request.scope.setdefault("state", {})
     viewer = _viewer(state)
