@@ -10,6 +10,8 @@ WORKERS ?= 2
 # uv must not fetch a Python of its own: the one that made .venv is the one we use.
 export UV_PYTHON_DOWNLOADS := never
 export PYTHONPATH := $(CURDIR)
+# Where it is set, each of the processes that we start compiles everything anew: six seconds instead of one.
+unexport PYTHONDONTWRITEBYTECODE
 
 ##@ Every day
 

@@ -6,6 +6,7 @@ audit log stays empty, and 86,400 readings take seconds.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 from collections.abc import Iterator
@@ -15,11 +16,9 @@ from uuid import UUID
 
 from sqlalchemy import bindparam, select
 
-from service.app import close_resources, create_resources
 from service.catalog import load_tables
 from service.core import clock
-from service.core.context import Resources
-from service.core.database import UnitOfWork
+from service.core.database import Database, UnitOfWork
 from service.core.settings import Settings
 from service.core.statements import Prepared
 from service.features.accounts.models import User
@@ -83,27 +82,26 @@ async def plant(settings: Settings) -> list[dict[str, str]]:
     if settings.is_production:
         raise SystemExit("the demo accounts have public passwords: seed only a development database")
     load_tables()
-    resources = create_resources(settings)
+    database = Database(settings.database_url.get_secret_value(), settings)
     try:
-        logins = []
-        for number, (name, indicators) in enumerate(ORGANIZATIONS):
-            logins.append(await _organization(resources, number, name, indicators))
-        return [*logins[0], await _staff(resources)]
+        planting = [_organization(database, number, *each) for number, each in enumerate(ORGANIZATIONS)]
+        logins = await asyncio.gather(*planting)
+        return [*logins[0], await _staff(database)]
     finally:
-        await close_resources(resources)
+        await database.dispose()
 
 
-async def _organization(resources: Resources, number: int, name: str, indicators: int) -> list[dict[str, str]]:
+async def _organization(database: Database, number: int, name: str, indicators: int) -> list[dict[str, str]]:
     suffix = "" if number == 0 else f"{number + 1}"
     people = [(person, f"{word}{suffix}@ballast.example", role) for person, word, role in PEOPLE]
     logins = [{"role": role.label, "email": email, "password": PASSWORD} for _, email, role in people]
     organization = Organization(name=name)
-    async with resources.database.unit_of_work(tenant=None) as work:
+    async with database.unit_of_work(tenant=None) as work:
         if await work.fetch_one(BY_EMAIL, email=people[0][1]):
             return logins
     hashed = await hash_password(PASSWORD)
     organization.id = UUID(int=0x0199_0000_0000_7000_8000_0000_0000_0001 + number)
-    async with resources.database.unit_of_work(tenant=organization.id) as work:
+    async with database.unit_of_work(tenant=organization.id) as work:
         work.session.add(organization)
         await work.session.flush()
         for person, email, role in people:
@@ -117,9 +115,9 @@ async def _organization(resources: Resources, number: int, name: str, indicators
     return logins
 
 
-async def _staff(resources: Resources) -> dict[str, str]:
+async def _staff(database: Database) -> dict[str, str]:
     email = "staff@ballast.example"
-    async with resources.database.unit_of_work(tenant=None) as work:
+    async with database.unit_of_work(tenant=None) as work:
         user = (await work.session.scalars(select(User).where(User.email == email))).one_or_none()
         if user is None:
             user = _user("Sam Staff", email, await hash_password(PASSWORD))
