@@ -23,7 +23,7 @@ from service.core.migrate import head
 from service.core.observe import NameRoute, Observe
 from service.core.redis import create_redis
 from service.core.settings import Settings
-from service.core.startup import freeze_startup_objects
+from service.core.startup import freeze_startup_objects, share_one_heap
 from service.features import FEATURES
 from service.features.organizations.queries import identify
 from service.guardrails.addresses import client_address, is_from_proxy
@@ -47,6 +47,7 @@ DETOURS: dict[type[ServiceError], str] = {
 
 def create_app(settings: Settings) -> ASGIApp:
     """The finished application: observed, shielded, with every feature's routes."""
+    share_one_heap()
     configure_logging(settings)
     telemetry.configure_tracing(settings)
     load_tables()
@@ -157,3 +158,4 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         with suppress(asyncio.CancelledError):
             await watcher
         await close_resources(app.state.resources)
+        await telemetry.stop_tracing()

@@ -86,6 +86,7 @@ async def run(
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
         await close_resources(resources)
+        await telemetry.stop_tracing()
         log.info("worker stopped", worker=str(worker_id))
 
 
@@ -114,7 +115,9 @@ class _Probes(uvicorn.Server):
         [(_, status)] = load(("status",), "pages")
         app = Starlette(routes=status.infrastructure)
         app.state.resources, app.state.schema_version = resources, head()
-        super().__init__(uvicorn.Config(app, host, port, access_log=False, log_config=None, server_header=False))
+        super().__init__(
+            uvicorn.Config(app, host, port, lifespan="off", access_log=False, log_config=None, server_header=False)
+        )
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.sandbox.collector import Collector
 from infra.sandbox.postgres import EmbeddedPostgres
 from infra.sandbox.redis import EmbeddedRedis
 
@@ -34,6 +35,7 @@ def world(readings: int) -> Iterator[World]:
         tempfile.TemporaryDirectory(prefix="ballast-bench-") as directory,
         EmbeddedPostgres(Path(directory) / "postgres") as postgres,
         EmbeddedRedis(Path(directory) / "redis") as redis,
+        Collector() as collector,
     ):
         postgres.create_database(DATABASE)
         environment = {
@@ -41,6 +43,7 @@ def world(readings: int) -> Iterator[World]:
             "DATABASE_OWNER_URL": postgres.url("ballast_owner", DATABASE),
             "DATABASE_MAINTENANCE_URL": postgres.url("ballast_maintenance", DATABASE),
             "REDIS_URL": redis.url(),
+            "OTLP_ENDPOINT": collector.address,
         }
         os.environ.update(environment)
         from service.core.migrate import upgrade

@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from functools import lru_cache
 
 import structlog
 from opentelemetry.trace import SpanKind
+from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.core import telemetry
@@ -83,10 +85,16 @@ class Observe:
     def _record(self, scope: Scope, method: str, status: int, seconds: float) -> None:
         route = self.name_route(scope)
         known = method if method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} else "OTHER"
-        telemetry.http_requests.labels(known, route, str(status)).inc()
-        telemetry.http_duration.labels(known, route).observe(seconds)
+        requests, duration = _meters(known, route, status)
+        requests.inc()
+        duration.observe(seconds)
         telemetry.rename(f"{known} {route}")
         telemetry.annotate(**{"http.route": route, "http.response.status_code": status, "http.request.method": known})
         if scope["path"] not in QUIET:
             level = log.error if status >= 500 else log.info
             level("request", method=known, route=route, status=status, duration_ms=round(seconds * 1000, 2))
+
+
+@lru_cache(maxsize=4096)
+def _meters(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    return telemetry.http_requests.labels(method, route, str(status)), telemetry.http_duration.labels(method, route)

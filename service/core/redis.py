@@ -1,4 +1,4 @@
-"""The Redis client: short timeouts, no retries, so that a hung Redis costs one timeout and never blocks a request.
+"""The Redis client: no retries, and one deadline per call (core.scripts), so that a hung Redis costs one timeout.
 
 Redis holds sessions, limits, locks, caches and wake-ups: never the only copy of a truth.
 """
@@ -22,14 +22,16 @@ LOST: tuple[type[Exception], ...] = (RedisError, OSError, TimeoutError)
 
 
 def create_redis(settings: Settings) -> Redis:
-    """A client on a bounded pool. redis-py's own defaults (5 s, 10 retries) would hold a request for a minute."""
-    seconds = settings.redis_timeout_ms / 1000
+    """A client on a bounded pool. redis-py's own defaults (5 s, 10 retries) would hold a request for a minute.
+
+    Its time-outs are per step, three in each call, and are off: whoever calls sets one deadline around all of them.
+    """
     pool = BlockingConnectionPool.from_url(
         settings.redis_url.get_secret_value(),
         max_connections=50,
-        timeout=seconds,
-        socket_timeout=seconds,
-        socket_connect_timeout=seconds,
+        timeout=None,
+        socket_timeout=None,
+        socket_connect_timeout=settings.redis_timeout_ms / 1000,
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,
     )

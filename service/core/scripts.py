@@ -117,7 +117,7 @@ class Script:
         """`Redis.execute_command` without its bookkeeping, which would cost a third of the round trip."""
         connection = None
         try:
-            # redis-py's own timeouts are per step: wait for a connection, connect, greet, send, read. This is for all.
+            # For everything: wait for a connection, connect, greet, send, read.
             async with asyncio.timeout(seconds):
                 connection = await pool.get_connection()
                 await connection.send_packed_command(_packed("EVALSHA", self.sha, *rest), check_health=False)

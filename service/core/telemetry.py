@@ -52,7 +52,10 @@ worker_heartbeat_age = Gauge(
     "worker_heartbeat_age_seconds", "Since any worker last reported; infinite when none ever did", registry=REGISTRY
 )
 
+FAREWELL_SECONDS = 2.0
+
 _tracer: trace.Tracer = trace.NoOpTracer()
+_export: tuple[TracerProvider, SpanExporter] | None = None
 _sample_ratio = 0.0
 _recording = False
 _trace: ContextVar[Trace | None] = ContextVar("trace", default=None)
@@ -77,7 +80,7 @@ class Trace:
 
 def configure_tracing(settings: Settings, exporter: SpanExporter | None = None) -> None:
     """Export sampled spans to OTLP_ENDPOINT, or to `exporter` where one is given."""
-    global _tracer, _sample_ratio, _recording
+    global _tracer, _export, _sample_ratio, _recording
     if exporter is None and settings.otlp_endpoint:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
@@ -86,8 +89,25 @@ def configure_tracing(settings: Settings, exporter: SpanExporter | None = None) 
         _tracer, _sample_ratio, _recording = trace.NoOpTracer(), 0.0, False
         return
     provider = TracerProvider(resource=Resource.create({"service.name": "ballast"}))
-    provider.add_span_processor(BatchSpanProcessor(exporter))
+    # Half of the default: spans that wait for a lost collector held 20 MB. What does not fit is dropped.
+    provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=1024, max_export_batch_size=256))
     _tracer, _sample_ratio, _recording = provider.get_tracer("ballast"), settings.trace_sample_ratio, True
+    _export = provider, exporter
+
+
+async def stop_tracing() -> None:
+    """Send what was not sent yet: the last seconds before a process ends are the ones that people ask about.
+
+    A collector that does not answer gets FAREWELL_SECONDS; the exporter's own 30 would outlive the process.
+    """
+    global _export
+    if _export is None:
+        return
+    (provider, exporter), _export = _export, None
+    ending = asyncio.create_task(asyncio.to_thread(provider.shutdown))
+    await asyncio.wait([ending], timeout=FAREWELL_SECONDS)
+    exporter.shutdown()
+    await ending
 
 
 def current_trace() -> Trace | None:

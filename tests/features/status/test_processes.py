@@ -5,49 +5,19 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
-import sys
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
 from typing import Any
 
 import asyncpg
-import httpx
 import pytest
 
-from infra.sandbox.ports import free_port
+from infra.sandbox.collector import Collector
+from infra.sandbox.ports import listen
 from service.core.settings import Settings
 from service.guardrails.invariants import INVARIANTS
-
-START_SECONDS = 30
-
-
-async def command(*words: str) -> tuple[int | None, str]:
-    """Exit code and everything it printed."""
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "service", *words, stdout=PIPE, stderr=PIPE)
-    out, error = await process.communicate()
-    return process.returncode, (out + error).decode()
-
-
-@asynccontextmanager
-async def started(name: str) -> AsyncIterator[tuple[Process, httpx.AsyncClient]]:
-    """One of the two long-running commands, alive; killed when the test left it running."""
-    port = free_port()
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "service", name, "--port", str(port))
-    try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http, asyncio.timeout(START_SECONDS):
-            while True:
-                try:
-                    assert (await http.get("/livez")).status_code == 200
-                    break
-                except httpx.TransportError:
-                    assert process.returncode is None, "it ended at once"
-                    await asyncio.sleep(0.05)
-            yield process, http
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+from tests.features.accounts.test_sign_up import new_address, sign_up
+from tests.support.client import Client
+from tests.support.processes import command, started
 
 
 # uvicorn shuts down gracefully and then lets the signal end it, so that a shell or Docker sees what happened.
@@ -90,3 +60,45 @@ async def test_invariants_are_checked_on_demand(settings: Settings, superuser: a
     finally:
         await superuser.execute("DELETE FROM pgqueuer WHERE id = $1", stuck)
         assert (await command("invariants"))[0] == 0
+
+
+async def test_one_trace_leads_from_the_request_into_the_job_it_enqueued(settings: Settings) -> None:
+    """Over the wire to a collector, sent before the process ends, and without a word of what was typed."""
+    email = new_address()
+    with Collector() as collector:
+        tracing = {"OTLP_ENDPOINT": collector.address, "TRACE_SAMPLE_RATIO": "1"}
+        async with started("serve", **tracing) as (web, http), started("worker", **tracing) as (worker, _):
+            async with Client(str(http.base_url)) as visitor:
+                assert (await sign_up(visitor, email)).status_code == 303
+            web.send_signal(signal.SIGTERM)
+            await web.wait()
+            while not any(span.name == "job accounts.answer_sign_up" for span in collector.spans()):
+                await asyncio.sleep(0.1)
+            worker.send_signal(signal.SIGTERM)
+            await worker.wait()
+    spans = collector.spans()
+    request = next(span for span in spans if span.name == "POST /sign-up")
+    assert request.attributes["http.response.status_code"] == "303"
+    names = {span.name for span in spans if span.trace == request.trace}
+    assert names >= {
+        "POST /sign-up",
+        "action accounts.sign_up",
+        "INSERT",
+        "redis gate.enter",
+        "job accounts.answer_sign_up",
+    }
+    known = {span.id for span in spans}
+    assert [span.name for span in spans if span.parent and span.parent not in known] == []
+    assert email not in str(spans)
+
+
+async def test_a_collector_that_never_answers_does_not_hold_up_the_end(settings: Settings) -> None:
+    with listen(0, "127.0.0.1") as silent:
+        silent.listen(50)
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        async with started("serve", OTLP_ENDPOINT=address, TRACE_SAMPLE_RATIO="1") as (web, http):
+            await http.get("/login")
+            began = time.monotonic()
+            web.send_signal(signal.SIGTERM)
+            await web.wait()
+            assert time.monotonic() - began < 10, "the supervisor would kill it in the middle of a request"
