@@ -1,7 +1,7 @@
 """Who is logged in: a random id in a cookie, and a record in Redis that every instance shares.
 
 Protects from: session fixation, replay after logout, a stolen Redis dump, sessions that never end (ASVS 7.2 to 7.6).
-The cookie holds 256 random bits, Redis only their HMAC. Each change of rights (login, step-up, organization, password,
+The cookie holds 256 random bits, Redis only a keyed hash of them. Each change of rights (login, step-up, organization, password,
 second factor) brings a new id; the old one keeps a tombstone for ten seconds that grants nothing and answers "repeat".
 
 How to use: `begin` after the last proof of identity, `rotate` when rights change, `end`, `end_device`, `end_all`.
@@ -202,7 +202,7 @@ def remembered_absolute(settings: Settings) -> timedelta:
 
 
 def key_of(token: str) -> str:
-    """What Redis knows a cookie by: an HMAC, so that a dump of Redis opens nothing."""
+    """What Redis knows a cookie by: a keyed hash, so that a dump of Redis opens nothing."""
     return crypto.keyed_hash("session", token).hex()
 
 

@@ -45,7 +45,7 @@ def test_a_gate_that_finds_nothing_to_check_fails() -> None:
 
 def test_every_gate_has_something_to_check() -> None:
     seen = {check.name: len(check.files) for check in checks()}
-    assert len(seen) == 11
+    assert len(seen) == 12
     assert all(seen.values()), seen
     assert seen["types"] > 100
     assert seen["shell"] >= 8

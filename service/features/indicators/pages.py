@@ -209,16 +209,14 @@ async def _show(
 ) -> Response:
     label, width, step = RANGES.get(period, RANGES["month"])
     until = clock.now()
-    indicator = await queries.get_indicator(ctx, indicator_id)
-    chart = await queries.aggregate_readings(ctx, indicator_id, since=until - width, until=until, step=step)
-    readings = await queries.list_readings(ctx, indicator_id, page)
+    detail = await queries.get_detail(ctx, indicator_id, page, since=until - width, until=until, step=step)
     return render(
         request,
         "indicators/detail.html",
         fragment="chart",
-        indicator=indicator,
-        chart=chart,
-        readings=readings,
+        indicator=detail.indicator,
+        chart=detail.chart,
+        readings=detail.readings,
         form=form,
         period=period,
         label=label,

@@ -19,6 +19,7 @@ from service.features.indicators.schemas import (
     Bucket,
     Dashboard,
     DeletedIndicatorRead,
+    Detail,
     IndicatorRead,
     ReadingRead,
     Tile,
@@ -190,13 +191,27 @@ async def aggregate_readings(
     ctx: Context, indicator_id: UUID, *, since: datetime, until: datetime, step: Step
 ) -> Aggregates:
     """Mean, lowest and highest per bucket; raises Invalid when the answer would have too many buckets."""
+    await get_indicator(ctx, indicator_id)
+    return await _aggregates(ctx, indicator_id, since, until, step)
+
+
+@query("indicators.detail", requires=Role.VIEWER)
+async def get_detail(
+    ctx: Context, indicator_id: UUID, page: PageRequest, *, since: datetime, until: datetime, step: Step
+) -> Detail:
+    """What the indicator's page shows, in three statements."""
+    indicator = await get_indicator(ctx, indicator_id)
+    chart = await _aggregates(ctx, indicator_id, since, until, step)
+    return Detail(indicator, chart, await paginate(ctx, READINGS, page, ReadingRead, indicator_id=indicator_id))
+
+
+async def _aggregates(ctx: Context, indicator_id: UUID, since: datetime, until: datetime, step: Step) -> Aggregates:
     if since >= until:
         raise Invalid("The range is empty.", fields={"since": "must be earlier than until"})
     if (until - since) / WIDTH[step] > BUCKET_LIMIT:
         raise Invalid(
             "The range has too many buckets.", fields={"step": f"more than {BUCKET_LIMIT}; choose a wider step"}
         )
-    await get_indicator(ctx, indicator_id)
     rows = await ctx.fetch(BUCKETS[step], indicator_id=indicator_id, since=since, until=until)
     return Aggregates(step=step, buckets=[Bucket.model_construct(**row) for row in rows])
 

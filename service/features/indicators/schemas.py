@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
@@ -9,6 +10,7 @@ from uuid import UUID
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints
 
 from service.core.schemas import Input, Line, Name, Number, Output, Text
+from service.guardrails.pagination import Page
 
 BATCH_LIMIT = 1_000
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -116,6 +118,15 @@ class Aggregates(Output):
 
     def points(self) -> list[tuple[datetime, float]]:
         return [(bucket.at, bucket.mean) for bucket in self.buckets]
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """One indicator's page: what it is, its chart, a page of its readings."""
+
+    indicator: IndicatorRead
+    chart: Aggregates
+    readings: Page[ReadingRead]
 
 
 class Tile(Output):
