@@ -42,6 +42,7 @@ async def bench(stage: World, seconds: float, rounds: int) -> report.Results:
             for _ in range(rounds):
                 for server in servers:
                     results.add(case, server.name, await measure(server, case, seconds))
+            results.insist_on_equal_answers(case)
         results.memory_mb = {server.name: server.resident_mb() for server in servers}
         results.buffers = await plant.page_buffers(stage, planted)
     return results

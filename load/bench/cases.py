@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import httpx
 
-from load.bench.generator import Call
+from load.bench.generator import COUNTER, Call
 from load.bench.plant import EMAIL, PASSWORD, Planted
 from load.bench.servers import Server
 from service.app import close_resources, create_resources
@@ -39,7 +39,8 @@ async def cases(planted: Planted, servers: list[Server]) -> list[Case]:
             "unprotected": Call("GET", "/poll", expect=304),
             "service": Call("GET", "/dashboard", {**signed, "hx-request": "true", "if-none-match": etag}, expect=304),
         }),
-        Case("dashboard poll, changed (200)", _same("/dashboard", "/api/v1/indicators/dashboard", signed)),
+        Case("dashboard poll, changed (200)", _same("/changed", "/dashboard", {**signed, "hx-request": "true"})),
+        Case("dashboard as JSON", _same("/dashboard", "/api/v1/indicators/dashboard", signed)),
         Case("page of 50 indicators", _same("/indicators", "/api/v1/indicators", signed)),
     ]  # fmt: skip
     for size, identifier in planted.sizes.items():
@@ -51,7 +52,7 @@ async def cases(planted: Planted, servers: list[Server]) -> list[Case]:
     asked = f"{path}/aggregates?{span}"
     found.append(Case("aggregate of 90 days by day", _same(asked, f"/api/v1{asked}", signed)))
     json = {"content-type": "application/json"}
-    body = b'{"description": "Written by the bench"}'
+    body = b'{"description": "Written by the bench, time %s"}' % COUNTER
     found.append(Case("one write (PATCH)", {
         "floor": Call("PATCH", path, json, body),
         "unprotected": Call("PATCH", path, json, body),

@@ -18,9 +18,10 @@ import orjson
 from pwdlib.hashers.argon2 import Argon2Hasher
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from load.bench.tiles import tiles_html
 from service.core import clock
 
 SQL: dict[str, str] = orjson.loads(os.environ.get("BENCH_SQL", "{}"))
@@ -54,12 +55,21 @@ async def poll_unchanged(_: Request) -> Response:
     return Response(status_code=304)
 
 
+async def poll_changed(_: Request) -> Response:
+    await fetch(SQL["version"], ORGANIZATION)
+    return HTMLResponse(tiles_html(await _board(), "x" * 40))
+
+
 async def dashboard(_: Request) -> Response:
+    return answer(await _board())
+
+
+async def _board() -> dict[str, Any]:
     now = clock.now()
     rows = await fetch(
         SQL["tiles"], *_order("tiles", recent=now - timedelta(hours=48), since=now - timedelta(hours=96))
     )
-    return answer({"as_of": now, "refresh_seconds": 30, "tiles": rows})
+    return {"as_of": now, "refresh_seconds": 30, "tiles": rows}
 
 
 async def indicators(_: Request) -> Response:
@@ -111,6 +121,7 @@ app = Starlette(
     lifespan=lifespan,
     routes=[
         Route("/poll", poll_unchanged),
+        Route("/changed", poll_changed),
         Route("/dashboard", dashboard),
         Route("/indicators", indicators),
         Route("/indicators/{indicator}/readings", readings),

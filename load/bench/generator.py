@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from itertools import count
+
+COUNTER = b"0000000"
+"""Where a body has this, every request has another number: a write that changes nothing is not a write."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,10 @@ async def hammer(host: str, port: int, call: Call, *, connections: int, seconds:
 
 async def _connection(host: str, port: int, wire: bytes, expect: int, until: float, latencies: list[float]) -> int:
     reader, writer = await asyncio.open_connection(host, port, limit=2**20)
-    size = 0
+    size, numbers, varied = 0, count(1), COUNTER in wire
     try:
         while (sent := time.perf_counter()) < until:
-            writer.write(wire)
+            writer.write(wire.replace(COUNTER, b"%07d" % next(numbers)) if varied else wire)
             status, size = await _answer(reader)
             if status != expect:
                 raise WrongAnswer(f"{wire.split(b' HTTP')[0].decode()}: {status} instead of {expect}")

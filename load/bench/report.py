@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 
 from load.bench.cases import Case
-from load.bench.generator import Measured
+from load.bench.generator import Measured, WrongAnswer
 
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 
@@ -20,6 +20,12 @@ class Results:
 
     def add(self, case: Case, server: str, measured: Measured) -> None:
         self.runs.setdefault(case.name, {}).setdefault(server, []).append(measured)
+
+    def insist_on_equal_answers(self, case: Case) -> None:
+        """A floor that answers with less is no floor. Raises WrongAnswer beyond a tenth, and 100 bytes."""
+        ours, floor = (self.runs[case.name][server][-1].body_bytes for server in ("service", "floor"))
+        if abs(ours - floor) > 100 + floor / 10:
+            raise WrongAnswer(f"{case.name}: the service answers with {ours} bytes, the floor with {floor}")
 
 
 def ratio(runs: dict[str, list[Measured]], other: str) -> float:

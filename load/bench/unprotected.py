@@ -10,10 +10,12 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Depends, FastAPI, Form, Response
+from fastapi.responses import HTMLResponse
 from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
+from load.bench.tiles import tiles_html
 from service.catalog import load_tables
 from service.core import clock
 from service.core.database import split_tls
@@ -57,8 +59,18 @@ async def poll_unchanged(db: Db) -> Response:
     return Response(status_code=304)
 
 
+@app.get("/changed")
+async def poll_changed(db: Db) -> HTMLResponse:
+    await db.execute(live().with_only_columns(func.count(), func.max(Indicator.changed_at)))
+    return HTMLResponse(tiles_html(await _board(db), "x" * 40))
+
+
 @app.get("/dashboard")
 async def dashboard(db: Db) -> Dashboard:
+    return await _board(db)
+
+
+async def _board(db: AsyncSession) -> Dashboard:
     now = clock.now()
     indicators = (await db.scalars(live().order_by(Indicator.name, Indicator.id).limit(60))).all()
     hours = (
