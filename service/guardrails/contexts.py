@@ -93,7 +93,9 @@ async def _public(request: Request) -> AsyncIterator[Context]:
             yield ctx
 
 
-async def _signed_in(request: Request) -> AsyncIterator[Context]:
+@asynccontextmanager
+async def _person(request: Request) -> AsyncIterator[Context]:
+    """Whoever is logged in. Each dependency below opens it itself: FastAPI charges for every one that asks another."""
     resources = _resources(request)
     login = await gate.enter(request, resources)
     if login is None:
@@ -131,21 +133,28 @@ async def _transaction(ctx: Context, *, tenant: UUID | None, user: UUID | None, 
             await audit.write_security_events(ctx)
 
 
-async def _in_organization(ctx: Annotated[Context, Depends(_signed_in, scope="function")]) -> Context:
-    if ctx.organization_id is None or ctx.role is None:
-        raise NoOrganization("You do not belong to an organization.")
-    return ctx
+async def _signed_in(request: Request) -> AsyncIterator[Context]:
+    async with _person(request) as ctx:
+        yield ctx
 
 
-async def _staff(ctx: Annotated[Context, Depends(_signed_in, scope="function")]) -> Context:
-    if ctx.actor.kind is not ActorKind.STAFF:
-        ctx.deny("staff.enter")
-        raise Forbidden("This is only for staff.", mend="Nothing to mend: it is not meant for this account.")
-    if ctx.login is None or "totp" not in ctx.login.methods:
-        # One phished password of one colleague must not open every customer's data (ASVS 6.3.3).
-        ctx.deny("staff.enter")
-        raise Forbidden("Staff pages ask for a second factor.", mend="Turn on codes under Account, Security.")
-    return ctx
+async def _in_organization(request: Request) -> AsyncIterator[Context]:
+    async with _person(request) as ctx:
+        if ctx.organization_id is None or ctx.role is None:
+            raise NoOrganization("You do not belong to an organization.")
+        yield ctx
+
+
+async def _staff(request: Request) -> AsyncIterator[Context]:
+    async with _person(request) as ctx:
+        if ctx.actor.kind is not ActorKind.STAFF:
+            ctx.deny("staff.enter")
+            raise Forbidden("This is only for staff.", mend="Nothing to mend: it is not meant for this account.")
+        if ctx.login is None or "totp" not in ctx.login.methods:
+            # One phished password of one colleague must not open every customer's data (ASVS 6.3.3).
+            ctx.deny("staff.enter")
+            raise Forbidden("Staff pages ask for a second factor.", mend="Turn on codes under Account, Security.")
+        yield ctx
 
 
 PublicCtx = Annotated[Context, Depends(_public, scope="function")]
