@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import asyncpg
 from service.core.database import Database
 from service.core.migrate import head
 from service.core.redis import create_redis
-from service.core.settings import Settings, insecurities
+from service.core.settings import Settings, insecurities, misspelt
 
 PATIENCE = 5.0
 
@@ -126,6 +127,13 @@ async def _security(settings: Settings) -> str:
     return f"development values ({len(problems)} of them would be refused in production)"
 
 
+async def _spelling(_: Settings) -> str:
+    """A misspelt setting is silently its default."""
+    if wrong := misspelt(os.environ):
+        raise Trouble(", ".join(f"{name} is no setting, {meant} was probably meant" for name, meant in wrong))
+    return "no variable looks like a misspelt setting"
+
+
 CHECKS: dict[str, Check] = {
     "database": _database,
     "schema": _schema,
@@ -134,4 +142,5 @@ CHECKS: dict[str, Check] = {
     "redis": _redis,
     "mail": _mail,
     "settings": _security,
+    "spelling": _spelling,
 }

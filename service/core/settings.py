@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
+from difflib import get_close_matches
 from enum import StrEnum
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -15,7 +18,10 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DEVELOPMENT_SECRET = "development-only-secret-change-me-please-0123456789"
-LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1", "testserver"})
+SANDBOX_HOSTS = frozenset({"mail", "oidc", "testserver"})
+"""What the stand-ins are called in infra/compose.yaml, and the name that test clients use."""
+MISSPELT = 0.885
+"""How alike a name must be to count as a misspelt setting: above DATABASE_USER, below REDIS_URI."""
 MINIMUM_SECRET_LENGTH = 32
 
 type_list = Annotated[tuple[str, ...], NoDecode]
@@ -170,10 +176,12 @@ def insecurities(settings: Settings) -> list[tuple[str, str]]:
     refuse(settings.debug, "DEBUG", "must be off")
     refuse(settings.docs_enabled, "DOCS_ENABLED", "must be off: the schema is a map for attackers")
     refuse(not settings.base_url.startswith("https://"), "BASE_URL", "must start with https://")
-    refuse(_is_loopback(settings.base_url), "BASE_URL", "points at this machine")
+    refuse(_points_here(settings.base_url), "BASE_URL", "points at this machine")
     refuse(any("*" in host for host in settings.allowed_hosts), "ALLOWED_HOSTS", "must not contain a wildcard")
     refuse(
-        set(settings.allowed_hosts) <= LOOPBACK_HOSTS, "ALLOWED_HOSTS", "names only this machine; list the public names"
+        all(_is_here(host) for host in settings.allowed_hosts),
+        "ALLOWED_HOSTS",
+        "names only this machine; list the public names",
     )
     for name in ("database_url", "database_owner_url", "database_maintenance_url"):
         if name not in settings.model_fields_set:
@@ -182,15 +190,15 @@ def insecurities(settings: Settings) -> list[tuple[str, str]]:
             continue
         url = getattr(settings, name).get_secret_value()
         refuse("sslmode=verify-full" not in url, name.upper(), "must ask for TLS with ?sslmode=verify-full")
-        refuse(_is_loopback(url), name.upper(), "points at the sandbox on this machine")
+        refuse(_points_here(url), name.upper(), "points at the sandbox on this machine")
     redis = settings.redis_url.get_secret_value()
     refuse(not redis.startswith("rediss://"), "REDIS_URL", "must use TLS (rediss://)")
     refuse(urlsplit(redis).password is None, "REDIS_URL", "must carry a password")
-    refuse(_is_loopback(redis), "REDIS_URL", "points at the sandbox on this machine")
-    refuse(_is_loopback(settings.smtp_url.get_secret_value()), "SMTP_URL", "points at the sandbox on this machine")
+    refuse(_points_here(redis), "REDIS_URL", "points at the sandbox on this machine")
+    refuse(_points_here(settings.smtp_url.get_secret_value()), "SMTP_URL", "points at the sandbox on this machine")
     if settings.oidc_issuer:
         refuse(not settings.oidc_issuer.startswith("https://"), "OIDC_ISSUER", "must start with https://")
-        refuse(_is_loopback(settings.oidc_issuer), "OIDC_ISSUER", "points at the sandbox on this machine")
+        refuse(_points_here(settings.oidc_issuer), "OIDC_ISSUER", "points at the sandbox on this machine")
         refuse(
             settings.oidc_client_secret.get_secret_value() == "ballast-secret",
             "OIDC_CLIENT_SECRET",
@@ -205,6 +213,7 @@ def insecurities(settings: Settings) -> list[tuple[str, str]]:
         "DATABASE_POOL_SIZE",
         f"processes x pool = {demand} exceeds max_connections - reserve = {room}; PostgreSQL would refuse connections",
     )
+    problems += [(name, f"is no setting; {meant} was probably meant") for name, meant in misspelt(os.environ)]
     return problems
 
 
@@ -215,8 +224,28 @@ def insist_on(settings: Settings, *names: str) -> None:
         raise InsecureSettings(f"production refuses to start this command without {', '.join(missing)}")
 
 
-def _is_loopback(url: str) -> bool:
-    return (urlsplit(url).hostname or "") in LOOPBACK_HOSTS
+def misspelt(variables: Iterable[str]) -> list[tuple[str, str]]:
+    """Variables that are no setting but look like one, each with the setting that was probably meant."""
+    known = [name.upper() for name in Settings.model_fields]
+    unknown = [name for name in variables if name.upper() not in known]
+    near = [(name, get_close_matches(name.upper(), known, 1, MISSPELT)) for name in unknown]
+    return [(name, found[0]) for name, found in near if found]
+
+
+def _points_here(url: str) -> bool:
+    return _is_here(urlsplit(url).hostname or "")
+
+
+def _is_here(host: str) -> bool:
+    """This machine or its sandbox, under whatever name."""
+    if host in SANDBOX_HOSTS or host.rpartition(".")[2] == "localhost":
+        return True
+    try:
+        address = ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_unspecified
 
 
 def env_example() -> str:

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+from pathlib import Path
+
 import pytest
+import yaml
 from pydantic import ValidationError
 
-from service.core.settings import DEVELOPMENT_SECRET, Environment, InsecureSettings, Settings, insecurities
+from service.core.settings import (
+    DEVELOPMENT_SECRET,
+    SANDBOX_HOSTS,
+    Environment,
+    InsecureSettings,
+    Settings,
+    insecurities,
+    misspelt,
+)
+from service.doctor import examine
 
 SECRET = "k" * 20 + "q" * 20
 SAFE = {
@@ -23,46 +37,139 @@ SAFE = {
     "metrics_token": SECRET + "m",
 }
 
-INSECURE: dict[str, dict[str, object]] = {
-    "SECRET_KEY": {"secret_key": DEVELOPMENT_SECRET},
-    "ENCRYPTION_KEYS": {"encryption_keys": f"1:{DEVELOPMENT_SECRET}"},
-    "AUDIT_SEAL_KEY": {"audit_seal_key": "short"},
-    "METRICS_TOKEN": {"metrics_token": "development-metrics"},
-    "DEBUG": {"debug": True},
-    "DOCS_ENABLED": {"docs_enabled": True},
-    "BASE_URL": {"base_url": "http://app.acme.test"},
-    "ALLOWED_HOSTS": {"allowed_hosts": "*.acme.test"},
-    "DATABASE_URL": {"database_url": "postgresql://ballast_app:pw@db.acme.test/ballast"},
-    "DATABASE_OWNER_URL": {"database_owner_url": "postgresql://o:pw@127.0.0.1/ballast?sslmode=verify-full"},
-    "REDIS_URL": {"redis_url": "redis://:pw@redis.acme.test/0"},
-    "SMTP_URL": {"smtp_url": "smtp://127.0.0.1:1025"},
-    "MAIL_FROM": {"mail_from": "Ballast <hello@ballast.example>"},
-    "OIDC_ISSUER": {"oidc_issuer": "http://id.acme.test", "oidc_client_secret": SECRET},
-    "OIDC_CLIENT_SECRET": {"oidc_issuer": "https://id.acme.test"},
-    "DATABASE_POOL_SIZE": {"database_pool_size": 50, "database_processes": 10},
-    "RATE_LIMIT_SCALE": {"rate_limit_scale": 1000},
-}
+TLS = "?sslmode=verify-full"
+INSECURE: list[tuple[str, dict[str, object]]] = [
+    ("SECRET_KEY", {"secret_key": DEVELOPMENT_SECRET}),
+    ("SECRET_KEY", {"secret_key": SECRET[:31]}),
+    ("ENCRYPTION_KEYS", {"encryption_keys": f"1:{DEVELOPMENT_SECRET}"}),
+    ("ENCRYPTION_KEYS", {"encryption_keys": f"1:{SECRET[:29]}"}),
+    ("AUDIT_SEAL_KEY", {"audit_seal_key": f"seal-{DEVELOPMENT_SECRET}"}),
+    ("AUDIT_SEAL_KEY", {"audit_seal_key": SECRET[:31]}),
+    ("METRICS_TOKEN", {"metrics_token": f"development-{SECRET}"}),
+    ("METRICS_TOKEN", {"metrics_token": SECRET[:31]}),
+    ("DEBUG", {"debug": True}),
+    ("DOCS_ENABLED", {"docs_enabled": True}),
+    ("BASE_URL", {"base_url": "http://app.acme.test"}),
+    ("BASE_URL", {"base_url": "https://127.0.0.1:8000"}),
+    ("ALLOWED_HOSTS", {"allowed_hosts": "*.acme.test"}),
+    ("ALLOWED_HOSTS", {"allowed_hosts": "127.0.0.1,[::1],localhost"}),
+    ("ALLOWED_HOSTS", {"allowed_hosts": ","}),
+    ("DATABASE_URL", {"database_url": "postgresql://ballast_app:pw@db.acme.test/ballast"}),
+    ("DATABASE_URL", {"database_url": f"postgresql://ballast_app:pw@127.0.0.1:5433/ballast{TLS}"}),
+    ("DATABASE_URL", {"database_url": None}),
+    ("DATABASE_OWNER_URL", {"database_owner_url": "postgresql://o:pw@db.acme.test/ballast"}),
+    ("DATABASE_OWNER_URL", {"database_owner_url": f"postgresql://o:pw@127.0.0.1/ballast{TLS}"}),
+    ("DATABASE_MAINTENANCE_URL", {"database_maintenance_url": "postgresql://m:pw@db.acme.test/ballast"}),
+    ("DATABASE_MAINTENANCE_URL", {"database_maintenance_url": f"postgresql://m:pw@localhost/ballast{TLS}"}),
+    ("REDIS_URL", {"redis_url": "redis://:pw@redis.acme.test/0"}),
+    ("REDIS_URL", {"redis_url": "rediss://redis.acme.test/0"}),
+    ("REDIS_URL", {"redis_url": "rediss://:pw@[::1]:6380/0"}),
+    ("SMTP_URL", {"smtp_url": "smtp://127.0.0.1:1025"}),
+    ("SMTP_URL", {"smtp_url": "smtp://mail:1025"}),
+    ("MAIL_FROM", {"mail_from": "Ballast <hello@ballast.example>"}),
+    ("OIDC_ISSUER", {"oidc_issuer": "http://id.acme.test", "oidc_client_secret": SECRET}),
+    ("OIDC_ISSUER", {"oidc_issuer": "https://oidc.localhost:8090", "oidc_client_secret": SECRET}),
+    ("OIDC_CLIENT_SECRET", {"oidc_issuer": "https://id.acme.test"}),
+    ("DATABASE_POOL_SIZE", {"database_pool_size": 50, "database_processes": 10}),
+    ("RATE_LIMIT_SCALE", {"rate_limit_scale": 1000}),
+]
+HERE = [
+    "127.0.0.2", "0.0.0.0", "[::]", "[::1]", "[::ffff:127.0.0.1]", "localhost", "LOCALHOST", "app.localhost", "mail",
+    "oidc", "oidc.localhost", "testserver",
+]  # fmt: skip
+PLATFORM = (
+    "DATABASE_USER", "DATABASE_HOST", "DATABASE_PORT", "DATABASE_PRIVATE_URL", "REDIS_TLS_URL", "REDIS_PORT_6379_TCP",
+    "REDIS_SERVICE_HOST", "SECRET_KEY_BASE", "MAIL_FROM_NAME", "SMTP_USER", "RUST_LOG_LEVEL", "NODE_ENV", "HOSTNAME",
+    "PGSSLROOTCERT", "PORT", "VERSION", "BALLAST_APP_PASSWORD", "POSTGRES_PASSWORD", "OTEL_EXPORTER_OTLP_ENDPOINT",
+)  # fmt: skip
+"""What a platform, a shell or infra/compose.yaml sets beside ours."""
 
 
 def make(monkeypatch: pytest.MonkeyPatch, **values: object) -> Settings:
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
-    return Settings(**{**SAFE, **values})  # type: ignore[arg-type]
+    given = {name: value for name, value in {**SAFE, **values}.items() if value is not None}
+    return Settings(**given)  # type: ignore[arg-type]
 
 
 def test_safe_production_settings_start(monkeypatch: pytest.MonkeyPatch) -> None:
     assert make(monkeypatch).environment is Environment.PRODUCTION
 
 
-@pytest.mark.parametrize("name", INSECURE)
-def test_production_refuses_each_insecure_value_by_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "values"), INSECURE, ids=lambda value: value if isinstance(value, str) else "")
+def test_production_refuses_each_insecure_value_by_name(
+    name: str, values: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(InsecureSettings) as refused:
-        make(monkeypatch, **INSECURE[name])
-    text = str(refused.value)
-    assert f"{name}: " in text
-    for value in INSECURE[name].values():
+        make(monkeypatch, **values)
+    _, *problems = str(refused.value).splitlines()
+    assert [line.partition(":")[0].strip() for line in problems] == [name], "for this reason and no other"
+    for value in values.values():
         if isinstance(value, str) and len(value) > 8:
-            assert value not in text, "the message shows a value; it ends up in logs"
+            assert value not in str(refused.value), "the message shows a value; it ends up in logs"
+
+
+def test_every_refusal_is_tried() -> None:
+    """One case for each sentence that the code can say."""
+    assert len(INSECURE) >= 33
+    source = inspect.getsource(insecurities)
+    assert {name for name, _ in INSECURE} >= set(re.findall(r'"([A-Z_]{4,})"', source))
+
+
+@pytest.mark.parametrize("host", HERE)
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [("redis_url", "rediss://:pw@{}:6379/0"), ("smtp_url", "smtps://{}"), ("base_url", "https://{}:8000")],
+)
+def test_production_knows_this_machine_and_the_sandbox_under_every_name(
+    host: str, name: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InsecureSettings, match=name.upper()):
+        make(monkeypatch, **{name: url.format(host)})
+
+
+def test_the_sandbox_of_compose_is_known_by_its_names() -> None:
+    compose = yaml.safe_load((Path(__file__).parents[2] / "infra" / "compose.yaml").read_text())
+    names = {name for name, service in compose["services"].items() if "sandbox" in service.get("profiles", ())}
+    assert len(names) >= 2
+    assert names <= SANDBOX_HOSTS
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("DATABASE_POOLSIZE", "DATABASE_POOL_SIZE"),
+        ("SECRETKEY", "SECRET_KEY"),
+        ("ENVIROMENT", "ENVIRONMENT"),
+        ("REDIS_URI", "REDIS_URL"),
+        ("allowed_host", "ALLOWED_HOSTS"),
+    ],
+)
+def test_a_misspelt_setting_is_named_with_what_was_meant(
+    written: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would silently be its default."""
+    monkeypatch.setenv(written, "a-value-nobody-sees")
+    with pytest.raises(InsecureSettings) as refused:
+        make(monkeypatch)
+    assert f"{written}: is no setting; {meant} was probably meant" in str(refused.value)
+    assert "a-value-nobody-sees" not in str(refused.value)
+
+
+async def test_the_doctor_names_a_misspelt_setting_in_development(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENVIROMENT", "production")
+    [finding] = [finding for finding in await examine(settings) if finding.what == "spelling"]
+    assert not finding.ok
+    assert "ENVIRONMENT" in finding.detail
+    monkeypatch.delenv("ENVIROMENT")
+    assert [finding.ok for finding in await examine(settings) if finding.what == "spelling"] == [True]
+
+
+def test_what_platforms_set_is_no_misspelling() -> None:
+    assert misspelt(PLATFORM) == []
+    assert misspelt(name.upper() for name in Settings.model_fields) == []
 
 
 def test_web_needs_no_owner_and_no_maintenance_password(monkeypatch: pytest.MonkeyPatch) -> None:
