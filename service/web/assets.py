@@ -76,14 +76,15 @@ class Assets:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
-            refusal = PlainTextResponse("Only GET and HEAD work here.", 405, {"Allow": "GET, HEAD"})
-            await refusal(scope, receive, send)
+            refused = "Files can only be read. Ask for this address with GET or HEAD.\n"
+            await PlainTextResponse(refused, 405, {"Allow": "GET, HEAD"})(scope, receive, send)
             return
         url, headers = scope["path"], dict(scope["headers"])
         found = self._gzip.get(url) if _accepts_gzip(headers.get(b"accept-encoding", b"")) else None
         variant = found or self._plain.get(url)
         if variant is None:
-            await PlainTextResponse("No such file.", 404, {"Cache-Control": "no-store"})(scope, receive, send)
+            missing = "There is no such file: a release changes names. Reload the page; it links to the present ones.\n"
+            await PlainTextResponse(missing, 404, {"Cache-Control": "no-store"})(scope, receive, send)
             return
         known = variant.etag in headers.get(b"if-none-match", b"")
         body = b"" if known or scope["method"] == "HEAD" else variant.body

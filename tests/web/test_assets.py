@@ -56,7 +56,9 @@ async def test_head_answers_without_a_body_and_post_is_refused(client: httpx.Asy
     assert head.status_code == 200
     assert int(head.headers["content-length"]) > 0
     assert head.content == b""
-    assert (await client.post(url)).status_code == 405
+    refused = await client.post(url)
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
+    assert "Ask for this address with GET" in refused.text
 
 
 @pytest.mark.parametrize(
@@ -75,6 +77,11 @@ async def test_anything_else_is_404_and_not_cached(client: httpx.AsyncClient, pa
     answer = await client.get(path)
     assert answer.status_code == 404
     assert "immutable" not in answer.headers.get("cache-control", "")
+
+
+async def test_a_missing_file_says_what_to_do(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/static/app.00000000.css")
+    assert "Reload the page" in answer.text
 
 
 def test_changed_content_changes_the_address_and_the_version(tmp_path: Path) -> None:
