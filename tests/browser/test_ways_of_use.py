@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from service.guardrails.permissions import Role
 from tests.browser.conftest import OpenTab, assert_accessible, assert_fits
@@ -145,3 +147,41 @@ async def test_the_dashboard_shows_a_new_reading_by_itself(signed_in: OpenTab, f
     await page.clock.run_for(2_000)  # the page notes when to ask
     await page.clock.fast_forward(35_000)  # and that moment has come; running on would time the request out
     await expect(page.locator(".tile-value").first).to_have_text("77")
+
+
+async def test_a_poll_that_brings_nothing_new_still_moves_the_stamp(signed_in: OpenTab) -> None:
+    page = await signed_in()
+    await page.clock.install()
+    await page.goto("/dashboard")
+    stamp = page.locator("[data-as-of] time")
+    await stamp.evaluate("(element) => { element.dateTime = '2026-01-01T00:00:00Z'; }")
+    await page.clock.run_for(2_000)
+    async with page.expect_response("**/dashboard") as poll:
+        await page.clock.fast_forward(35_000)
+    assert (await poll.value).status == 304
+    await expect(stamp).not_to_have_attribute("datetime", "2026-01-01T00:00:00Z")
+    assert await stamp.evaluate("(element) => Math.abs(Date.parse(element.dateTime) - Date.now()) < 120_000")
+
+
+async def test_old_results_shimmer_until_the_new_ones_are_there(signed_in: OpenTab, factory: Factory) -> None:
+    page = await signed_in()
+    await plant(page, factory)
+    await page.goto("/indicators")
+    answered = asyncio.Event()
+
+    async def slowly(route: Route) -> None:
+        await answered.wait()
+        await route.continue_()
+
+    await page.route("**/indicators?q=*", slowly)
+    await page.get_by_label("Search indicators").press_sequentially("visit")
+    results = page.locator("#results")
+    await expect(results).to_contain_class("htmx-request")
+    await expect(results).to_contain_text("Orders")
+    animation = "(element) => getComputedStyle(element, '::after').animationName"
+    assert await results.evaluate(animation) == "shimmer"
+    await page.emulate_media(reduced_motion="reduce")
+    assert await results.evaluate(animation) == "none"
+    answered.set()
+    await expect(results).not_to_contain_text("Orders")
+    await expect(results).not_to_contain_class("htmx-request")

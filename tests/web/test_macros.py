@@ -43,7 +43,6 @@ CALLS = {
     "notice": "{{ ui.notice(bad, 'danger', bad, bad, dismissible=true) }}",
     "empty_state": """{% call ui.empty_state('chart', bad, bad) %}{{ bad }}{% endcall %}
         {{ ui.empty_state('chart', bad, bad) }}""",
-    "skeleton_tiles": "{{ ui.skeleton_tiles(3) }}",
     "breadcrumbs": "{{ ui.breadcrumbs([(bad, bad)]) }}",
     "tabs": "{{ ui.tabs([(bad, bad), (bad, '/x')], '/x', bad) }}",
     "card": "{% call ui.card(bad, bad) %}{{ bad }}{% endcall %}",

@@ -47,7 +47,8 @@ async def home(request: Request, ctx: PublicCtx) -> Response:
 @router.get("/dashboard")
 async def dashboard(request: Request, ctx: Ctx) -> Response:
     """The poll asks here too: 304 while nothing changed, only the tiles when something did."""
-    tag = etag(request, await queries.dashboard_version(ctx), ctx.user_id, ctx.role)
+    version, total = await queries.dashboard_version(ctx)
+    tag = etag(request, version, ctx.user_id, ctx.role)
     if unchanged := not_modified(request, tag, poll_seconds=queries.REFRESH_SECONDS):
         return unchanged
     board = await queries.get_dashboard(ctx)
@@ -58,6 +59,7 @@ async def dashboard(request: Request, ctx: Ctx) -> Response:
         fragment="tiles",
         headers=headers,
         board=board,
+        total=total,
         etag=tag,
         can=may(ctx, actions.create_indicator),
     )

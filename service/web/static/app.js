@@ -94,6 +94,13 @@
     if (headers.get("Poll-Seconds")) element.dataset.poll = headers.get("Poll-Seconds");
     schedule(element, Number(headers.get("Retry-After")) || 0);
     offline(struggling);
+    // "Nothing new" is news too: what stands there is as fresh as this answer.
+    const stamp = status === 304 && element.querySelector("[data-as-of] time");
+    if (stamp) {
+      const moment = new Date(headers.get("Date") ?? Date.now());
+      [stamp.dateTime, stamp.title] = [moment.toISOString(), moment.toUTCString()];
+      tellTime(stamp);
+    }
     if (status >= 400) event.preventDefault();
   });
   on("htmx:error", ({ target, detail: { ctx } }) => {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from service.core import clock
+from service.features.indicators.queries import TILE_LIMIT
 from tests.features.indicators.conftest import Team
 
 
@@ -12,6 +13,17 @@ async def test_empty_dashboard_says_what_to_do_next(team: Team) -> None:
     page = await team.member.page("/dashboard")
     assert "Create the first indicator" in page
     assert "Create the first indicator" not in await team.viewer.page("/dashboard")
+    assert "As of" in page, "an empty dashboard tells its age as well"
+
+
+async def test_the_dashboard_tells_when_it_shows_only_a_part(team: Team) -> None:
+    for n in range(TILE_LIMIT):
+        await team.indicator(f"Number {n}")
+    assert " shown" not in await team.viewer.page("/dashboard")
+    await team.indicator("One too many")
+    page = await team.viewer.page("/dashboard")
+    assert f'{TILE_LIMIT} of {TILE_LIMIT + 1} shown: <a href="/indicators">' in page
+    assert page.count('<li class="tile card">') == TILE_LIMIT
 
 
 async def test_dashboard_shows_value_change_and_trend(team: Team) -> None:
