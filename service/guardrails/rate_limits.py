@@ -82,12 +82,9 @@ TOKEN = Policy("token", "closed", address="30/10 minutes")
 SIGN_UP = Policy("sign-up", "closed", address="5/hour; 20/day", everyone="300/hour")
 STEP_UP = Policy("step-up", "closed", address="20/hour", user="5/15 minutes")
 EXPORT = Policy("export", "closed", address="10/hour", organization="5/hour", headers=True)
-# Not as tight as EXPORT: a search box that refuses the sixth search of the hour is broken, and it reads an index.
-SEARCH = Policy("search", "open", address="120/minute", user="60/minute", headers=True)
 READ = Policy("read", "open", address="600/minute", user="300/minute", headers=True)
 WRITE = Policy("write", "open", address="120/minute", user="60/minute", headers=True)
 API = Policy("api", "open", address="600/minute", user="300/minute", headers=True)
-NONE = Policy("none", "open")  # probes and static files: the proxy bounds those
 # fmt: on
 
 

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pydantic.fields import FieldInfo
 
 from service.core.settings import Settings, env_example
 from service.guardrails import rate_limits
 from service.guardrails.rate_limits import Policy
-from tests.architecture.conftest import ROOT, SERVICE
+from tests.architecture.conftest import ROOT, SERVICE, at_least
 
 LIMIT_OF_LINES = 300
 BUDGETS = {"service": 10_000, "service/guardrails": 3_000}
+READABLE_SUFFIXES = (".py", ".md", ".sql", ".yml", ".yaml", ".html", ".txt", ".js", ".css", ".lua", ".toml")
+OWN = SERVICE / "core" / "settings.py"
+SETTINGS = 42
+
+
+def shown(path: Path) -> str:
+    return str(path.relative_to(ROOT))
 
 
 def found_in(sources: dict[Path, ast.Module], matches: Callable[[ast.AST], bool]) -> list[str]:
     return [
-        f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
+        f"{shown(path)}:{getattr(node, 'lineno', 0)}"
         for path, tree in sources.items()
         for node in ast.walk(tree)
         if matches(node)
@@ -35,7 +44,7 @@ def is_call_of(node: ast.AST, *names: str) -> bool:
 
 def features_only(sources: dict[Path, ast.Module]) -> dict[Path, ast.Module]:
     found = {path: tree for path, tree in sources.items() if SERVICE / "features" in path.parents}
-    assert len(found) >= 30
+    assert len(found) >= 48, f"the scan saw only {len(found)} files of features"
     return found
 
 
@@ -66,32 +75,48 @@ def test_hand_written_sql_names_its_tenant(sources: dict[Path, ast.Module]) -> N
     calls = list(hand_written(features_only(sources)))
     assert len(calls) >= 2
     loose = [
-        f"{path.relative_to(ROOT)}:{node.lineno}"
+        f"{shown(path)}:{node.lineno}"
         for path, node in calls
         if not (isinstance(node.args[0], ast.Constant) and ":context_tenant" in str(node.args[0].value))
     ]
     assert not loose, f"{loose}: PreparedText gets no automatic filter; compare organization_id with :context_tenant"
 
 
-def test_what_a_limit_counts_besides_the_caller_is_counted_somewhere(sources: dict[Path, ast.Module]) -> None:
-    """The door counts address, person and organization; a target is known to the action alone, which must `spend`."""
-    spending = {node for tree in sources.values() for node in ast.walk(tree) if is_call_of(node, "spend")}
-    spent = {
+def named_in_calls(sources: dict[Path, ast.Module], function: str) -> set[str]:
+    """The names given to every call of `function`: `spend(resources, LOGIN)` names resources and LOGIN."""
+    return {
         argument.id if isinstance(argument, ast.Name) else argument.attr
-        for call in spending
+        for tree in sources.values()
+        for call in ast.walk(tree)
+        if is_call_of(call, function)
         for argument in getattr(call, "args", [])
         if isinstance(argument, (ast.Name, ast.Attribute))
     }
+
+
+def limits() -> dict[str, Policy]:
+    found = {name: policy for name, policy in vars(rate_limits).items() if isinstance(policy, Policy)}
+    assert len(found) >= 10, f"the scan saw only {len(found)} policies in service/guardrails/rate_limits.py"
+    return found
+
+
+def test_what_a_limit_counts_besides_the_caller_is_counted_somewhere(sources: dict[Path, ast.Module]) -> None:
+    """The door counts address, person and organization; a target is known to the action alone, which must `spend`."""
     targeted = {
-        name
-        for name, policy in vars(rate_limits).items()
-        if isinstance(policy, Policy) and (policy.pair or policy.subject or policy.distinct or policy.everyone)
+        name for name, policy in limits().items() if policy.pair or policy.subject or policy.distinct or policy.everyone
     }
     assert len(targeted) >= 4
-    forgotten = targeted - spent
+    forgotten = targeted - named_in_calls(sources, "spend")
     assert not forgotten, (
         f"{forgotten}: `await spend(ctx.resources, POLICY, subject=...)` in the action that it protects"
     )
+
+
+def test_every_limit_is_used(sources: dict[Path, ast.Module]) -> None:
+    """A limit on nothing reads like a protection and is none. Three are what `policy_of` gives by itself."""
+    used = named_in_calls(sources, "spend") | named_in_calls(sources, "limit") | {"READ", "WRITE", "API"}
+    idle = set(limits()) - used
+    assert not idle, f"{sorted(idle)}: put @limit(POLICY) on the route it was made for, or delete the policy"
 
 
 def test_nobody_commits_by_hand(sources: dict[Path, ast.Module]) -> None:
@@ -118,17 +143,30 @@ def test_nothing_pages_by_offset(sources: dict[Path, ast.Module]) -> None:
     assert not hits, f"{hits}: page by key (guardrails/pagination.py); OFFSET reads what it skips"
 
 
-def test_nothing_left_for_later() -> None:
+@pytest.fixture(scope="session")
+def texts() -> dict[Path, str]:
+    """Everything a reader of the repository may read."""
+    folders = [ROOT / name for name in ("service", "infra", "migrations", "docs", "ops", "load", "tests", ".github")]
+    found = {
+        path: path.read_text() for folder in folders for path in folder.rglob("*") if path.suffix in READABLE_SUFFIXES
+    }
+    at_least("texts", len(found))
+    return found
+
+
+def test_nothing_left_for_later(texts: dict[Path, str]) -> None:
     marks = ("TO" + "DO", "FIX" + "ME", "XX" + "X", "NotImplemented")
-    files = [path for path in SERVICE.rglob("*") if path.suffix in (".py", ".html", ".sql", ".js", ".css")]
-    assert len(files) >= 100
-    hits = [f"{path.relative_to(ROOT)}" for path in files if any(mark in path.read_text() for mark in marks)]
+    ours = {path: text for path, text in texts.items() if SERVICE in path.parents}
+    assert len(ours) >= 178, f"the scan saw only {len(ours)} files of the service"
+    hits = [shown(path) for path, text in ours.items() if any(mark in text for mark in marks)]
     assert not hits, f"{hits}: finish it or leave it out"
 
 
-def test_files_stay_readable(sources: dict[Path, ast.Module]) -> None:
+def test_files_stay_readable(texts: dict[Path, str]) -> None:
     long = {
-        str(path.relative_to(ROOT)): lines for path in sources if (lines := len(path.read_text().splitlines())) > 300
+        shown(path): lines
+        for path, text in texts.items()
+        if SERVICE in path.parents and path.suffix == ".py" and (lines := len(text.splitlines())) > LIMIT_OF_LINES
     }
     assert not long, f"{long}: more than {LIMIT_OF_LINES} lines is more than one idea; make it a package"
 
@@ -149,41 +187,91 @@ def lines_of_code(source: str, tree: ast.Module) -> int:
 
 
 @pytest.mark.parametrize("folder", BUDGETS)
-def test_the_code_stays_small(folder: str, sources: dict[Path, ast.Module]) -> None:
+def test_the_code_stays_small(folder: str, sources: dict[Path, ast.Module], texts: dict[Path, str]) -> None:
     inside = {path: tree for path, tree in sources.items() if ROOT / folder in path.parents}
-    lines = sum(lines_of_code(path.read_text(), tree) for path, tree in inside.items())
+    lines = sum(lines_of_code(texts[path], tree) for path, tree in inside.items())
     assert 500 < lines <= BUDGETS[folder], f"{folder} has {lines} lines; people must be able to read what they clone"
 
 
 def test_env_example_equals_the_settings() -> None:
-    assert len(Settings.model_fields) >= 30
+    assert len(Settings.model_fields) >= SETTINGS, f"the scan saw only {len(Settings.model_fields)} settings"
     assert (ROOT / ".env.example").read_text() == env_example(), "run `python -m service settings > .env.example`"
 
 
-def test_every_setting_is_read_somewhere(sources: dict[Path, ast.Module]) -> None:
+def test_every_setting_is_read_somewhere(texts: dict[Path, str]) -> None:
     """A setting that nobody reads is a promise nobody keeps."""
-    text = "\n".join(
-        path.read_text() for path in [*sources, ROOT / "migrations" / "env.py"] if path.name != "settings.py"
-    )
-    own = (SERVICE / "core" / "settings.py").read_text()
-    own_uses = own.split("def refuse_insecure_production", 1)[1]
+    readers = {path for path in texts if path.suffix == ".py" and SERVICE in path.parents}
+    text = "\n".join(texts[path] for path in [*readers - {OWN}, ROOT / "migrations" / "env.py"])
+    own_uses = texts[OWN].split("def refuse_insecure_production", 1)[1]
     idle = [name for name in Settings.model_fields if f".{name}" not in text and f".{name}" not in own_uses]
     assert not idle, f"{idle}: use it or remove it"
 
 
-def test_the_project_speaks_of_itself_alone() -> None:
+def test_the_project_speaks_of_itself_alone(texts: dict[Path, str]) -> None:
     """No path of a developer's machine and no internal note reaches a reader."""
-    folders = [ROOT / name for name in ("service", "infra", "migrations", "docs", "ops", "load", "tests", ".github")]
-    files = [
-        path
-        for folder in folders
-        for path in folder.rglob("*")
-        if path.suffix in (".py", ".md", ".sql", ".yml", ".yaml", ".html", ".txt")
-    ]
-    assert len(files) >= 150
-    hits = [
-        str(path.relative_to(ROOT))
-        for path in files
-        if "/wo" + "rk/" in path.read_text() or "/ro" + "ot/" in path.read_text()
-    ]
+    hits = [shown(path) for path, text in texts.items() if "/wo" + "rk/" in text or "/ro" + "ot/" in text]
     assert not hits, f"{hits}: names a path of one machine"
+
+
+FEATURE = SERVICE / "features" / "probe" / "queries.py"
+
+
+@pytest.mark.parametrize(
+    ("rule", "snippet", "sentence"),
+    [
+        (test_features_do_not_step_around_the_automatic_filters, "Thing.__table__", "use select() with the model"),
+        (test_features_do_not_step_around_the_automatic_filters, "ctx.db.get(Thing, 1)", "use select() with the model"),
+        (test_features_do_not_step_around_the_automatic_filters, "select(Thing).from_statement(x)", "use select()"),
+        (test_hand_written_sql_names_its_tenant, "PreparedText('SELECT 1')", "PreparedText gets no automatic filter"),
+        (test_nobody_commits_by_hand, "await ctx.db.commit()", "the unit of work commits"),
+        (test_time_is_read_in_one_place, "datetime.now()", "use service.core.clock.now()"),
+        (test_nothing_pages_by_offset, "select(Thing).offset(20)", "page by key"),
+    ],
+)
+def test_each_rule_about_code_bites(
+    rule: Callable[[dict[Path, ast.Module]], None], snippet: str, sentence: str, sources: dict[Path, ast.Module]
+) -> None:
+    probe = ast.parse(f"async def probe(ctx): {snippet}")
+    with pytest.raises(AssertionError, match=re.escape(f"['service/features/probe/queries.py:1']: {sentence}")):
+        rule({**sources, FEATURE: probe})
+
+
+@pytest.mark.parametrize(
+    ("rule", "text", "sentence"),
+    [
+        (test_nothing_left_for_later, "# TO" + "DO: later", "finish it or leave it out"),
+        (test_files_stay_readable, "x = 1\n" * 301, "make it a package"),
+        (test_the_project_speaks_of_itself_alone, "see /wo" + "rk/notes", "names a path of one machine"),
+    ],
+)
+def test_each_rule_about_texts_bites(
+    rule: Callable[[dict[Path, str]], None], text: str, sentence: str, texts: dict[Path, str]
+) -> None:
+    with pytest.raises(AssertionError, match=f"probe/queries.py.*{sentence}"):
+        rule({**texts, FEATURE: text})
+
+
+@pytest.mark.parametrize("folder", BUDGETS)
+def test_too_much_code_is_found(folder: str, sources: dict[Path, ast.Module], texts: dict[Path, str]) -> None:
+    big = "x = 1\n" * BUDGETS[folder]
+    here = SERVICE / "guardrails" / "probe.py"
+    with pytest.raises(AssertionError, match="people must be able to read"):
+        test_the_code_stays_small(folder, {**sources, here: ast.parse(big)}, {**texts, here: big})
+
+
+def test_an_idle_limit_and_one_that_nobody_counts_are_found(
+    sources: dict[Path, ast.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_limits, "PROBE", Policy("probe", "open", subject="1/hour"), raising=False)
+    with pytest.raises(AssertionError, match=r"\['PROBE'\]: put @limit"):
+        test_every_limit_is_used(sources)
+    with pytest.raises(AssertionError, match=r"{'PROBE'}: `await spend"):
+        test_what_a_limit_counts_besides_the_caller_is_counted_somewhere(sources)
+
+
+def test_an_idle_setting_and_an_old_example_are_found(texts: dict[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(Settings.model_fields, "probe_of_the_rule", FieldInfo(annotation=int, default=1))
+    with pytest.raises(AssertionError, match=r"probe_of_the_rule.*use it or remove it"):
+        test_every_setting_is_read_somewhere(texts)
+    with pytest.raises(AssertionError, match="python -m service settings"):
+        test_env_example_equals_the_settings()

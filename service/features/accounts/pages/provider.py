@@ -103,6 +103,7 @@ async def finish_signed_in(request: Request, ctx: UserCtx) -> Response:
 
 
 @router.post("/account/identities/{identity_id}/end")
+@limit(STEP_UP)
 async def disconnect_identity(request: Request, ctx: UserCtx, identity_id: UUID) -> Response:
     try:
         await actions.disconnect_identity(ctx, identity_id)

@@ -55,6 +55,7 @@ async def change_password(request: Request, ctx: UserCtx) -> Response:
 
 
 @router.post("/account/totp")
+@limit(STEP_UP)
 async def offer_totp(request: Request, ctx: UserCtx) -> Response:
     try:
         await actions.offer_totp(ctx)
@@ -91,6 +92,7 @@ async def confirm_totp(request: Request, ctx: UserCtx) -> Response:
 
 
 @router.post("/account/totp/removal")
+@limit(STEP_UP)
 async def remove_totp(request: Request, ctx: UserCtx) -> Response:
     try:
         token = await actions.remove_totp(ctx)
@@ -101,6 +103,7 @@ async def remove_totp(request: Request, ctx: UserCtx) -> Response:
 
 
 @router.post("/account/recovery-codes")
+@limit(STEP_UP)
 async def renew_recovery_codes(request: Request, ctx: UserCtx) -> Response:
     try:
         codes = await actions.renew_recovery_codes(ctx)
