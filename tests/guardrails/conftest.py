@@ -1,13 +1,16 @@
-"""A database with throw-away tables, for tests that need models the service does not have."""
+"""A database with throw-away tables, for models the service does not have; and a Redis that a test file may lose."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from infra.sandbox.redis import EmbeddedRedis
+from service.core import clock
 from service.core.context import Resources
 from tests.conftest import TEMPLATE, TestServers
+from tests.guardrails.instances import instance
 from tests.guardrails.playground import Playground, create_tables, open_playground
 
 
@@ -25,3 +28,17 @@ async def playground(servers: TestServers, worker_name: str, resources: Resource
     if made.resources.maintenance is not None:
         await made.resources.maintenance.dispose()
     servers.postgres.drop_database(name)
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis"), durable=False) as server:
+        yield server
+
+
+@pytest.fixture
+async def here(redis: EmbeddedRedis) -> AsyncIterator[Resources]:
+    """One process of the service, on that Redis."""
+    async with instance(redis) as resources:
+        yield resources
+    clock.reset()

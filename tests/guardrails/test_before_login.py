@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Iterator
 
-import pytest
 from starlette.responses import Response
 
-from infra.sandbox.redis import EmbeddedRedis
-from service.core import clock
 from service.core.context import Resources
 from service.core.settings import Settings
 from service.guardrails import before_login
 from service.guardrails.sessions import load
-from tests.guardrails.instances import cookies_of, instance, later, request
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
-    with EmbeddedRedis(tmp_path_factory.mktemp("redis"), durable=False) as server:
-        yield server
-
-
-@pytest.fixture
-async def here(redis: EmbeddedRedis) -> AsyncIterator[Resources]:
-    async with instance(redis) as resources:
-        yield resources
-    clock.reset()
+from tests.guardrails.instances import cookies_of, later, request
 
 
 async def test_a_half_finished_login_is_remembered_once_for_this_browser(here: Resources) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
@@ -15,14 +14,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 from starlette.requests import Request
 
-from infra.sandbox.redis import EmbeddedRedis
-from service.core import clock, telemetry
+from service.core import telemetry
 from service.core.context import Login, Resources
 from service.core.errors import TooManyRequests
 from service.guardrails import gate, sessions
 from service.guardrails.rate_limits import LOGIN, Policy, limit
 from service.guardrails.sessions import SessionRotated
-from tests.guardrails.instances import instance, later, log_in, request
+from tests.guardrails.instances import later, log_in, request
 
 # By the hour, so that nothing comes back while a slow machine is still counting.
 TIGHT = Policy("tight", "open", address="3/hour", headers=True)
@@ -39,19 +37,6 @@ def personal() -> None: ...
 
 @limit(Policy("none", "open"))
 def probe() -> None: ...
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
-    with EmbeddedRedis(tmp_path_factory.mktemp("redis"), durable=False) as server:
-        yield server
-
-
-@pytest.fixture
-async def here(redis: EmbeddedRedis) -> AsyncIterator[Resources]:
-    async with instance(redis) as resources:
-        yield resources
-    clock.reset()
 
 
 async def admitted(resources: Resources, times: int, **values: Any) -> int:

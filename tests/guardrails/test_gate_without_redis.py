@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,7 +14,6 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from infra.sandbox.redis import EmbeddedRedis
-from service.core import clock
 from service.core.context import Resources
 from service.core.errors import TooManyRequests, Unavailable
 from service.core.ids import new_id
@@ -34,19 +33,6 @@ def tight() -> None: ...
 
 @limit(GUESSING)
 def guessing() -> None: ...
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
-    with EmbeddedRedis(tmp_path_factory.mktemp("redis"), durable=False) as server:
-        yield server
-
-
-@pytest.fixture
-async def here(redis: EmbeddedRedis) -> AsyncIterator[Resources]:
-    async with instance(redis) as resources:
-        yield resources
-    clock.reset()
 
 
 @asynccontextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -20,19 +19,6 @@ from service.guardrails.rate_limits import API, LOGIN, MAIL, READ, WRITE, Policy
 from tests.guardrails.instances import hung, instance, later, page
 
 FIVE = Policy("five", "closed", subject="5/15 minutes")
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
-    with EmbeddedRedis(tmp_path_factory.mktemp("redis"), durable=False) as server:
-        yield server
-
-
-@pytest.fixture
-async def here(redis: EmbeddedRedis) -> AsyncIterator[Resources]:
-    async with instance(redis) as resources:
-        yield resources
-    clock.reset()
 
 
 async def admitted(resources: Resources, policy: Policy, times: int, **target: Any) -> int:

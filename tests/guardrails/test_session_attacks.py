@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -15,26 +14,12 @@ import pytest
 from starlette.responses import Response
 
 from infra.sandbox.redis import EmbeddedRedis
-from service.core import clock
 from service.core.context import Resources
 from service.core.errors import NotAuthenticated, Unavailable
 from service.core.ids import new_id
 from service.guardrails import before_login, sessions
 from service.guardrails.sessions import SessionRotated, load
 from tests.guardrails.instances import cookies_of, hung, instance, later, log_in
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
-    with EmbeddedRedis(tmp_path_factory.mktemp("redis"), durable=False) as server:
-        yield server
-
-
-@pytest.fixture
-async def here(redis: EmbeddedRedis) -> AsyncIterator[Resources]:
-    async with instance(redis) as resources:
-        yield resources
-    clock.reset()
 
 
 async def dump(resources: Resources) -> dict[str, str]:
