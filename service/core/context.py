@@ -52,7 +52,6 @@ class Caller:
     request_id: str
     address: str = ""
     user_agent: str = ""
-    route: str = ""
 
 
 @dataclass(frozen=True, slots=True)

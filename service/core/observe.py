@@ -16,6 +16,7 @@ from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.core import telemetry
+from service.core.context import ANONYMOUS
 from service.core.ids import new_id
 from service.core.logging import get_logger
 
@@ -62,7 +63,8 @@ class Observe:
 
         method = scope["method"]
         with (
-            structlog.contextvars.bound_contextvars(request_id=request_id),
+            # Nobody, until a context knows better: the line of a refused request says so, too.
+            structlog.contextvars.bound_contextvars(request_id=request_id, actor=str(ANONYMOUS), organization=""),
             telemetry.root_span(method, SpanKind.SERVER, traceparent),
         ):
             try:

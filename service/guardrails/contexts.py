@@ -71,7 +71,6 @@ def _caller(request: Request) -> Caller:
         request_id=state["request_id"],
         address=state["address"],
         user_agent=request.headers.get("user-agent", "")[:200],
-        route=state.get("route", ""),
     )
 
 

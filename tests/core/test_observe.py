@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+from pathlib import Path
+from typing import Any
+
 import orjson
 import pytest
 from prometheus_client import generate_latest
 
 from service.core import telemetry
+from service.core.settings import Settings
 from service.guardrails.permissions import Role
+from service.guardrails.sessions import cookie_name
 from tests.support.client import Client
 from tests.support.factories import Factory
+from tests.support.processes import started
 
 
 def labels() -> str:
@@ -48,13 +56,52 @@ async def test_the_answer_names_the_request_and_a_stranger_cannot_choose_the_nam
     assert odd.headers["x-request-id"] != "bad\tname"
 
 
-async def test_one_json_line_per_request(factory: Factory, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    """The tests log warnings only, so the line of a request is asked for from the pipeline itself."""
-    from service.core.logging import redact, to_json
+async def lines_of(log: Path, count: int) -> list[dict[str, Any]]:
+    """The request lines of a process, as soon as there are so many: a line is written after its answer was sent."""
+    async with asyncio.timeout(10):
+        while True:
+            found = [orjson.loads(line) for line in log.read_bytes().rpartition(b"\n")[0].splitlines()]
+            if len(requests := [line for line in found if line["event"] == "request"]) >= count:
+                return requests
+            await asyncio.sleep(0.02)
 
-    line = to_json(redact(None, "info", {"event": "request", "route": "/login", "status": 200, "duration_ms": 1.5}))
-    assert orjson.loads(line)["route"] == "/login"
-    assert b"\n" not in line
+
+async def test_one_json_line_per_request(settings: Settings, factory: Factory, tmp_path: Path) -> None:
+    """Whoever asks and however it ends: what an investigator searches by is on the line, and nothing else is."""
+    person = await factory.person(Role.MEMBER)
+    token, _ = await factory.log_in(person)
+    log = tmp_path / "stdout"
+    with log.open("wb") as stdout:
+        async with started("serve", stdout=stdout) as (_, http):
+            cookie = {"cookie": f"{cookie_name(settings)}={token}"}
+            answers = [
+                await http.get("/indicators?q=secret", headers=cookie),
+                await http.get("/login"),
+                await http.get("/account"),
+                await http.get("/no-such-page/secret"),
+                await http.get("/login", headers={"host": "evil.test"}),
+            ]
+            lines = await lines_of(log, len(answers))
+    assert [answer.status_code for answer in answers] == [200, 200, 303, 404, 400]
+    mine = (f"user:{person.id}", str(person.organization_id))
+    seen = [((line["actor"], line["organization"]), line["route"], line["status"]) for line in lines]
+    assert seen == [
+        (mine, "/indicators", 200),
+        (("anonymous", ""), "/login", 200),
+        (("anonymous", ""), "/account", 303),
+        (("anonymous", ""), "unmatched", 404),
+        (("anonymous", ""), "unmatched", 400),
+    ]
+    for line, answer in zip(lines, answers, strict=True):
+        assert line["request_id"] == answer.headers["x-request-id"]
+        assert re.fullmatch(r"[0-9a-f]{32}", line["trace_id"])
+        assert 0 < line["duration_ms"] < 20_000
+        assert set(line) == {
+            "event", "level", "timestamp", "request_id", "trace_id", "actor", "organization", "method", "route",
+            "status", "duration_ms",
+        }  # fmt: skip
+    assert len({line["trace_id"] for line in lines}) == len(lines)
+    assert b"secret" not in log.read_bytes()
 
 
 async def test_a_server_error_shows_its_id_and_nothing_else(settings: object) -> None:

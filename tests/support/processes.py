@@ -8,6 +8,7 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import IO
 
 import httpx
 
@@ -24,12 +25,21 @@ async def command(*words: str) -> tuple[int | None, str]:
 
 
 @asynccontextmanager
-async def started(name: str, **variables: str) -> AsyncIterator[tuple[Process, httpx.AsyncClient]]:
-    """`serve` or `worker`, alive; killed when the test left it running."""
+async def started(
+    name: str, *, stdout: IO[bytes] | None = None, **variables: str
+) -> AsyncIterator[tuple[Process, httpx.AsyncClient]]:
+    """`serve` or `worker`, alive, printing to `stdout` where one is given; killed when the test left it running."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "service", name, "--port", str(port), env={**os.environ, "BASE_URL": address, **variables}
+        sys.executable,
+        "-m",
+        "service",
+        name,
+        "--port",
+        str(port),
+        stdout=stdout,
+        env={**os.environ, "BASE_URL": address, **variables},
     )
     try:
         async with httpx.AsyncClient(base_url=address) as http, asyncio.timeout(START_SECONDS):

@@ -119,7 +119,7 @@ class Runner:
         database = self.maintenance if job.maintenance else self.resources.database
         async with database.connection() as connection:
             work = UnitOfWork(connection)
-            ctx = _context(work, self.resources, origin, job.name)
+            ctx = _context(work, self.resources, origin)
             try:
                 await work.begin(tenant=ctx.organization_id, user=_uuid(origin.get("user")), read_only=False)
                 patience = str(int(job.timeout.total_seconds() * 1000))
@@ -148,14 +148,14 @@ class Runner:
         return False  # its heartbeat stops now, so some worker picks it up when the database is back
 
 
-def _context(work: UnitOfWork, resources: Resources, origin: dict[str, Any], name: str) -> Context:
+def _context(work: UnitOfWork, resources: Resources, origin: dict[str, Any]) -> Context:
     kind, _, identifier = str(origin.get("actor") or SYSTEM).partition(":")
     starter = Actor(ActorKind(kind), UUID(identifier) if identifier else None)
     return Context(
         work,
         resources,
         SYSTEM,
-        Caller(request_id=str(origin.get("request") or ""), route=f"job {name}"),
+        Caller(request_id=str(origin.get("request") or "")),
         organization_id=_uuid(origin.get("tenant")),
         on_behalf_of=None if starter == SYSTEM else starter,
     )
