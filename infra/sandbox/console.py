@@ -45,10 +45,10 @@ class Console:
         start = "\r" if self._redraws else ""
         self.say(f"{start}  ok {time.monotonic() - began:4.1f} s  {name:<22} {step.detail}".rstrip())
 
-    def box(self, title: str, sections: Sequence[Sequence[tuple[str, str]]]) -> None:
-        """A framed table; each section is a list of (label, text)."""
-        label = max(len(name) for rows in sections for name, _ in rows)
-        bodies = [[f"{name:<{label}}  {text}" for name, text in rows] for rows in sections]
+    def box(self, title: str, sections: Sequence[Sequence[tuple[str, ...]]]) -> None:
+        """A framed table: rows of cells, aligned within their section; all first cells align."""
+        label = max(len(row[0]) for rows in sections for row in rows)
+        bodies = [_aligned(rows, label) for rows in sections]
         width = max(len(title), *(len(line) for body in bodies for line in body))
         rule = f"+{'-' * (width + 2)}+"
         self.say(rule)
@@ -58,3 +58,8 @@ class Console:
             for line in body:
                 self.say(f"| {line:<{width}} |")
         self.say(rule)
+
+
+def _aligned(rows: Sequence[tuple[str, ...]], label: int) -> list[str]:
+    widths = [label, *(max(map(len, column)) for column in list(zip(*rows, strict=True))[1:])]
+    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -45,8 +45,12 @@ class Product:
         stand_ins = self._launch_stand_ins()
         if embedded:
             self._start_postgres()
+        else:
+            self._bring("PostgreSQL", "DATABASE_URL")
         if not self.environment.get("REDIS_URL"):
             self._start_redis()
+        else:
+            self._bring("Redis", "REDIS_URL")
         if stand_ins:
             with self.console.step("Mail and identity") as step:
                 wait_until_answers(f"http://{HOST}:{self.ports['oidc']}/.well-known/openid-configuration", stand_ins)
@@ -83,8 +87,9 @@ class Product:
 
     def _start_postgres(self) -> None:
         with self.console.step("PostgreSQL") as step:
-            port = self._choose_ports("postgres")
-            server = EmbeddedPostgres(self.home.path / "postgres", port, log=self.home.logs / "postgres.log")
+            server = EmbeddedPostgres(self.home.path / "postgres", log=self.home.logs / "postgres.log")
+            # Claimed first: what an interrupted start left running would make the port look like somebody else's.
+            server.claim().port = self._choose_ports("postgres")
             self._keep(server.start())
             server.create_database(DATABASE)
             self._default(
@@ -96,19 +101,23 @@ class Product:
 
     def _start_redis(self) -> None:
         with self.console.step("Redis") as step:
-            server = EmbeddedRedis(
-                self.home.path / "redis", self._choose_ports("redis"), log=self.home.logs / "redis.log"
-            )
+            server = EmbeddedRedis(self.home.path / "redis", log=self.home.logs / "redis.log")
+            server.claim().port = self._choose_ports("redis")
             self._keep(server.start())
             self._default(REDIS_URL=server.url())
             step.detail = self._where("redis")
+
+    def _bring(self, name: str, variable: str) -> None:
+        """Say that the person's own is used, but not where: an address may hold a password."""
+        with self.console.step(name) as step:
+            step.detail = f"your own, from {variable}"
 
     def _seed(self) -> None:
         with self.console.step("Demo data") as step:
             lines = self._command("seed").strip().splitlines()
             self.logins = json.loads(lines[-1])["logins"]
             self.home.logins.write_text(lines[-1])
-            step.detail = f"{len(self.logins)} logins"
+            step.detail = f"{len(self.logins)} logins, shown below"
 
     def _choose_address(self) -> None:
         port = self._choose_ports("app")

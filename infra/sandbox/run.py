@@ -6,12 +6,14 @@ import os
 import signal
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 from types import FrameType
 
-from infra.sandbox.configuration import Home, home
+from infra.sandbox.configuration import ROOT, Home, home
 from infra.sandbox.console import Console
 from infra.sandbox.errors import SandboxError
 from infra.sandbox.locks import DirectoryLock
+from infra.sandbox.ports import HOST
 from infra.sandbox.product import Product
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -31,6 +33,7 @@ def main() -> int:
         with lock, ExitStack() as started:
             product = Product(home(), console, started)
             try:
+                console.say(f"Starting Ballast; its data is in {_short(home().path)}.\n")
                 product.start()
                 lock.write(f"pid {os.getpid()}, {product.environment['BASE_URL']}")
                 _welcome(console, home(), product)
@@ -39,7 +42,7 @@ def main() -> int:
                 console.say("\nStopping ...")
                 raise
     except Stop:
-        console.say("Stopped. The data stays in .ballast; `make reset` wipes it.")
+        console.say(f"Stopped. The data stays in {_short(home().path)}; `make reset` wipes it.")
         return 0
     except SandboxError as problem:
         console.say(f"\n{problem}")
@@ -69,25 +72,29 @@ def _take(lock: DirectoryLock) -> None:
 def _welcome(console: Console, place: Home, product: Product) -> None:
     environment, ports = product.environment, product.ports
     app = environment["BASE_URL"]
-    addresses = [("app", app), ("API", f"{app}/docs")]
+    addresses = [
+        ("app", app, "log in as one of those below"),
+        ("API", f"{app}/openapi.json", "what a program can ask for"),
+    ]
     if "inbox" in ports:
         addresses += [
-            ("inbox", f"http://127.0.0.1:{ports['inbox']}"),
-            ("identity", f"http://127.0.0.1:{ports['oidc']}"),
+            ("inbox", f"http://{HOST}:{ports['inbox']}", "every mail the product sends"),
+            ("identity", f"http://{HOST}:{ports['oidc']}", "a provider to log in with"),
         ]
-    addresses += [
-        ("metrics", f"curl -H 'Authorization: Bearer {environment['METRICS_TOKEN']}' {app}/metrics"),
-        ("logs", str(place.logs)),
-    ]
-    width = max(len(one["email"]) for one in product.logins)
-    logins = [(one["role"], f"{one['email']:<{width}}  {one['password']}") for one in product.logins]
+    addresses += [("logs", _short(place.logs), "one file for each part")]
+    logins = [(one["role"], one["email"], one["password"]) for one in product.logins]
     logins += [
-        ("", f"authenticator key of {one['email']}: {one['authenticator_key']}")
-        for one in product.logins
-        if "authenticator_key" in one
+        ("", "authenticator key", one["authenticator_key"]) for one in product.logins if "authenticator_key" in one
     ]
     console.say()
     console.box(f"Ballast is ready after {console.elapsed:.1f} s. Ctrl-C stops it.", [addresses, logins])
+    # Not in the box, which it would make wider than a terminal.
+    console.say(f"Metrics: curl -H 'Authorization: Bearer {environment['METRICS_TOKEN']}' {app}/metrics")
+
+
+def _short(path: Path) -> str:
+    """As a person in the repository would type it."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
 if __name__ == "__main__":

@@ -59,11 +59,20 @@ class EmbeddedServer(ABC):
         """Start and wait until it answers. Raises SandboxError (or PortBusy) with the reason."""
         if self.is_running:
             raise SandboxError(f"{self.name} already runs (pid {self.pid})")
+        self.claim()
+        try:
+            self._prepare()
+            self._launch()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def claim(self) -> Self:
+        """Make the directory ours and end the server that a dead launcher left on it: its port is free after this."""
         self._take_directory()
         try:
             self._end_orphan()
-            self._prepare()
-            self._launch()
         except BaseException:
             self.stop()
             raise

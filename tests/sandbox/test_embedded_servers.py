@@ -18,6 +18,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from infra.sandbox import as_user
 from infra.sandbox.errors import PortBusy, SandboxError
+from infra.sandbox.ports import is_free
 from infra.sandbox.postgres import EmbeddedPostgres
 from infra.sandbox.processes import children_of, command_line, wait_until
 from infra.sandbox.redis import EmbeddedRedis
@@ -71,28 +72,51 @@ def test_a_busy_port_is_refused_in_one_sentence(kind: Kind, directory: Path) -> 
         assert server.port == port
 
 
-def test_stale_pid_file_that_names_a_living_stranger_is_removed(directory: Path) -> None:
+@pytest.mark.parametrize("whose", ["nobody", "a stranger"])
+def test_stale_pid_file_of_postgres_is_removed(whose: str, directory: Path) -> None:
+    """After a lost machine it names a process that is gone, or one that got the number meanwhile."""
     with EmbeddedPostgres(directory, durable=False) as server:
         port = server.port
     pid_file = directory / "cluster" / "postmaster.pid"
     # PostgreSQL forgives its own parent's number, so a stranger's it must be.
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
+        if whose == "nobody":
+            stranger.communicate(b"\n")
         pid_file.write_text(f"{stranger.pid}\n{directory / 'cluster'}\n1700000000\n{port}\n\n127.0.0.1\n")
         with EmbeddedPostgres(directory, port, durable=False) as server:
             assert int(pid_file.read_text().split()[0]) == server.pid
-        assert stranger.poll() is None, "the stranger was left alone"
-        stranger.communicate(b"\n")
+        if whose == "a stranger":
+            assert stranger.poll() is None, "the stranger was left alone"
+            stranger.communicate(b"\n")
 
 
-def test_orphan_of_a_dead_launcher_is_ended(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", SERVERS)
+def test_orphan_of_a_dead_launcher_is_ended(kind: Kind, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the kernel does not tell children (macOS), the next start finds the old server and stops it."""
     monkeypatch.setattr("infra.sandbox.server.ORPHAN_GRACE", 0.2)
-    orphan = EmbeddedPostgres(directory, durable=False).start()
+    orphan = kind(directory).start()
     orphan._lock.release()  # what the kernel does for a launcher that died
-    old = orphan.pid
-    with EmbeddedPostgres(directory, durable=False) as server:
-        orphan._process.wait(5)  # type: ignore[union-attr]
+    old, port = orphan.pid, orphan.port
+    server = kind(directory).claim()
+    assert is_free(port), "whoever asks for this port gets it"
+    server.port = port
+    with server:
+        assert orphan._process is not None
+        orphan._process.wait(5)
         assert server.pid != old
+
+
+@pytest.mark.parametrize("content", ["{dead}", "{stranger}", "", "nonsense"])
+def test_a_pid_file_of_redis_that_names_nobody_of_ours_is_ignored(content: str, directory: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
+        assert wait_until(lambda: not is_gone(stranger.pid), timeout=5)
+        (directory / "server.pid").write_text(content.format(dead=dead.pid, stranger=stranger.pid))
+        with EmbeddedRedis(directory) as server:
+            assert int((directory / "server.pid").read_text()) == server.pid
+        assert stranger.poll() is None, "the stranger was left alone"
+        stranger.communicate(b"\n")
 
 
 def test_half_initialised_directory_is_started_over(tmp_path: Path) -> None:
