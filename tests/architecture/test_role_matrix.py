@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,13 +17,19 @@ import pytest
 
 from service.core import clock
 from service.core.ids import new_id
+from service.features.organizations.models import hash_token, make_token
 from service.guardrails.permissions import Role
 from tests.architecture.conftest import Route
+from tests.architecture.test_routes import policies_of
 from tests.support.client import HIDDEN, Client
 from tests.support.factories import Factory, Person
 
 REVIEWED = Path(__file__).parent / "role_matrix.txt"
 READING = {"at": "2026-01-01T00:00:00Z", "value": 1}
+READ_AT = datetime(2025, 12, 1, tzinfo=UTC)
+NOBODY = "role.matrix"
+"""A job that no worker knows."""
+
 BODIES: dict[str, dict[str, Any]] = {
     "POST /api/v1/indicators": {"name": "Asked by everybody"},
     "POST /api/v1/indicators/{indicator_id}/readings": READING,
@@ -33,55 +40,136 @@ BODIES: dict[str, dict[str, Any]] = {
 }
 """Where the shape of the body is checked before the permission, a right one is sent."""
 
+HIDDEN_FROM_INSIDE = {"POST /organizations/{organization_id}/restoration"}
+"""A deleted organization exists for its owners alone."""
+
 PEOPLE = ("anonymous", "stranger", "viewer", "member", "admin", "owner", "staff")
 
 
-async def plant(factory: Factory) -> tuple[dict[str, Person | None], dict[str, str]]:
-    """One organization with everybody in it and one of each thing, and the people outside."""
+Owner = Person | None
+Plant = Callable[[Factory, UUID, Owner], Awaitable[str]]
+
+
+async def everybody(factory: Factory) -> tuple[UUID, dict[str, Owner]]:
+    """One organization with somebody of each role in it, and the people outside."""
     organization = await factory.organization()
-    people: dict[str, Person | None] = {"anonymous": None, "stranger": await factory.person(Role.OWNER)}
+    people: dict[str, Owner] = {"anonymous": None, "stranger": await factory.person(Role.OWNER)}
     for role in Role:
         people[role.label] = await factory.person(role, organization)
     people["staff"] = await factory.person(staff=True)
-    target = await factory.person(Role.VIEWER, organization)
-    membership = await factory.superuser.fetchval("SELECT id FROM memberships WHERE user_id = $1", target.id)
-    at = clock.now().replace(microsecond=0)
+    return organization, people
+
+
+async def live_indicator(factory: Factory, organization: UUID, _: Owner) -> str:
     indicator = await factory.indicator(organization)
     await factory.superuser.execute(
         "INSERT INTO readings (organization_id, indicator_id, at, value) VALUES ($1, $2, $3, 1)",
-        organization, indicator, at,
+        organization, indicator, READ_AT,
     )  # fmt: skip
-    things = {
-        "indicator_id": str(indicator),
-        "membership_id": str(membership),
-        "invitation_id": str(await invitation(factory, organization)),
-        "organization_id": str(organization),
-        "at": at.isoformat().replace("+00:00", "Z"),
-        "form": "csv",
-    }
-    return people, things
+    return str(indicator)
 
 
-async def invitation(factory: Factory, organization: UUID) -> UUID:
-    identifier, now = new_id(), clock.now()
-    email = f"i{identifier.hex[-10:]}@example.com"
+async def deleted_indicator(factory: Factory, organization: UUID, _: Owner) -> str:
+    return str(await factory.indicator(organization, deleted_at=clock.now(), deletion_id=new_id()))
+
+
+async def own_organization(_: Factory, organization: UUID, __: Owner) -> str:
+    return str(organization)
+
+
+async def deleted_organization(factory: Factory, organization: UUID, person: Owner) -> str:
+    """Another one, where the people inside have the same role; to those outside it is as foreign as the first."""
+    other = await factory.organization()
+    await factory.superuser.execute(
+        "UPDATE organizations SET deleted_at = $2, deletion_id = $3 WHERE id = $1", other, clock.now(), new_id()
+    )
+    if person is not None and person.role is not None and person.organization_id == organization:
+        await factory.superuser.execute(
+            "INSERT INTO memberships (id, organization_id, user_id, role, created_at) VALUES ($1, $2, $3, $4, $5)",
+            new_id(), other, person.id, person.role.label, clock.now(),
+        )  # fmt: skip
+    return str(other)
+
+
+async def another_member(factory: Factory, organization: UUID, _: Owner) -> str:
+    target = await factory.person(Role.VIEWER, organization)
+    return str(await factory.superuser.fetchval("SELECT id FROM memberships WHERE user_id = $1", target.id))
+
+
+async def open_invitation(factory: Factory, organization: UUID, _: Owner) -> str:
+    identifier = new_id()
+    return str(await invite(factory, organization, identifier, f"i{identifier.hex[-10:]}@example.com"))
+
+
+async def token_of_mine(factory: Factory, organization: UUID, person: Owner) -> str:
+    """The link of an invitation to yet another organization; a stranger's copy was meant for somebody else."""
+    mine = person is not None and not (person.role and person.organization_id != organization)
+    identifier = new_id()
+    email = person.email if person and mine else f"i{identifier.hex[-10:]}@example.com"
+    await invite(factory, await factory.organization(), identifier, email)
+    return make_token(identifier, 1)
+
+
+async def invite(factory: Factory, organization: UUID, identifier: UUID, email: str) -> UUID:
+    now, hashed = clock.now(), hash_token(make_token(identifier, 1))
     await factory.superuser.execute(
         "INSERT INTO invitations (id, organization_id, email, role, sendings, token_hash, created_at, expires_at)"
         " VALUES ($1, $2, $3, 'viewer', 1, $4, $5, $6)",
-        identifier, organization, email, identifier.bytes, now, now + timedelta(days=7),
+        identifier, organization, email, hashed, now, now + timedelta(days=7),
     )  # fmt: skip
     return identifier
 
 
-def address(route: Route, things: dict[str, str]) -> str:
-    path = re.sub(r"{([a-z_]+)(:[a-z]+)?}", lambda match: things.get(match[1], uuid4().hex), route.path)
+async def connected_login(factory: Factory, organization: UUID, person: Owner) -> str:
+    """One's own, except the stranger's, which is somebody else's."""
+    outside = person is None or (person.role and person.organization_id != organization)
+    owner = await factory.person() if outside or person is None else person
+    identifier = new_id()
+    await factory.superuser.execute(
+        "INSERT INTO external_identities (id, user_id, issuer, subject, created_at)"
+        " VALUES ($1, $2, 'https://id.example', $3, $4)",
+        identifier, owner.id, identifier.hex, clock.now(),
+    )  # fmt: skip
+    return str(identifier)
+
+
+async def dead_letter(factory: Factory, _: UUID, __: Owner) -> str:
+    found = await factory.superuser.fetchval(
+        "INSERT INTO pgqueuer (priority, status, entrypoint, payload, heartbeat, created, updated, attempts, headers)"
+        f" VALUES (0, 'failed', '{NOBODY}', '{{}}', now(), now(), now(), 3, '{{\"error\": \"Planted\"}}') RETURNING id"
+    )
+    return str(found)
+
+
+THINGS: dict[str, Plant] = {
+    "indicator_id": live_indicator,
+    "membership_id": another_member,
+    "invitation_id": open_invitation,
+    "organization_id": own_organization,
+    "identity_id": connected_login,
+    "token": token_of_mine,
+    "job_id": dead_letter,
+}
+IN_THE_BIN: dict[str, Plant] = {"indicator_id": deleted_indicator, "organization_id": deleted_organization}
+WORDS = {"at": READ_AT.isoformat().replace("+00:00", "Z"), "form": "csv", "switch": "stop_mail"}
+
+
+async def address(route: Route, factory: Factory, organization: UUID, person: Owner) -> str:
+    """The route's path with a fresh thing of each kind, so that nobody finds what the one before took away."""
+    path = route.path
+    restores = path.endswith(("/restore", "/restoration"))
+    for name in re.findall(r"{([a-z_]+)(?::[a-z]+)?}", route.path):
+        plant = (IN_THE_BIN if restores else THINGS).get(name)
+        value = await plant(factory, organization, person) if plant else WORDS.get(name, uuid4().hex)
+        path = re.sub(rf"{{{name}(:[a-z]+)?}}", value, path)
     if path.endswith("/aggregates"):
         path += "?since=2026-01-01T00:00:00Z&until=2026-01-02T00:00:00Z"
     return path
 
 
 async def ask(client: Client, route: Route, path: str, csrf: str) -> httpx.Response:
-    headers = {"x-csrf-token": csrf, "origin": client.origin}
+    # Sent from some page: whoever lacks something is then led back to it, and the answer says so (`?next=`).
+    headers = {"x-csrf-token": csrf, "origin": client.origin, "referer": f"{client.origin}/somewhere"}
     if route.is_api:
         headers |= {"accept": "application/json", "idempotency-key": uuid4().hex}
     if route.method == "GET":
@@ -91,38 +179,46 @@ async def ask(client: Client, route: Route, path: str, csrf: str) -> httpx.Respo
     return await client.http.request(route.method, path, headers=headers, **body)
 
 
-def verdict(answer: httpx.Response, person: Person | None) -> str:
+def verdict(answer: httpx.Response) -> str:
     """What the answer means for access; whether the values were right is not the question here."""
     assert answer.status_code < 500, f"{answer.request.method} {answer.request.url}: {answer.text[:500]}"
     location = answer.headers.get("location", "")
-    if answer.status_code == 401 or (person is None and location.split("?")[0] == "/login"):
+    if answer.status_code == 401 or location.startswith("/login?next="):
         return "login"
-    if location.startswith("/confirm"):
+    if location.startswith("/confirm?next="):
         return "confirm"
-    if location.startswith("/organizations/new") or "no-organization" in answer.text[:300]:
+    if location.startswith("/organizations/new?next=") or "no-organization" in answer.text[:300]:
         return "no-organization"
     return {403: "no", 404: "404"}.get(answer.status_code, "yes")
 
 
-async def csrf_of(client: Client, person: Person | None) -> str:
-    if person is not None:
+async def csrf_of(client: Client, route: Route, person: Owner) -> str:
+    """Public pages have a token of their own, for people who are logged in as well."""
+    if person is not None and policies_of(route) != ["public"]:
         return client.csrf
-    page = (await client.http.get("/login")).text
+    page = (await client.http.get("/forgot")).text
     return str(dict(HIDDEN.findall(page))["csrf"])
 
 
 async def row(route: Route, factory: Factory) -> str:
-    people, things = await plant(factory)
-    path = address(route, things)
+    organization, people = await everybody(factory)
     found = []
     for name in PEOPLE:
         person = people[name]
+        path = await address(route, factory, organization, person)
         async with await factory.client(person, "password", "totp") as client:
-            answer = await ask(client, route, path, await csrf_of(client, person))
-        found.append(f"{name}={verdict(answer, person)}")
+            answer = await ask(client, route, path, await csrf_of(client, route, person))
+        found.append(f"{name}={verdict(answer)}")
     return f"{route!s:62} {' '.join(found)}"
 
 
+@pytest.fixture
+async def no_dead_letters_left(factory: Factory) -> AsyncIterator[None]:
+    yield
+    await factory.superuser.execute("DELETE FROM pgqueuer WHERE entrypoint = $1", NOBODY)
+
+
+@pytest.mark.usefixtures("no_dead_letters_left")
 async def test_roles_reach_what_the_reviewed_file_says(
     routes: list[Route], factory: Factory, pytestconfig: pytest.Config
 ) -> None:
@@ -136,11 +232,32 @@ async def test_roles_reach_what_the_reviewed_file_says(
     )
 
 
+def cells() -> dict[str, dict[str, str]]:
+    """The reviewed file: route -> who -> what they get."""
+    found = {}
+    for line in REVIEWED.read_text().splitlines():
+        method, path, *answers = line.split()
+        found[f"{method} {path}"] = dict(answer.split("=", 1) for answer in answers)
+    return found
+
+
 def test_strangers_reach_nothing_of_an_organization() -> None:
     """The file itself is checked too: a foreign id never answers like one's own."""
-    rows = [
-        line for line in REVIEWED.read_text().splitlines() if re.search(r"{(indicator|membership|invitation)_id", line)
-    ]
-    assert len(rows) >= 20
-    leaks = [line for line in rows if "stranger=404" not in line and "stranger=no" not in line]
+    rows = {
+        route: who
+        for route, who in cells().items()
+        if re.search(r"{(indicator|membership|invitation|organization|identity|job)_id}", route)
+    }
+    assert len(rows) >= 30, f"the scan saw only {len(rows)} routes that name a thing"
+    leaks = [route for route, who in rows.items() if who["stranger"] not in ("404", "no")]
     assert not leaks, f"another organization's owner reaches: {leaks}"
+
+
+def test_those_inside_are_told_no_and_not_that_nothing_is_there() -> None:
+    """A 404 for a role inside means that nothing was there to ask for, and then the file says nothing of the role."""
+    blurred = {
+        route for route, who in cells().items() if "404" in (who["viewer"], who["member"], who["admin"], who["owner"])
+    }
+    assert blurred == HIDDEN_FROM_INSIDE, (
+        f"{sorted(blurred ^ HIDDEN_FROM_INSIDE)}: plant what the route names, in THINGS or IN_THE_BIN above"
+    )
