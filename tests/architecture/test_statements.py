@@ -1,0 +1,183 @@
+"""No page asks once per row: the number of statements is small, and the same for two rows and for twenty."""
+
+from __future__ import annotations
+
+import typing
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+import pytest
+import structlog
+
+from service.core import clock, telemetry
+from service.core.ids import new_id
+from service.guardrails.pagination import PageRequest
+from service.guardrails.permissions import Role
+from service.guardrails.switches import STATES
+from tests.architecture.conftest import Route
+from tests.architecture.test_role_matrix import NOBODY, address, dead_letter, deleted_organization, invite
+from tests.architecture.test_routes import calls
+from tests.support import captured_sql
+from tests.support.factories import Factory, Person
+
+MOST = 4
+MORE: dict[str, tuple[int, str]] = {}
+"""Route -> how many statements it may send, and why it needs them."""
+
+FEW, MANY = 2, 20
+VARIANTS = ("/indicators?archived=true", "/indicators?q=indicator", "/api/v1/indicators?q=indicator")
+ALSO_LISTS = {
+    "GET /account/sessions",
+    "GET /api/v1/indicators/dashboard",
+    "GET /audit-log/export/{form}",
+    "GET /dashboard",
+    "GET /organizations/new",
+    "GET /staff",
+    *(f"GET {path}" for path in VARIANTS),
+}
+"""What shows rows and is not paged."""
+
+
+class Counted:
+    """How many statements each request sent. The switches are left out: they are read every two seconds, by whoever
+    comes first."""
+
+    def __init__(self) -> None:
+        self.by_request: dict[str, list[str]] = {}
+
+    def __call__(self, sql: str) -> None:
+        request = structlog.contextvars.get_contextvars().get("request_id")
+        if request and sql != STATES:
+            self.by_request.setdefault(str(request), []).append(sql)
+
+
+@contextmanager
+def counting() -> Iterator[Counted]:
+    counted = Counted()
+    telemetry.statement_listeners.append(counted)
+    try:
+        yield counted
+    finally:
+        telemetry.statement_listeners.remove(counted)
+
+
+async def fill(factory: Factory, organization: UUID, person: Person, rows: int) -> None:
+    """So many of everything that some page lists."""
+    async with await factory.client(person) as client:
+        for _ in range(rows):
+            # Through the product, which writes the audit log's rows: one planted by hand would look like tampering.
+            made = await client.api("POST", "/indicators", {"name": f"Indicator {new_id().hex[-10:]}"})
+            assert made.status_code == 201, made.text
+    db = factory.superuser
+    await db.execute(
+        "INSERT INTO reading_hours (organization_id, indicator_id, hour, count, total, low, high)"
+        " SELECT organization_id, id, date_trunc('hour', now()), 1, 1, 1, 1 FROM indicators WHERE organization_id = $1"
+        " ON CONFLICT DO NOTHING",
+        organization,
+    )
+    await db.execute(
+        "INSERT INTO readings (organization_id, indicator_id, at, value) SELECT organization_id, id,"
+        " now() - n * interval '1 second', n FROM indicators, generate_series(1, $2) n WHERE organization_id = $1",
+        organization, rows,
+    )  # fmt: skip
+    for _ in range(rows):
+        await factory.indicator(organization, archived_at=clock.now())
+        await factory.indicator(organization, deleted_at=clock.now(), deletion_id=new_id())
+        await factory.person(Role.VIEWER, organization)
+        await invite(factory, organization, identifier := new_id(), f"i{identifier.hex[-10:]}@example.com")
+        await invite(factory, await factory.organization(), new_id(), person.email)
+        await deleted_organization(factory, organization, person)
+        await db.execute(
+            "INSERT INTO memberships (id, organization_id, user_id, role, created_at) VALUES ($1, $2, $3, 'owner', $4)",
+            new_id(), await factory.organization(), person.id, clock.now(),
+        )  # fmt: skip
+        await dead_letter(factory, organization, None)
+        await factory.log_in(person)
+
+
+@dataclass(frozen=True)
+class Visit:
+    statements: list[str]
+    size: int
+
+
+async def visit(factory: Factory, person: Person, counted: Counted, paths: dict[str, str]) -> dict[str, Visit]:
+    """Open every page, logged in anew: the sessions planted before have ended the oldest one."""
+    found = {}
+    async with await factory.client(person, "password", "totp") as client:
+        for name, path in paths.items():
+            answer = await client.get(path)
+            assert answer.status_code in (200, 303), f"{name}: {answer.status_code} {answer.text[:300]}"
+            found[name] = Visit(counted.by_request.get(answer.headers["x-request-id"], []), len(answer.content))
+    return found
+
+
+def offenders(few: dict[str, Visit], many: dict[str, Visit]) -> list[str]:
+    found = []
+    for name, now in many.items():
+        before, after = len(few[name].statements), len(now.statements)
+        if after > MORE.get(name, (MOST, ""))[0]:
+            again = Counter(now.statements).most_common(1)[0]
+            found.append(f"{name} sends {after} statements, {again[1]} times {captured_sql.short(again[0])[:120]}")
+        elif before != after:
+            found.append(f"{name} sends {before} statements for {FEW} rows and {after} for {MANY}")
+    return found
+
+
+def lists(routes: list[Route]) -> set[str]:
+    page = typing.get_args(PageRequest)[1].dependency
+    paged = {str(route) for route in routes if route.method == "GET" and page in set(calls(route.api_route.dependant))}
+    return paged | ALSO_LISTS
+
+
+@pytest.fixture(scope="module")
+async def visits(routes: list[Route], factory: Factory) -> AsyncIterator[tuple[dict[str, Visit], dict[str, Visit]]]:
+    """Every page and every read of the API, with few rows of everything and with many."""
+    person = await factory.person(Role.OWNER, staff=True)
+    organization = person.organization_id
+    assert organization is not None
+    reads = [route for route in routes if route.method == "GET"]
+    paths = {str(route): await address(route, factory, organization, person) for route in reads}
+    paths |= {f"GET {path}": path for path in VARIANTS}
+    with counting() as counted:
+        await fill(factory, organization, person, FEW)
+        few = await visit(factory, person, counted, paths)
+        await fill(factory, organization, person, MANY - FEW)
+        many = await visit(factory, person, counted, paths)
+    yield few, many
+    await factory.superuser.execute("DELETE FROM pgqueuer WHERE entrypoint = $1", NOBODY)
+
+
+Visits = tuple[dict[str, Visit], dict[str, Visit]]
+
+
+def test_no_page_asks_once_per_row(visits: Visits) -> None:
+    few, many = visits
+    assert len(many) >= 56, f"the scan saw only {len(many)} pages"
+    asking = [name for name, now in many.items() if now.statements]
+    assert len(asking) >= 38, f"only {len(asking)} pages sent a statement: the count is blind"
+    found = offenders(few, many)
+    assert not found, (
+        f"{found}: fetch what the rows need with one join or one IN; or list the route with its reason in MORE"
+    )
+
+
+def test_the_lists_were_filled(routes: list[Route], visits: Visits) -> None:
+    """Counting over an empty list finds nothing. Each row takes far more than twenty characters."""
+    few, many = visits
+    wanted = lists(routes)
+    assert len(wanted) >= 20, f"the scan saw only {len(wanted)} lists"
+    empty = [name for name in sorted(wanted) if many[name].size < few[name].size + (MANY - FEW) * 20]
+    assert not empty, f"{empty}: plant rows for these pages in fill()"
+
+
+def test_a_statement_per_row_and_too_many_are_named() -> None:
+    once, twice = Visit(["SELECT 1"], 0), Visit(["SELECT 1", "SELECT 2"], 0)
+    loop, greedy = Visit(["SELECT 1"] * MANY, 0), Visit([f"SELECT {n}" for n in range(MOST + 1)], 0)
+    assert offenders({"GET /a": once}, {"GET /a": once}) == []
+    assert offenders({"GET /a": once}, {"GET /a": twice}) == ["GET /a sends 1 statements for 2 rows and 2 for 20"]
+    assert offenders({"GET /a": once}, {"GET /a": loop}) == ["GET /a sends 20 statements, 20 times SELECT 1"]
+    assert offenders({"GET /a": greedy}, {"GET /a": greedy}) == ["GET /a sends 5 statements, 1 times SELECT 0"]
