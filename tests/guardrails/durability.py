@@ -16,6 +16,7 @@ from service.core.database import Database, UnitOfWork
 from service.core.redis import create_redis
 from service.core.settings import Settings
 from service.guardrails import audit
+from service.guardrails.jobs.registry import JOBS, SUBSCRIBERS
 
 Acting = Callable[..., AbstractAsyncContextManager[Context]]
 
@@ -93,3 +94,23 @@ def acting(own_resources: Resources) -> Acting:
                     await audit.write_security_events(ctx)
 
     return act
+
+
+@pytest.fixture
+def no_other_jobs() -> Iterator[None]:
+    """Jobs of one test are no jobs of the next, and none of the product's."""
+    known, subscribed = dict(JOBS), dict(SUBSCRIBERS)
+    JOBS.clear()
+    yield
+    for registry, before in ((JOBS, known), (SUBSCRIBERS, subscribed)):
+        registry.clear()
+        registry.update(before)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def empty_queue(no_other_jobs: None, own_superuser: asyncpg.Connection[Any]) -> None:
+    await own_superuser.execute(
+        "TRUNCATE pgqueuer, pgqueuer_log, pgqueuer_schedules;"
+        "CREATE TABLE IF NOT EXISTS effects (id bigserial, what text);"
+        "TRUNCATE effects; GRANT ALL ON effects, effects_id_seq TO ballast_app, ballast_maintenance"
+    )
