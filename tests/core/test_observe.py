@@ -72,7 +72,7 @@ async def test_one_json_line_per_request(settings: Settings, factory: Factory, t
     token, _ = await factory.log_in(person)
     log = tmp_path / "stdout"
     with log.open("wb") as stdout:
-        async with started("serve", stdout=stdout) as (_, http):
+        async with started("serve", stdout) as (_, http):
             cookie = {"cookie": f"{cookie_name(settings)}={token}"}
             answers = [
                 await http.get("/indicators?q=secret", headers=cookie),

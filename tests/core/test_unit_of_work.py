@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 from sqlalchemy import select, text
 
+from service.core import telemetry
 from service.core.context import Resources
 from service.core.database import Database, split_tls
 from service.core.errors import Unavailable
@@ -81,6 +82,33 @@ async def test_a_cancelled_unit_gives_back_a_clean_connection(resources: Resourc
         await task
     async with pool.unit_of_work() as work:
         assert await work.raw.fetchval("SELECT current_setting('app.tenant', true)") == ""
+    await pool.dispose()
+
+
+async def test_the_pool_tells_how_busy_it_is(settings: Settings) -> None:
+    """In use and waiting while it lasts, and how long the wait was: what the alert on a pool that runs dry asks for."""
+    pool = Database(settings.database_url.get_secret_value(), settings, name="metered", size=1)
+
+    def measured(name: str) -> float:
+        return telemetry.REGISTRY.get_sample_value(name, {"pool": "metered"}) or 0.0
+
+    async def wait() -> None:
+        async with pool.connection():
+            assert (measured("db_pool_in_use"), measured("db_pool_waiting")) == (1, 0)
+
+    async with pool.connection():
+        waiting = asyncio.create_task(wait())
+        async with asyncio.timeout(10):
+            while measured("db_pool_waiting") < 1:
+                await asyncio.sleep(0.01)
+        assert measured("db_pool_in_use") == 1
+        assert measured("db_pool_wait_seconds_count") == 1
+        waited = measured("db_pool_wait_seconds_sum")
+        await asyncio.sleep(0.2)
+    await waiting
+    assert (measured("db_pool_in_use"), measured("db_pool_waiting")) == (0, 0)
+    assert measured("db_pool_wait_seconds_count") == 2
+    assert measured("db_pool_wait_seconds_sum") - waited > 0.19
     await pool.dispose()
 
 

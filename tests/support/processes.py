@@ -26,7 +26,7 @@ async def command(*words: str) -> tuple[int | None, str]:
 
 @asynccontextmanager
 async def started(
-    name: str, *, stdout: IO[bytes] | None = None, **variables: str
+    name: str, stdout: IO[bytes] | None = None, /, **variables: str
 ) -> AsyncIterator[tuple[Process, httpx.AsyncClient]]:
     """`serve` or `worker`, alive, printing to `stdout` where one is given; killed when the test left it running."""
     port = free_port()

@@ -140,9 +140,17 @@ async def test_outsiders_cannot_read_metrics(settings: Settings, sent: str | Non
 
 
 async def test_metrics_tell_what_the_alerts_ask_for(settings: Settings) -> None:
+    asked = 'http_request_duration_seconds_{}{{method="GET",route="/login"}}'
     with another(settings) as server:
         await ask(server, "/readyz")
+        before = await scrape(server)
+        await asyncio.gather(*(ask(server, "/login") for _ in range(3)))
         metrics = await scrape(server)
+    assert float(metrics[asked.format("count")]) >= float(before.get(asked.format("count"), 0)) + 3
+    assert float(metrics[asked.format("sum")]) > float(before.get(asked.format("sum"), 0))
+    waited = 'db_pool_wait_seconds_count{pool="app"}'
+    assert float(metrics[waited]) >= float(before[waited]) + 3
+    assert {'db_pool_in_use{pool="app"}', 'db_pool_waiting{pool="app"}', "event_loop_lag_seconds"} <= set(metrics)
     assert metrics["redis_up"] == "1.0"
     assert metrics["database_up"] == "1.0"
     for name in ("jobs_ready", "jobs_oldest_age_seconds", "jobs_failed", "sessions_active"):

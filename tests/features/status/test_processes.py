@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import asyncpg
+import httpx
 import pytest
 
 from infra.sandbox.collector import Collector
@@ -42,6 +43,25 @@ async def test_the_worker_tells_how_its_jobs_went(settings: Settings, superuser:
             if re.search(r"^job_duration_seconds_count\{.*check_invariants.*\} [1-9]", text, re.MULTILINE):
                 return
             await asyncio.sleep(0.05)
+
+
+async def test_a_blocked_event_loop_is_seen(settings: Settings) -> None:
+    """To the loop, a process that the system stops is like a call that blocks: nothing runs, the clock goes on."""
+    token = {"Authorization": f"Bearer {settings.metrics_token.get_secret_value()}"}
+
+    async def worst(http: httpx.AsyncClient) -> float:
+        text = (await http.get("/metrics", headers=token)).text
+        [value] = re.findall(r"^event_loop_lag_worst_seconds (\S+)$", text, re.MULTILINE)
+        return float(value)
+
+    async with started("serve") as (process, http):
+        assert await worst(http) < 1
+        process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(1.6)  # at most half a second of it is the watcher's own pause
+        process.send_signal(signal.SIGCONT)
+        async with asyncio.timeout(10):
+            while await worst(http) < 1:
+                await asyncio.sleep(0.05)
 
 
 async def test_invariants_are_checked_on_demand(settings: Settings, superuser: asyncpg.Connection[Any]) -> None:
