@@ -70,6 +70,17 @@ class Form(Generic[M]):
             form.add_error(WHOLE, "This page has been updated since you opened it. Check the form and send it again.")
         return form
 
+    @classmethod
+    def from_query(
+        cls, model: type[M], request: Request, initial: Mapping[str, object] | None = None, *, prefix: str = "f"
+    ) -> Form[M]:
+        """What a GET form put into the address, beside what others put there; `initial` is shown while nothing is."""
+        asked = [(name, value) for name, value in request.query_params.multi_items() if name in model.model_fields]
+        form = cls(model, None if asked else initial, prefix=prefix)
+        if asked or initial is None:
+            form._take(asked)
+        return form
+
     @property
     def valid(self) -> bool:
         return self._data is not None and not self.errors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Annotated
+from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
@@ -12,7 +13,14 @@ from service.core import clock
 from service.core.errors import Conflict, Invalid
 from service.features.indicators import actions, queries
 from service.features.indicators.models import Step
-from service.features.indicators.schemas import IndicatorCreate, IndicatorUpdate, Moment, ReadingCorrection, ReadingForm
+from service.features.indicators.schemas import (
+    IndicatorCreate,
+    IndicatorUpdate,
+    Moment,
+    Period,
+    ReadingCorrection,
+    ReadingForm,
+)
 from service.guardrails.actions import allow, may
 from service.guardrails.contexts import Ctx, PublicCtx
 from service.guardrails.pagination import PageRequest
@@ -37,6 +45,7 @@ RANGES = {
     "quarter": ("90 days", timedelta(days=90), Step.DAY),
     "year": ("1 year", timedelta(days=365), Step.WEEK),
 }
+DAY = "%-d %b %Y"
 
 
 @router.get("/")
@@ -109,7 +118,7 @@ async def create_indicator(request: Request, ctx: Ctx) -> Response:
 async def show_indicator(
     request: Request, ctx: Ctx, indicator_id: UUID, page: PageRequest, period: str = "month"
 ) -> Response:
-    return await _show(request, ctx, indicator_id, page, period, Form(ReadingForm))
+    return await _show(request, ctx, indicator_id, page, Form(ReadingForm), period)
 
 
 @router.post("/indicators/{indicator_id}/readings")
@@ -124,7 +133,7 @@ async def add_reading(request: Request, ctx: Ctx, indicator_id: UUID, page: Page
         else:
             flash(request, "Reading added." if stored.added else "This reading was there already.", "success")
             return redirect(request, f"/indicators/{indicator_id}")
-    return await _show(request, ctx, indicator_id, page, "month", form)
+    return await _show(request, ctx, indicator_id, page, form)
 
 
 @router.get("/indicators/{indicator_id}/readings/{at}")
@@ -141,9 +150,13 @@ async def correct_reading(request: Request, ctx: Ctx, indicator_id: UUID, at: Mo
     allow(ctx, actions.correct_reading)
     form = await Form.parse(ReadingCorrection, request)
     if form.valid:
-        await actions.correct_reading(ctx, indicator_id, at, form.data.value)
-        flash(request, "Reading corrected.", "success")
-        return redirect(request, f"/indicators/{indicator_id}")
+        try:
+            await actions.correct_reading(ctx, indicator_id, at, form.data.value)
+        except (Conflict, Invalid) as error:
+            form.refuse(error)
+        else:
+            flash(request, "Reading corrected.", "success")
+            return redirect(request, f"/indicators/{indicator_id}")
     indicator = await queries.get_indicator(ctx, indicator_id)
     return render(request, "indicators/reading.html", indicator=indicator, at=at, form=form)
 
@@ -207,11 +220,25 @@ async def restore_indicator(request: Request, ctx: Ctx, indicator_id: UUID) -> R
 
 
 async def _show(
-    request: Request, ctx: Ctx, indicator_id: UUID, page: PageRequest, period: str, form: Form[ReadingForm]
+    request: Request, ctx: Ctx, indicator_id: UUID, page: PageRequest, form: Form[ReadingForm], period: str = "month"
 ) -> Response:
-    label, width, step = RANGES.get(period, RANGES["month"])
-    until = clock.now()
-    detail = await queries.get_detail(ctx, indicator_id, page, since=until - width, until=until, step=step)
+    """The days that were asked for; while they are wrong, or none were, one of the ranges up to now."""
+    period = period if period in RANGES else "month"
+    label, width, step = RANGES[period]
+    until, detail, asked = clock.now(), None, {"period": period}
+    since = until - width
+    shown = {"since": since.date(), "until": until.date(), "step": step.value}
+    chosen = Form.from_query(Period, request, shown, prefix="p")
+    if chosen.valid:
+        first, end = chosen.data.bounds()
+        try:
+            detail = await queries.get_detail(ctx, indicator_id, page, since=first, until=end, step=chosen.data.step)
+        except Invalid as error:
+            chosen.refuse(error)
+        else:
+            label, asked = f"{first:{DAY}} to {chosen.data.until:{DAY}}", chosen.data.model_dump(mode="json")
+    if detail is None:
+        detail = await queries.get_detail(ctx, indicator_id, page, since=since, until=until, step=step)
     return render(
         request,
         "indicators/detail.html",
@@ -220,8 +247,10 @@ async def _show(
         chart=detail.chart,
         readings=detail.readings,
         form=form,
-        period=period,
+        chosen=chosen,
+        asked=urlencode(asked),
         label=label,
         can=may(ctx, actions.update_indicator),
         ranges=[(name, text) for name, (text, _, _) in RANGES.items()],
+        steps=[(step.value, step.value.capitalize()) for step in Step],
     )

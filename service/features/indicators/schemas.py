@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 
 from service.core.schemas import Input, Line, Name, Number, Output, Text
+from service.features.indicators.models import Step
 from service.guardrails.pagination import Page
 
 BATCH_LIMIT = 1_000
@@ -24,6 +33,7 @@ def plausible(moment: datetime) -> datetime:
 
 
 Moment = Annotated[AwareDatetime, AfterValidator(plausible)]
+Day = Annotated[date, Field(ge=EARLIEST.date(), lt=LATEST.date())]
 Description = Annotated[Text, StringConstraints(max_length=2_000)]
 Unit = Annotated[Line, StringConstraints(max_length=16)]
 Value = Annotated[Number, Field(ge=-1e15, le=1e15)]
@@ -83,6 +93,25 @@ class ReadingForm(Input):
 
     def reading(self) -> ReadingCreate:
         return ReadingCreate(at=self.at, value=self.value)
+
+
+class Period(Input):
+    """Whole days in UTC, both included, and how wide the chart's buckets are."""
+
+    since: Day = Field(title="From (UTC)")
+    until: Day = Field(title="To (UTC)")
+    step: Step = Field(title="Mean per")
+
+    @field_validator("until")
+    @classmethod
+    def follows(cls, until: date, info: ValidationInfo) -> date:
+        if until < info.data.get("since", until):
+            raise ValueError("must not lie before the first day")
+        return until
+
+    def bounds(self) -> tuple[datetime, datetime]:
+        first, last = (datetime.combine(day, time(), UTC) for day in (self.since, self.until))
+        return first, last + timedelta(days=1)
 
 
 class ReadingCorrection(Input):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import html
+import re
 from datetime import timedelta
+
+import pytest
 
 from service.core import clock
 from service.features.indicators.queries import TILE_LIMIT
@@ -100,6 +104,71 @@ async def test_add_correct_delete_restore_by_hand(team: Team) -> None:
     assert "By hand" in await team.member.page("/bin")
     restored = await team.member.submit(f"{home}/restore", page="/bin")
     assert restored.headers["location"] == home
+
+
+async def test_a_reading_of_an_archived_indicator_is_refused_in_its_form(team: Team) -> None:
+    identifier = await team.indicator()
+    home, path = f"/indicators/{identifier}", f"/indicators/{identifier}/readings/2026-02-03T04:05:00Z"
+    await team.member.submit(f"{home}/readings", page=home, at="2026-02-03T04:05", value="12.5")
+    await team.member.submit(f"{home}/archive", page=home)
+    refused = await team.member.submit(path, value="4711")
+    assert refused.status_code == 422
+    assert "archived" in refused.text
+    assert 'value="4711"' in refused.text
+
+
+async def test_any_days_by_hour_day_or_week(team: Team) -> None:
+    identifier = await team.indicator()
+    home = f"/indicators/{identifier}"
+    readings = [{"at": f"2026-02-{day:02}T12:00:00Z", "value": day} for day in range(1, 29)]
+    await team.member.api("POST", f"/indicators/{identifier}/readings/batch", {"readings": readings})
+    page = await team.viewer.page(f"{home}?since=2026-02-03&until=2026-02-05&step=day")
+    assert "3 Feb 2026 to 5 Feb 2026" in page
+    assert "Mean per day" in page
+    assert drawn(page) == ("2026-02-03T00:00:00Z", "2026-02-05T00:00:00Z")
+    assert 'value="2026-02-03"' in page
+    assert '<option value="day" selected>' in page
+    for step, first in (("hour", "2026-02-03T12:00:00Z"), ("week", "2026-02-02T00:00:00Z")):
+        page = await team.viewer.page(f"{home}?since=2026-02-03&until=2026-02-09&step={step}")
+        assert drawn(page)[0] == first
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("since=2026-02-30&until=2026-03-01&step=day", "Enter a date like"),
+        ("since=2026-03-02&until=2026-03-01&step=day", "Must not lie before the first day"),
+        ("since=&until=2026-03-01&step=day", "Fill in this field"),
+        ("until=2026-03-01", "Fill in this field"),
+        ("since=1999-12-31&until=2026-03-01&step=day", "Enter 2000-01-01 or more"),
+        ("since=2026-03-01&until=2026-03-01&step=minute", "Choose one of the listed values"),
+        ("since=2020-01-01&until=2026-03-01&step=hour", "choose a wider step"),
+    ],
+)
+async def test_wrong_days_come_back_with_the_reason_beside_the_field(team: Team, asked: str, message: str) -> None:
+    answer = await team.viewer.get(f"/indicators/{await team.indicator()}?{asked}")
+    assert answer.status_code == 422
+    assert message in answer.text.partition('class="error"')[2]
+    assert "2026-03-01" in answer.text
+
+
+@pytest.mark.parametrize("asked", ["period=year", "since=2026-02-01&until=2026-02-28&step=day"])
+async def test_turning_the_pages_of_the_readings_keeps_the_period(team: Team, asked: str) -> None:
+    identifier = await team.indicator()
+    readings = [{"at": f"2026-02-01T00:{minute:02}:00Z", "value": 1} for minute in range(60)]
+    await team.member.api("POST", f"/indicators/{identifier}/readings/batch", {"readings": readings})
+    for _ in range(2):
+        page = await team.viewer.page(f"/indicators/{identifier}?{asked}&limit=20")
+        [older] = re.findall(r'href="([^"]+)" class="button" rel="next"', page)
+        older = html.unescape(older)
+        assert older.startswith(f"/indicators/{identifier}?{asked}&cursor=")
+        assert (await team.viewer.get(older)).status_code == 200
+
+
+def drawn(page: str) -> tuple[str, str]:
+    """The moments of the chart's first and last point."""
+    [(first, last)] = re.findall(r'data-from="([^"]+)" data-to="([^"]+)"', page)
+    return first, last
 
 
 async def test_viewers_get_no_forms(team: Team) -> None:
