@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from service.core.errors import Conflict, Invalid, ServiceError
+from service.core.errors import Conflict, Invalid
 from service.features.admin import actions, queries
 from service.features.admin.schemas import MEANING, SwitchChange
 from service.guardrails.contexts import StaffCtx
@@ -26,21 +26,22 @@ NAV = [NavItem("Staff", "/staff", "key", order=200, requires=Who.STAFF)]
 
 @router.get("/staff")
 async def show_panel(request: Request, ctx: StaffCtx) -> Response:
-    return render(request, "admin/panel.html", overview=await queries.get_overview(ctx))
+    return await _panel(request, ctx)
 
 
 @router.post("/staff/switches/{switch}")
 async def turn_switch(request: Request, ctx: StaffCtx, switch: Switch) -> Response:
-    form = await Form.parse(SwitchChange, request)
-    title, _ = MEANING[switch]
-    if not form.valid:
-        return _back(request, Invalid(form.summary[0][1]))
-    try:
-        state = await actions.turn_switch(ctx, switch, on=form.data.on, reason=form.data.reason)
-    except Invalid as error:
-        return _back(request, error)
-    flash(request, f"“{title}” is now {'on' if state.is_on else 'off'}; everywhere within two seconds.")
-    return redirect(request, "/staff")
+    form = await Form.parse(SwitchChange, request, prefix=switch.value)
+    if form.valid:
+        try:
+            state = await actions.turn_switch(ctx, switch, on=form.data.on, reason=form.data.reason)
+        except Invalid as error:
+            form.refuse(error)
+        else:
+            title, _ = MEANING[switch]
+            flash(request, f"“{title}” is now {'on' if state.is_on else 'off'}; everywhere within two seconds.")
+            return redirect(request, "/staff")
+    return await _panel(request, ctx, form)
 
 
 @router.post("/staff/dead-letters/replay")
@@ -58,11 +59,16 @@ async def _replay(request: Request, ctx: StaffCtx, ids: list[int]) -> Response:
     try:
         count = await actions.replay_jobs(ctx, ids)
     except Conflict as error:
-        return _back(request, error)
+        flash(request, f"{error.detail} {error.mend}", "danger")
+        return redirect(request, "/staff")
     flash(request, f"{count} {'job runs' if count == 1 else 'jobs run'} again.")
     return redirect(request, "/staff")
 
 
-def _back(request: Request, error: ServiceError) -> Response:
-    flash(request, f"{error.detail} {error.mend}".strip(), "danger")
-    return redirect(request, "/staff")
+async def _panel(request: Request, ctx: StaffCtx, form: Form[SwitchChange] | None = None) -> Response:
+    """Each switch has a form, which bears its name; the given one shows what was wrong."""
+    forms = {switch: Form(SwitchChange, prefix=switch.value) for switch in Switch}
+    if form:
+        forms[Switch(form.prefix)] = form
+    overview = await queries.get_overview(ctx)
+    return render(request, "admin/panel.html", overview=overview, forms=forms, form=form)

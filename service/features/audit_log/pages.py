@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import AsyncIterator, Sequence
+from operator import itemgetter
 from typing import Annotated, Literal
 from urllib.parse import urlencode
 
@@ -18,6 +19,7 @@ from service.guardrails.contexts import Ctx
 from service.guardrails.pagination import PageRequest
 from service.guardrails.permissions import Role
 from service.guardrails.rate_limits import EXPORT, limit
+from service.web.forms import Form
 from service.web.templating import NavItem, render
 
 router = APIRouter()
@@ -27,16 +29,24 @@ COLUMNS = tuple(Entry.model_fields)
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
+class FilterForm(Filters, extra="forbid"):
+    """The filters as the page's form."""
+
+
 @router.get("/audit-log")
-async def show_log(request: Request, ctx: Ctx, wanted: Annotated[Filters, Query()], page: PageRequest) -> Response:
-    entries = await queries.list_entries(ctx, wanted, page)
+async def show_log(request: Request, ctx: Ctx, page: PageRequest) -> Response:
+    """Nothing while the filters are wrong: all of it would pass for what was asked."""
+    form = Form.from_query(FilterForm, request)
+    wanted = form.data if form.valid else Filters()
+    entries = await queries.list_entries(ctx, wanted, page) if form.valid else None
     actions = [(name, describe(name)) for name in await queries.list_actions(ctx)]
     return render(
         request,
         "audit_log/log.html",
         entries=entries,
         wanted=wanted,
-        actions=sorted(actions, key=lambda pair: pair[1]),
+        form=form,
+        actions=[("", "Anything"), *sorted(((name, text.capitalize()) for name, text in actions), key=itemgetter(1))],
         asked=urlencode(wanted.model_dump(mode="json", exclude_none=True)),
     )
 

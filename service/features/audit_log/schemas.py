@@ -53,10 +53,10 @@ ActionName = Annotated[str, StringConstraints(pattern=r"^[a-z_]+\.[a-z_]+$", max
 class Filters(BaseModel):
     """What part of the log is asked for; days are whole days in UTC, both included."""
 
-    action: Annotated[ActionName | None, Blank] = None
-    actor: Annotated[UUID | None, Blank] = None
-    since: Annotated[Day | None, Blank] = None
-    until: Annotated[Day | None, Blank] = None
+    action: Annotated[ActionName | None, Blank] = Field(None, title="What happened")
+    actor: Annotated[UUID | None, Blank] = Field(None, title="Person")
+    since: Annotated[Day | None, Blank] = Field(None, title="From")
+    until: Annotated[Day | None, Blank] = Field(None, title="To")
 
     def bounds(self) -> dict[str, UUID]:
         """The period as ids: they are in order of time (UUIDv7), so one index serves the period and the order."""

@@ -138,15 +138,15 @@ async def delete_organization(request: Request, ctx: Ctx) -> Response:
 
 @router.get("/members")
 async def list_members(request: Request, ctx: Ctx, page: PageRequest) -> Response:
-    members = await queries.list_members(ctx, page)
-    return render(request, "organizations/members.html", members=members, me=ctx.user_id, grantable=_grantable(ctx))
+    return await _members(request, ctx, page)
 
 
 @router.post("/members/{membership_id}/role")
-async def change_role(request: Request, ctx: Ctx, membership_id: UUID) -> Response:
-    form = await Form.parse(RoleChange, request)
+async def change_role(request: Request, ctx: Ctx, membership_id: UUID, page: PageRequest) -> Response:
+    allow(ctx, actions.change_role)
+    form = await Form.parse(RoleChange, request, prefix=str(membership_id))
     if not form.valid:
-        raise Invalid("Choose one of the listed roles.")
+        return await _members(request, ctx, page, form)
     done = f"The role is now {form.data.role.label}."
     return await _attempt(request, ctx, actions.change_role, membership_id, form.data.role, done=done)
 
@@ -235,6 +235,15 @@ def _settings(request: Request, ctx: Context, organization: OrganizationRead, fo
         form=form,
         can_rename=may(ctx, actions.rename_organization),
         can_delete=may(ctx, actions.delete_organization),
+    )
+
+
+async def _members(request: Request, ctx: Ctx, page: PageRequest, form: Form[RoleChange] | None = None) -> Response:
+    """The form, if any, is that of the membership whose id is its prefix."""
+    members = await queries.list_members(ctx, page)
+    grantable = _grantable(ctx)
+    return render(
+        request, "organizations/members.html", members=members, me=ctx.user_id, grantable=grantable, form=form
     )
 
 

@@ -248,3 +248,18 @@ def test_every_action_has_a_sentence_that_reads() -> None:
         assert len(sentence.split()) >= 2, f"{name}: {sentence}"
         assert "_" not in sentence
         assert "  " not in sentence
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [("since=2026-02-30", "Enter a date like"), ("until=soon&action=indicators.archive", "Enter a date like")],
+)
+async def test_wrong_filters_come_back_with_the_reason_beside_the_field(house: House, asked: str, message: str) -> None:
+    await house.row()
+    answer = await house.client.get(f"/audit-log?{asked}")
+    assert answer.status_code == 422
+    assert message in answer.text.partition('class="error"')[2]
+    assert f'value="{asked.split("=")[1].split("&")[0]}"' in answer.text
+    assert "archived an indicator" not in answer.text, "all of the log would pass for what was asked"
+    assert "/audit-log/export" not in answer.text
+    assert ('value="indicators.archive" selected' in answer.text) == ("action" in asked)

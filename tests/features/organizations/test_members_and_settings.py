@@ -74,6 +74,17 @@ async def test_nobody_acts_above_their_own_role(team: Team, who: str, target: st
     assert await team.role(person) == target
 
 
+async def test_a_role_that_is_none_is_refused_beside_its_field(team: Team) -> None:
+    membership = await team.membership(team.people["viewer"])
+    answer = await team.admin.submit(f"/members/{membership}/role", page="/members", role="emperor")
+    assert answer.status_code == 422
+    assert f'id="{membership}-role-error"' in answer.text
+    assert answer.text.count('aria-invalid="true"') == 1, "the other members have nothing wrong"
+    assert await team.role(team.people["viewer"]) == "viewer"
+    refused = await team.act(team.member, f"/members/{membership}/role", role="emperor")
+    assert refused.status_code == 403
+
+
 @pytest.mark.parametrize("who", ["member", "viewer"])
 async def test_members_cannot_raise_themselves(team: Team, who: str) -> None:
     path = f"/members/{await team.membership(team.people[who])}/role"
