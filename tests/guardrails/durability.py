@@ -17,6 +17,7 @@ from service.core.redis import create_redis
 from service.core.settings import Settings
 from service.guardrails import audit
 from service.guardrails.jobs.registry import JOBS, SUBSCRIBERS
+from tests.guardrails.audit_at_work import as_attacker
 
 Acting = Callable[..., AbstractAsyncContextManager[Context]]
 
@@ -114,3 +115,13 @@ async def empty_queue(no_other_jobs: None, own_superuser: asyncpg.Connection[Any
         "CREATE TABLE IF NOT EXISTS effects (id bigserial, what text);"
         "TRUNCATE effects; GRANT ALL ON effects, effects_id_seq TO ballast_app, ballast_maintenance"
     )
+
+
+@pytest.fixture
+async def empty_log(own_superuser: asyncpg.Connection[Any]) -> AsyncIterator[None]:
+    async def clear() -> None:
+        await as_attacker(own_superuser, "TRUNCATE audit_log, audit_segments")
+
+    await clear()
+    yield
+    await clear()
