@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from service.core import telemetry
+from service.guardrails import idempotency
 from tests.conftest import TEMPLATE, TestServers
 from tests.support import captured_sql
 from tests.support.captured_sql import Capture, complaints
@@ -35,6 +36,24 @@ async def test_a_scan_an_offset_and_a_loop_are_named(skewed: str) -> None:
 async def test_an_indexed_statement_is_not_named(skewed: str) -> None:
     found = await complaints(skewed, {"SELECT id FROM users WHERE email = $1"}, {})
     assert [line for line in found if "users" in line] == []
+
+
+async def test_a_statement_of_ours_that_takes_a_lock_is_explained(skewed: str) -> None:
+    """The look-up of idempotency keys does, and was taken for one of the catalog's because of the name of the lock."""
+    locks = "WITH claim AS (SELECT pg_try_advisory_xact_lock($2)) SELECT id FROM claim, users WHERE name = $1"
+    assert any("scans users" in line for line in await complaints(skewed, {locks}, {}))
+
+
+def test_what_asks_the_catalog_or_the_queue_is_not_ours() -> None:
+    for sql in (
+        "SELECT relname FROM pg_class",
+        "SELECT 1 FROM pg_catalog.pg_class JOIN indicators ON true",
+        "UPDATE pgqueuer SET status = 'queued'",
+        "INSERT INTO pgqueuer_log (job_id) VALUES (1)",
+        "SELECT version_num FROM alembic_version",
+    ):
+        assert captured_sql.INTERNAL.search(sql), sql
+    assert not captured_sql.INTERNAL.search(str(idempotency.LOOK.sql))
 
 
 async def test_too_few_statements_are_a_complaint(skewed: str) -> None:
