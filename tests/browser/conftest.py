@@ -61,9 +61,9 @@ async def open_tab(chromium: Browser, server: RunningServer) -> AsyncIterator[Op
 def signed_in(open_tab: OpenTab, factory: Factory, server: RunningServer) -> OpenTab:
     """A tab of a planted person with a role in an organization of their own."""
 
-    async def open_one(role: Role = Role.OWNER, **options: Any) -> Page:
-        person = await factory.person(role)
-        token, _ = await factory.log_in(person)
+    async def open_one(role: Role = Role.OWNER, *, staff: bool = False, **options: Any) -> Page:
+        person = await factory.person(role, staff=staff)
+        token, _ = await factory.log_in(person, "password", "totp")
         page = await open_one_tab(**options)
         name = sessions.cookie_name(factory.resources.settings)
         await page.context.add_cookies([{"name": name, "value": token, "url": server.url}])

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 from playwright.async_api import Page, Route, expect
 
+from infra.sandbox.mail import MailSink
 from service.guardrails.permissions import Role
 from tests.browser.conftest import OpenTab, assert_accessible, assert_fits
+from tests.features.accounts.conftest import Post
+from tests.features.accounts.test_second_factor import turn_on
 from tests.support.factories import PASSWORD, Factory
+from tests.support.servers import RunningWorker
 
 pytestmark = pytest.mark.browser
 
@@ -20,7 +25,8 @@ FOCUSED_NAME = """(() => {
 PHONE = {"width": 320, "height": 640}
 PAGES = (
     "/dashboard", "/indicators", "/indicators/new", "/bin", "/members", "/members/invitations", "/organization",
-    "/organizations", "/audit-log", "/account", "/account/security", "/account/sessions", "/account/deletion",
+    "/organizations", "/organization/deletion", "/audit-log", "/account", "/account/security", "/account/sessions",
+    "/account/password", "/account/deletion", "/confirm", "/staff",
 )  # fmt: skip
 PUBLIC_PAGES = ("/login", "/sign-up", "/forgot", "/recover", "/no-such-page")
 
@@ -29,27 +35,44 @@ async def plant(page: Page, factory: Factory) -> str:
     organization = page.organization  # type: ignore[attr-defined]
     for name in ("Orders", "An indicator with quite a long name that has to wrap somewhere", "Visitors"):
         await factory.indicator(organization, name)
-    return str(await factory.indicator(organization, "With everything", description="d" * 200, unit="EUR"))
+    indicator = await factory.indicator(organization, "With everything", description="d" * 200, unit="EUR")
+    await factory.superuser.execute(
+        "INSERT INTO readings (organization_id, indicator_id, at, value) VALUES ($1, $2, $3, 1)",
+        organization, indicator, datetime(2026, 1, 2, tzinfo=UTC),
+    )  # fmt: skip
+    return str(indicator)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_every_page_fits_a_phone_and_satisfies_axe(
-    scheme: str, signed_in: OpenTab, open_tab: OpenTab, factory: Factory
+    scheme: str, signed_in: OpenTab, open_tab: OpenTab, factory: Factory, mailbox: MailSink, worker: RunningWorker
 ) -> None:
-    page = await signed_in(viewport=PHONE, color_scheme=scheme)
-    indicator = await plant(page, factory)
-    for path in (*PAGES, f"/indicators/{indicator}", f"/indicators/{indicator}/edit"):
+    page = await signed_in(viewport=PHONE, color_scheme=scheme, staff=True)
+    indicator = f"/indicators/{await plant(page, factory)}"
+    for path in (*PAGES, indicator, f"{indicator}/edit", f"{indicator}/readings/2026-01-02T00:00:00Z"):
         answer = await page.goto(path)
         assert answer is not None
         assert answer.status == 200, path
         await assert_fits(page)
         await assert_accessible(page)
     stranger = await open_tab(viewport=PHONE, color_scheme=scheme)
-    for path in PUBLIC_PAGES:
+    person = await factory.person(Role.MEMBER, password=PASSWORD)
+    async with await factory.client(person) as client:
+        await client.submit("/forgot", email=person.email)
+        await turn_on(client)
+    for path in (*PUBLIC_PAGES, await Post(mailbox).link(person.email, "reset")):
         await stranger.goto(path)
         await assert_fits(stranger)
         await assert_accessible(stranger)
+    await expect(stranger.get_by_role("heading", name="Choose another password")).to_be_visible()
+    await stranger.goto("/login")
+    await stranger.get_by_label("E-mail address").fill(person.email)
+    await stranger.get_by_label("Password", exact=True).fill(PASSWORD)
+    await stranger.get_by_role("button", name="Log in", exact=True).click()
+    await stranger.wait_for_url("**/login/code")
+    await assert_fits(stranger)
+    await assert_accessible(stranger)
 
 
 async def press_until(page: Page, name: str, key: str = "Tab", most: int = 60) -> None:
@@ -115,6 +138,13 @@ async def test_without_scripts_people_log_in_and_see_the_dashboard(open_tab: Ope
     await page.get_by_label("Name").fill("Made without scripts")
     await page.get_by_role("button", name="Create indicator").click()
     await expect(page.get_by_role("heading", name="Made without scripts")).to_be_visible()
+    await page.get_by_label("From (UTC)").fill("2026-02-01")
+    await page.get_by_label("To (UTC)").fill("2026-01-31")
+    await page.get_by_role("button", name="Show these days").click()
+    await expect(page.locator("#p-until-error")).to_have_text("Must not lie before the first day.")
+    await page.get_by_label("To (UTC)").fill("2026-02-02")
+    await page.get_by_role("button", name="Show these days").click()
+    await expect(page.get_by_text("1 Feb 2026 to 2 Feb 2026")).to_be_visible()
 
 
 async def test_without_scripts_people_sign_up(open_tab: OpenTab) -> None:
