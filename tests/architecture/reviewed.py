@@ -56,3 +56,12 @@ GLOBAL_TABLES: dict[str, str] = {
     "worker_heartbeats": "workers serve all organizations",
 }
 """Tables without a tenant, each with the reason."""
+
+WIDER_POLICIES: dict[str, str] = {
+    "invitations_by_token": "whoever holds an invitation's link sees that one, before belonging anywhere",
+    "invitations_to_me": "a verified address sees the invitations sent to it",
+    "memberships_own": "people see their own places in every organization, to switch between them",
+    "organizations_inviting": "an invitation shows the name of its organization",
+    "organizations_of_member": "people see the organizations they have a place in, to switch and to restore",
+}
+"""Policies that ask for something else than the acting organization, each with the reason; they may only read."""
