@@ -11,6 +11,7 @@ from pathlib import Path
 
 from infra.sandbox.errors import PortBusy, SandboxError
 from infra.sandbox.ports import is_free, next_free
+from infra.sandbox.processes import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 DATABASE_URLS = ("DATABASE_URL", "DATABASE_OWNER_URL", "DATABASE_MAINTENANCE_URL")
@@ -38,21 +39,22 @@ def home() -> Home:
     return Home(Path(os.environ.get("BALLAST_HOME", ROOT / ".ballast")).resolve())
 
 
-def choose_port(name: str, environment: Mapping[str, str], taken: set[int]) -> tuple[int, str]:
+def choose_port(name: str, environment: Mapping[str, str], taken: set[int], patience: float = 0) -> tuple[int, str]:
     """The port for one service and, when it is not the usual one, a remark.
 
-    A port somebody asked for (BALLAST_APP_PORT and so on) is used or refused; a default gives way to the next free one.
-    Raises PortBusy, or SandboxError for something that is not a port.
+    A port somebody asked for (BALLAST_APP_PORT and so on) is used or refused; a default gives way to the next free one;
+    both after `patience` seconds. Raises PortBusy, or SandboxError for something that is not a port.
     """
     variable = f"BALLAST_{name.upper()}_PORT"
     asked = environment.get(variable)
     if asked:
         if not asked.isdecimal() or not 0 < int(asked) < 65_536:
             raise SandboxError(f"{variable} must be a port number between 1 and 65535")
-        if not is_free(int(asked)):
+        if not wait_until(lambda: is_free(int(asked)), timeout=patience):
             raise PortBusy(f"port {asked} is in use by another program: stop it, or set {variable} to a free port")
         return int(asked), ""
     usual = DEFAULT_PORTS[name]
+    wait_until(lambda: is_free(usual), timeout=patience)
     port = next_free(usual)
     while port in taken:
         port = next_free(port + 1)

@@ -16,18 +16,21 @@ from infra.sandbox.postgres import EmbeddedPostgres
 from infra.sandbox.redis import EmbeddedRedis
 
 DATABASE = "ballast"
+LEFTOVER_SECONDS = 6.0
 
 
 class Product:
     """PostgreSQL, Redis, the stand-ins, web and worker; what a person brings along in the environment wins."""
 
-    def __init__(self, home: Home, console: Console, started: ExitStack) -> None:
+    def __init__(self, home: Home, console: Console, started: ExitStack, *, was_cut_off: bool = False) -> None:
         self.home = home
         self.console = console
         self.environment = {"PYTHONUNBUFFERED": "1", **os.environ}
         self.ports: dict[str, int] = {}
         self.logins: list[dict[str, str]] = []
         self._remarks: dict[str, str] = {}
+        # What a killed launcher had started needs a moment to notice; until then our own ports look like a stranger's.
+        self._patient_until = time.monotonic() + LEFTOVER_SECONDS if was_cut_off else 0.0
         self._started = started
         self._running: list[Running] = []
 
@@ -126,7 +129,8 @@ class Product:
     def _choose_ports(self, *names: str) -> int:
         """Pick the ports of these services; answers the last one."""
         for name in names:
-            port, self._remarks[name] = choose_port(name, self.environment, {*self.ports.values()})
+            patience = max(0.0, self._patient_until - time.monotonic())
+            port, self._remarks[name] = choose_port(name, self.environment, {*self.ports.values()}, patience)
             self.ports[name] = port
         return port
 

@@ -29,11 +29,12 @@ def main() -> int:
     lock = DirectoryLock(home().path)
     try:
         _listen_for_endings()
-        _take(lock)
+        was_cut_off = _take(lock)
         with lock, ExitStack() as started:
-            product = Product(home(), console, started)
+            product = Product(home(), console, started, was_cut_off=was_cut_off)
             try:
-                console.say(f"Starting Ballast; its data is in {_short(home().path)}.\n")
+                console.say(f"Starting Ballast; its data is in {_short(home().path)}.")
+                console.say("The last run was cut off: clearing up after it.\n" if was_cut_off else "")
                 product.start()
                 lock.write(f"pid {os.getpid()}, {product.environment['BASE_URL']}")
                 _welcome(console, home(), product)
@@ -62,11 +63,14 @@ def _listen_for_endings() -> None:
         signal.signal(one, end)
 
 
-def _take(lock: DirectoryLock) -> None:
+def _take(lock: DirectoryLock) -> bool:
+    """Answers whether the last holder was cut off: whoever ends properly wipes their note."""
+    was_cut_off = bool(lock.note())
     if not lock.acquire(f"pid {os.getpid()}"):
         raise SandboxError(
             f"Ballast already runs in this clone ({lock.note()}). Use that one, or stop it with Ctrl-C in its terminal."
         )
+    return was_cut_off
 
 
 def _welcome(console: Console, place: Home, product: Product) -> None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from infra.sandbox.configuration import DEFAULT_PORTS
 from infra.sandbox.mail import MailKnobs, MailSink
 from infra.sandbox.oidc import OIDCProvider
 from infra.sandbox.oidc_tokens import OIDCKnobs
+from infra.sandbox.ports import free_port
 from infra.sandbox.postgres import EmbeddedPostgres
+from tests.sandbox.launching import Start, launch, module
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -68,6 +74,29 @@ def launch_elsewhere() -> Iterator[Callable[[str, Path], tuple[subprocess.Popen[
     for launcher in launchers:
         launcher.kill()
         launcher.communicate()
+
+
+@pytest.fixture
+def ports() -> dict[str, int]:
+    return {name: free_port() for name in DEFAULT_PORTS}
+
+
+@pytest.fixture
+def start(tmp_path: Path, ports: dict[str, int]) -> Iterator[Start]:
+    """Run the command behind `make run`, or another one, in a home of its own; extra variables by keyword."""
+    started = []
+
+    def run(*command: str, **variables: str) -> subprocess.Popen[str]:
+        started.append(launch(tmp_path, ports, command or module("run"), variables))
+        return started[-1]
+
+    yield run
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert process.stdout
+        process.stdout.close()
 
 
 @pytest.fixture(scope="module")
