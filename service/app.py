@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from inspect import signature
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -28,7 +29,7 @@ from service.features import FEATURES
 from service.features.organizations.queries import identify
 from service.guardrails.addresses import client_address, is_from_proxy
 from service.guardrails.browser import Shield
-from service.guardrails.contexts import Identifier, NoOrganization
+from service.guardrails.contexts import POLICIES, Identifier, NoOrganization
 from service.integrations.http import HttpClient
 from service.integrations.identity import IdentityProvider
 from service.integrations.mail import Mailer
@@ -37,6 +38,7 @@ from service.web.errors import install_error_handlers, refusal
 from service.web.templating import environment
 
 API_VERSION = "v1"
+ROUTE_PARAMETERS = frozenset(signature(APIRouter.add_api_route).parameters)
 DETOURS: dict[type[ServiceError], str] = {
     NotAuthenticated: "/login",
     StepUpRequired: "/confirm",
@@ -94,23 +96,18 @@ def build(settings: Settings) -> FastAPI:
 
 
 def _add_routes(app: FastAPI, router: APIRouter, *, prefix: str = "", **more: Any) -> None:
-    """Add a feature's routes to the one flat list.
+    """Add a feature's routes, exactly as they are declared, to the one flat list.
 
     FastAPI asks each route of an included router through three more calls: a sixth of a request (docs/performance.md).
+    Raises TypeError for a route without a context: it would answer without login, limit or forgery check.
     """
     for route in router.routes:
         assert isinstance(route, APIRoute)  # noqa: S101 - the loader's modules hold nothing else
-        app.router.add_api_route(
-            prefix + route.path,
-            route.endpoint,
-            methods=route.methods,
-            name=route.name,
-            response_model=route.response_model,
-            status_code=route.status_code,
-            responses=route.responses,
-            route_class_override=type(route),
-            **more,
-        )
+        path = prefix + route.path
+        if sum(each.call in POLICIES for each in route.dependant.dependencies) != 1:
+            raise TypeError(f"{path}: give the handler exactly one of PublicCtx, UserCtx, Ctx and StaffCtx")
+        declared = {name: getattr(route, name) for name in ROUTE_PARAMETERS if hasattr(route, name)}
+        app.router.add_api_route(**declared | more | {"path": path, "route_class_override": type(route)})
 
 
 def route_names(app: FastAPI) -> NameRoute:

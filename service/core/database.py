@@ -70,6 +70,7 @@ class Database:
         self.engine = create_async_engine(
             url,
             isolation_level="AUTOCOMMIT",
+            hide_parameters=True,  # an error's text ends in the log; parameters are addresses and password hashes
             pool_size=self.size,
             max_overflow=0,
             pool_timeout=settings.database_pool_timeout_seconds,

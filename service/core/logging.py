@@ -8,6 +8,7 @@ in a value stays inside its string.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import MutableMapping
 from typing import Any
@@ -24,6 +25,8 @@ hidden_names: set[str] = {
 """Names whose values never reach the log; the classified columns are added when the models load."""
 
 HIDDEN = "[hidden]"
+ROW_DETAIL = re.compile(r"^(\w*DETAIL): .*$", re.MULTILINE)
+"""PostgreSQL quotes the row here: `DETAIL: Key (email)=(ann@example.com) already exists.`"""
 TOO_DEEP = "[too deep]"
 DEEPEST = 4
 LONGEST = 2_000
@@ -89,6 +92,8 @@ def _clean(name: str, value: Any, depth: int) -> Any:
         return HIDDEN
     if isinstance(value, str):
         text = _encodable(value)
+        if name == "exception":
+            text = ROW_DETAIL.sub(rf"\1: {HIDDEN}", text)
         return text if len(text) <= LONGEST or name == "exception" else text[:LONGEST] + "..."
     if isinstance(value, int) and value.bit_length() > 63:
         return str(value)  # more than the encoder takes: logging itself would fail

@@ -48,11 +48,14 @@ jobs_oldest_age = Gauge("jobs_oldest_age_seconds", "Age of the oldest job that i
 jobs_failed = Gauge("jobs_failed", "Jobs held as dead letters", registry=REGISTRY)
 jobs_finished = Counter("jobs_finished_total", "Job runs by outcome", ("job", "outcome"), registry=REGISTRY)
 jobs_duration = Histogram("job_duration_seconds", "Time a job ran", ("job",), buckets=FAST, registry=REGISTRY)
+audit_seal_lag = Gauge("audit_seal_lag_seconds", "Age of the oldest audit row that is not sealed", registry=REGISTRY)
 worker_heartbeat_age = Gauge(
     "worker_heartbeat_age_seconds", "Since any worker last reported; infinite when none ever did", registry=REGISTRY
 )
 
 FAREWELL_SECONDS = 2.0
+WITHOUT_WORDS: dict[str, Any] = {"record_exception": False, "set_status_on_exception": False}
+"""An exception's text may quote a statement with its parameters, or what somebody typed: spans get its class alone."""
 
 _tracer: trace.Tracer = trace.NoOpTracer()
 _export: tuple[TracerProvider, SpanExporter] | None = None
@@ -131,7 +134,9 @@ def root_span(name: str, kind: SpanKind, traceparent: str | None = None, **attri
     if parent:
         remote = SpanContext(parent.trace_id, parent.span_id, True, TraceFlags(TraceFlags.SAMPLED))
         context = trace.set_span_in_context(NonRecordingSpan(remote))
-    with _tracer.start_as_current_span(name, context=context, kind=kind, attributes=attributes) as active:
+    with _tracer.start_as_current_span(
+        name, context=context, kind=kind, attributes=attributes, **WITHOUT_WORDS
+    ) as active:
         identity = active.get_span_context()
         own = Trace(identity.trace_id, identity.span_id, True)
         token = _trace.set(own)
@@ -148,7 +153,7 @@ def span(name: str, kind: SpanKind = SpanKind.INTERNAL, **attributes: Any) -> It
     if here is None or not here.sampled:
         yield
         return
-    with _tracer.start_as_current_span(name, kind=kind, attributes=attributes) as active:
+    with _tracer.start_as_current_span(name, kind=kind, attributes=attributes, **WITHOUT_WORDS) as active:
         try:
             yield
         except Exception as error:

@@ -1,8 +1,9 @@
 """Who is logged in: a random id in a cookie, and a record in Redis that every instance shares.
 
 Protects from: session fixation, replay after logout, a stolen Redis dump, sessions that never end (ASVS 7.2 to 7.6).
-The cookie holds 256 random bits, Redis only a keyed hash of them. Each change of rights (login, step-up, organization, password,
-second factor) brings a new id; the old one keeps a tombstone for ten seconds that grants nothing and answers "repeat".
+The cookie holds 256 random bits, Redis only a keyed hash of them. Each change of rights (login, step-up, organization,
+password, second factor) brings a new id; the old one keeps a tombstone for ten seconds that grants nothing and answers
+"repeat".
 
 How to use: `begin` after the last proof of identity, `rotate` when rights change, `end`, `end_device`, `end_all`.
 Loading is the door's business (guardrails.gate); what comes before a login is in guardrails.before_login.

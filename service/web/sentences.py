@@ -52,6 +52,8 @@ def message_for(error: ErrorDetails) -> str:
         return _sentence(str(context.get("error") or OTHERWISE))
     if error["type"] == "too_short" and context.get("field_type") != "Value":
         return f"Choose at least {context['min_length']}."
+    if error["type"] == "too_long" and context.get("field_type") != "Value":
+        return f"Send at most {context['max_length']} at once."
     if sentence := SENTENCES.get(error["type"]):
         return sentence.format_map(context)
     return next((text for start, text in FAMILIES if error["type"].startswith(start)), OTHERWISE)

@@ -14,13 +14,13 @@ from types import UnionType
 from typing import Any, Optional
 
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
 from starlette.requests import Request
 
-from service.app import build
+from service.app import _add_routes, build
 from service.catalog import load_tables
 from service.core.schemas import Input
 from service.core.settings import Settings, get_settings
@@ -69,6 +69,31 @@ def test_a_route_without_a_context_is_found(settings: Settings) -> None:
     app = FastAPI()
     app.include_router(probe, prefix="/inner")
     assert routes_without_one_context(list(routes_of(app))) == ["GET /inner/probe", "GET /inner/twice"]
+
+
+def test_a_route_without_a_context_does_not_load() -> None:
+    probe = APIRouter()
+
+    @probe.get("/probe")
+    async def forgotten() -> None: ...
+
+    with pytest.raises(TypeError, match="/inner/probe: give the handler exactly one of PublicCtx"):
+        _add_routes(FastAPI(), probe, prefix="/inner")
+
+
+def test_a_route_keeps_all_that_it_declares() -> None:
+    """Routes are copied into one flat list: a dependency that got lost there would be a check that nobody makes."""
+    probe = APIRouter(dependencies=[Depends(policy_of)])
+
+    @probe.get("/probe", dependencies=[Depends(build)], response_class=PlainTextResponse, deprecated=True, summary="S")
+    async def route(ctx: PublicCtx) -> str:
+        return "fine"
+
+    _add_routes(app := FastAPI(), probe)
+    [added] = routes_of(app)
+    assert [each.dependency for each in added.api_route.dependencies] == [policy_of, build]
+    assert (added.api_route.response_class, added.api_route.deprecated) == (PlainTextResponse, True)
+    assert added.api_route.summary == "S"
 
 
 def test_public_routes_equal_the_reviewed_list(routes: list[Route]) -> None:

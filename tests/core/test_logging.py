@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
+import asyncpg
 import orjson
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
+from sqlalchemy.exc import IntegrityError
 
 from service.catalog import load_tables
+from service.core import telemetry
+from service.core.database import Database
 from service.core.logging import HIDDEN, redact, to_json
+from service.core.settings import Settings
+from service.features.accounts.models import User
+from tests.support.factories import Factory
 
 
 def line(**event: Any) -> tuple[bytes, dict[str, Any]]:
@@ -57,3 +67,43 @@ def test_the_columns_decide_what_is_hidden() -> None:
         load_tables()
     raw, _ = line(event="x", password_hash="leak-me")
     assert b"leak-me" not in raw
+
+
+@pytest.mark.parametrize("through_the_orm", [True, False])
+async def test_an_error_of_the_database_quotes_nobody(
+    database: Database, factory: Factory, through_the_orm: bool
+) -> None:
+    """SQLAlchemy ends its message with the parameters, PostgreSQL its own with the row."""
+    taken = (await factory.person()).email
+    try:
+        async with database.unit_of_work() as work:
+            if through_the_orm:
+                work.session.add(User(email=taken, name="Canary", password_hash="canary-hash"))
+                await work.session.flush()
+            else:
+                await work.raw.execute("INSERT INTO users (id, email, name, created_at) SELECT gen_random_uuid(),"
+                                       " $1, 'Canary', now()", taken)  # fmt: skip
+    except (IntegrityError, asyncpg.UniqueViolationError):
+        raw, found = line(event="request failed", exception=traceback.format_exc())
+    assert "uq_users_email" in found["exception"]
+    for secret in (taken, "Canary", "canary-hash"):
+        assert secret.encode() not in raw
+
+
+async def test_a_span_tells_the_class_of_an_error_and_none_of_its_words(settings: Settings) -> None:
+    exporter = InMemorySpanExporter()
+    telemetry.configure_tracing(settings.model_copy(update={"trace_sample_ratio": 1.0}), exporter)
+    try:
+        with (
+            pytest.raises(ValueError, match="canary"),
+            telemetry.root_span("GET /", SpanKind.SERVER),
+            telemetry.span("action x"),
+        ):
+            raise ValueError("canary@example.com")
+    finally:
+        await telemetry.stop_tracing()
+        telemetry.configure_tracing(settings)
+    spans = exporter.get_finished_spans()
+    assert [span.name for span in spans] == ["action x", "GET /"]
+    assert spans[0].status.description == "ValueError"
+    assert "canary" not in "".join(span.to_json() for span in spans)

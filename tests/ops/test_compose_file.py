@@ -148,6 +148,7 @@ def test_each_database_password_is_known_only_to_who_needs_it() -> None:
     assert holders("BALLAST_OWNER_PASSWORD") == {"migrate", "postgres"}
     assert holders("BALLAST_MAINTENANCE_PASSWORD") == {"worker", "postgres"}
     assert holders("POSTGRES_PASSWORD") == {"postgres"}
+    assert holders("AUDIT_SEAL_KEY") == {"worker"}
 
 
 def test_env_file_names_exactly_what_compose_asks_for() -> None:

@@ -7,7 +7,7 @@ the mail is sent.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -16,21 +16,13 @@ from sqlalchemy import delete, select
 from service.core import clock
 from service.core.context import Context
 from service.core.ids import new_id
-from service.core.logging import get_logger
 from service.features.accounts import actions
 from service.features.accounts.models import OneTimeToken, Purpose, User
 from service.features.accounts.models.user import UNCONFIRMED_LIFETIME
 from service.features.accounts.queries import KNOWN
-from service.guardrails import jobs, switches
-from service.guardrails.jobs import Event, Retry, job, on, periodic
-from service.guardrails.switches import Switch
-from service.integrations.mail import Mail, Mailer, MailFailed, MailRefused
-from service.web.mail import compose
-
-log = get_logger()
-
-PATIENT = Retry(attempts=24, first=timedelta(seconds=5))
-"""Most of a day: as long as a mail server's bad day, or an operator's stop of all mail, may last."""
+from service.guardrails import jobs
+from service.guardrails.jobs import Event, job, on, periodic
+from service.web.mail import PATIENT, deliver
 
 LINKS = {
     Purpose.VERIFY: ("verify", "/verify"),
@@ -65,21 +57,15 @@ async def send_mail(
     Goes to the person, but to the other address of the token where that has one. `mail_id` names the mail itself, so
     that a mailbox can tell a repetition.
     """
-    if await switches.is_on(ctx, Switch.STOP_MAIL):
-        raise MailFailed("an operator has stopped all mail")
     user, token = await _get(ctx, User, user_id), await _get(ctx, OneTimeToken, token_id)
     if user is None or (token is not None and template in TEMPLATES_WITH_LINK and token.is_over):
         # Purged in the meantime, or so late that nobody waits for it: a dead link would only look like a fraud.
         return
     base_url = ctx.settings.base_url.rstrip("/")
     link = f"{base_url}{LINKS[token.purpose][1]}/{token.link}" if token is not None else ""
-    subject, text, html = compose(f"accounts/mail/{template}", base_url=base_url, link=link, what=NOTICES.get(what, ""))
     to = token.other_email if token is not None and token.other_email else user.email
-    try:
-        await ctx.resources.get(Mailer).send(Mail(to, subject, text, html, f"{template}.{mail_id}"))
-    except MailRefused as refusal:
-        # Mostly a mistyped address; tried again for a day it would only cost our good name with the receiver.
-        log.error("mail refused", template=template, reason=str(refusal))
+    values = {"base_url": base_url, "link": link, "what": NOTICES.get(what, "")}
+    await deliver(ctx, to, f"accounts/mail/{template}", f"{template}.{mail_id}", **values)
 
 
 @on(actions.sign_up)

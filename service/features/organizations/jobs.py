@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import timedelta
 
 from sqlalchemy import bindparam
 
@@ -13,15 +12,10 @@ from service.core.statements import Prepared
 from service.features.accounts.models import User
 from service.features.organizations import actions, queries
 from service.features.organizations.models import Invitation, make_token, why_closed
-from service.guardrails import switches
 from service.guardrails.invariants import invariant
-from service.guardrails.jobs import Event, Retry, on
-from service.guardrails.switches import Switch
-from service.integrations.mail import Mail, Mailer, MailFailed
-from service.web.mail import compose
+from service.guardrails.jobs import Event, on
+from service.web.mail import PATIENT, deliver
 
-PATIENT = Retry(attempts=24, first=timedelta(seconds=5))
-"""Most of a day: as long as a mail server's bad day, or an operator's stop of all mail, may last."""
 LONGEST_NAME = 60
 
 TO_SEND = Prepared(
@@ -49,20 +43,19 @@ async def mail_invitation_again(ctx: Context, event: Event) -> None:
 
 async def _send(ctx: Context, event: Event) -> None:
     """The link as it is now: an invitation that was revoked or renewed in between sends nothing stale."""
-    if await switches.is_on(ctx, Switch.STOP_MAIL):
-        raise MailFailed("an operator has stopped all mail")
     row = await ctx.fetch_one(TO_SEND, id=event.object_id)
     if row is None or why_closed(row["accepted_at"], row["revoked_at"], row["expires_at"]):
         return
-    subject, text, html = compose(
+    await deliver(
+        ctx,
+        row["email"],
         "organizations/mail/invitation",
+        f"invitation.{row['id']}.{row['sendings']}",
         organization=_harmless(row["organization"]),
         inviter=_harmless(row["inviter"] or "Somebody"),
         role=row["role"],
         link=f"{ctx.settings.base_url.rstrip('/')}/invitations/{make_token(row['id'], row['sendings'])}",
     )
-    reference = f"invitation.{row['id']}.{row['sendings']}"
-    await ctx.resources.get(Mailer).send(Mail(row["email"], subject, text, html, reference))
 
 
 def _harmless(name: str) -> str:

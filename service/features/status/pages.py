@@ -36,6 +36,7 @@ JOB_GAUGES = (
     telemetry.jobs_oldest_age,
     telemetry.jobs_failed,
     telemetry.worker_heartbeat_age,
+    telemetry.audit_seal_lag,
 )
 
 Check = Callable[[Resources], Awaitable[str]]

@@ -12,7 +12,6 @@ from uuid import UUID
 
 import orjson
 from pgqueuer.adapters.persistence.qb import QueryQueueBuilder
-from prometheus_client import Gauge
 from sqlalchemy import Index
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -23,9 +22,6 @@ from service.guardrails.jobs.registry import SUBSCRIBERS, Body, Event, Job, job_
 from service.guardrails.personal_data import internal
 from service.guardrails.retention import days_after
 
-seal_lag = Gauge(
-    "audit_seal_lag_seconds", "Age of the oldest audit row that is not sealed", registry=telemetry.REGISTRY
-)
 ENQUEUE = QueryQueueBuilder().build_enqueue_query()
 ENQUEUE_ONCE = QueryQueueBuilder().build_enqueue_query("skip")
 REPLAY = QueryQueueBuilder().build_requeue_jobs_query()
@@ -129,7 +125,7 @@ async def measure(resources: Resources) -> None:
     telemetry.jobs_oldest_age.set(found["oldest"] or 0)
     telemetry.jobs_failed.set(found["failed"])
     telemetry.worker_heartbeat_age.set(math.inf if found["silence"] is None else found["silence"])
-    seal_lag.set(math.nan if found["seal_lag"] is None else found["seal_lag"])
+    telemetry.audit_seal_lag.set(math.nan if found["seal_lag"] is None else found["seal_lag"])
 
 
 @periodic("40 3 * * *")
