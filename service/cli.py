@@ -52,7 +52,6 @@ def serve(
         proxy_headers=False,
         timeout_graceful_shutdown=settings.graceful_timeout_seconds,
         timeout_keep_alive=30,
-        limit_concurrency=1_000,
         h11_max_incomplete_event_size=32_768,
     )
 

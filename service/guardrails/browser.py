@@ -5,8 +5,9 @@ scripts (ASVS 3.4, 3.5; OWASP CSRF cheat sheet). `Shield` wraps the FINISHED app
 refusals carry the headers too: handlers that run outside the middleware stack lose them.
 
 How to use: nothing; `create_app` wraps the app, and every context (guardrails.contexts) calls `refuse_forgery`.
-Forms carry `csrf_token(request)`, htmx and scripts send it as `X-CSRF-Token`. Limits: TLS ends at the proxy, and the
-server's own limits on header size and count apply before us.
+Forms carry `csrf_token(request)`, htmx and scripts send it as `X-CSRF-Token`. Limits: TLS ends at the proxy. What
+is not HTTP never reaches us: uvicorn answers it with a bare 400, as it does headers beyond its own limits on size and
+count; and cutting connections that send nothing is the proxy's work.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ from service.guardrails import gate
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 API_PREFIX = "/api/"
+MOST_AT_ONCE = 1_000
+"""Requests of one process; more would only wait for each other. uvicorn's own limit answers without our headers."""
 CSRF_FIELD = "csrf"
 CSRF_HEADER = "x-csrf-token"
 
@@ -82,6 +85,8 @@ class Shield:
         self.max_body = settings.max_body_bytes
         self.body_timeout = settings.body_timeout_seconds
         self.request_timeout = settings.request_timeout_seconds
+        self.most_at_once = MOST_AT_ONCE
+        self.under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -99,22 +104,32 @@ class Shield:
                     headers.append((b"set-cookie", scope["state"]["csrf_cookie"]))
             await send(message)
 
+        self.under_way += 1
         try:
-            if scope["path"] not in QUIET:  # probes and scrapers call by address, and these answers use no host
+            await self._answer(scope, receive, send_with_headers)
+        finally:
+            self.under_way -= 1
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            # Probes and scrapers call by address, and these answers use no host; who is busy is not dead either.
+            if scope["path"] not in QUIET:
+                if self.under_way > self.most_at_once:
+                    raise Unavailable("Too many requests are under way.", retry_after=2)
                 self._check_host(scope["headers"])
             if scope["method"] not in SAFE_METHODS:
                 receive = await self._buffer_body(scope, receive)
         except ServiceError as error:
-            await self.refuse(scope, error)(scope, receive, send_with_headers)
+            await self.refuse(scope, error)(scope, receive, send)
             return
         try:
             async with asyncio.timeout(self.request_timeout):
-                await self.app(scope, receive, send_with_headers)
+                await self.app(scope, receive, send)
         except TimeoutError:
             if scope["state"].get("answered"):
                 raise
             slow = Unavailable("Answering took too long and was stopped.", mend="Ask for less, or try again later.")
-            await self.refuse(scope, slow)(scope, receive, send_with_headers)
+            await self.refuse(scope, slow)(scope, receive, send)
 
     def _check_host(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         hosts = [value for name, value in headers if name == b"host"]

@@ -5,18 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import Message, Receive, Scope, Send
 
+from service.app import build
 from service.core.errors import BadRequest
+from service.core.migrate import head
 from service.core.schemas import Input
 from service.core.settings import Settings
-from service.guardrails.browser import check_json, security_headers
+from service.guardrails import browser
+from service.guardrails.browser import Shield, check_json, security_headers
 from service.guardrails.permissions import Role
+from service.web.errors import refusal
+from tests.guardrails.test_hostile_json import HOSTILE_JSON
 from tests.support.client import Client
 from tests.support.factories import Factory
 
@@ -85,51 +93,6 @@ async def test_probes_are_answered_whatever_name_they_call(member: Client) -> No
     assert " 200 " in await raw(member, "GET /livez HTTP/1.1", "host: 10.1.2.3:8000")
 
 
-HOSTILE_JSON = {
-    "lone surrogate": b'{"name": "\\ud800"}',
-    "NUL": b'{"name": "a\\u0000b"}',
-    "NaN": b'{"name": "x", "unit": NaN}',
-    "1e999": b'{"at": "2026-01-01T00:00:00Z", "value": 1e999}',
-    "2^63": b'{"at": "2026-01-01T00:00:00Z", "value": 9223372036854775808}',
-    "huge digits": b'{"value": ' + b"9" * 10_000 + b"}",
-    "deep nesting": b"[" * 100_000 + b"]" * 100_000,
-    "deep objects": b'{"a":' * 20_000 + b"1" + b"}" * 20_000,
-    "20 MB": b'{"name": "' + b"x" * 20_000_000 + b'"}',
-    "duplicate keys": b'{"name": "a", "name": "b"}',
-    "true for a number": b'{"at": "2026-01-01T00:00:00Z", "value": true}',
-    "UTF-16": '{"name": "x"}'.encode("utf-16"),
-    "UTF-8 with a mark": b'\xef\xbb\xbf{"name": "x"}',
-    "broken UTF-8": b'{"name": "\xff\xfe"}',
-    "not JSON": b"<xml/>",
-    "empty": b"",
-    "null": b"null",
-    "a list": b"[1, 2]",
-    "bidi override": '{"name": "a\u202eb", "secret": 1}'.encode(),
-}
-
-
-@pytest.mark.parametrize("what", HOSTILE_JSON)
-async def test_hostile_json_gets_a_clear_problem(what: str, member: Client, factory: Factory) -> None:
-    headers = {"content-type": "application/json", "x-csrf-token": member.csrf, "idempotency-key": uuid4().hex}
-    headers["accept"] = "application/json"
-    for path in ("/api/v1/indicators", "/api/v1/organizations", "/api/v1/organizations/current/invitations"):
-        answer = await member.http.post(path, content=HOSTILE_JSON[what], headers=headers)
-        assert 400 <= answer.status_code < 500, f"{what} on {path}: {answer.status_code}"
-        problem = answer.json()
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert problem["detail"]
-        assert problem["mend"]
-        assert "xxxx" not in answer.text
-        assert len(answer.content) < 2_000
-
-
-async def test_a_wrong_content_type_is_named(member: Client) -> None:
-    headers = {"content-type": "text/plain", "x-csrf-token": member.csrf, "idempotency-key": "k"}
-    answer = await member.http.post("/api/v1/indicators", content=b'{"name": "x"}', headers=headers)
-    assert answer.status_code == 415
-    assert "application/json" in answer.json()["mend"]
-
-
 def test_harmless_json_passes() -> None:
     check_json(json.dumps({"name": "ü 🙂", "list": [1, -2.5, 2**62, None, True]}).encode())
 
@@ -141,40 +104,86 @@ def test_each_danger_is_named_without_quoting_it(what: str) -> None:
     assert len(refused.value.detail) < 100
 
 
+class Bare:
+    """An application that says when it was reached and answers when it may, behind a shield of its own."""
+
+    def __init__(self, settings: Settings, **changes: Any) -> None:
+        self.reached = 0
+        self.may_answer = asyncio.Event()
+        app = build(settings)
+        changed = settings.model_copy(update=changes)
+        self.shield = Shield(self._answer, changed, lambda scope, error: refusal(app, scope, error))
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.reached += 1
+        await self.may_answer.wait()
+        await PlainTextResponse("reached")(scope, receive, send)
+
+    async def ask(self, receive: Receive, *, method: str = "POST", path: str = "/x") -> tuple[int, Headers]:
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        headers = [(b"host", b"127.0.0.1")]
+        scope = {"type": "http", "method": method, "path": path, "headers": headers, "state": {}, "query_string": b""}
+        await self.shield(scope, receive, send)
+        return sent[0]["status"], Headers(raw=sent[0]["headers"])
+
+
+async def nothing() -> Message:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+def endless() -> Receive:
+    """A body without an end and without a declared length: 64 KiB at a time, twenty times the limit if need be."""
+    parts = iter(range(320))
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b" " * 65_536, "more_body": next(parts) < 319}
+
+    return receive
+
+
 async def test_a_body_that_never_arrives_is_given_up(settings: Settings) -> None:
     """A slow sender holds neither a connection of the pool nor the process."""
-    from starlette.types import Message, Receive, Scope, Send
+    bare = Bare(settings, body_timeout_seconds=0.05)
+    status, headers = await bare.ask(nothing)
+    assert (status, bare.reached) == (408, 0)
+    assert set(REQUIRED) - set(headers) == {"x-request-id"}, "that one is the layer above's"
+    bare.shield.body_timeout = None  # type: ignore[assignment]  # bites: wait for it as long as it takes
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(bare.ask(nothing), 1)
 
-    from service.guardrails.browser import Shield
 
-    reached = False
+async def test_a_body_without_an_end_is_not_collected(settings: Settings) -> None:
+    """The declared length is the sender's word; what counts is what came."""
+    bare = Bare(settings)
+    bare.may_answer.set()
+    status, headers = await bare.ask(endless())
+    assert (status, bare.reached) == (413, 0)
+    assert set(REQUIRED) - set(headers) == {"x-request-id"}
+    bare.shield.max_body = 10**9  # bites: all of it is held in memory and handed on
+    assert (await bare.ask(endless()))[0] == 200
+    assert bare.reached == 1
 
-    async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        nonlocal reached
-        reached = True
 
-    def refuse(scope: Scope, error: Exception) -> object:
-        from starlette.responses import PlainTextResponse
-
-        return PlainTextResponse(str(error), status_code=error.status)  # type: ignore[attr-defined]
-
-    async def never() -> Message:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    sent: list[Message] = []
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    quick = settings.model_copy(update={"body_timeout_seconds": 0.05})
-    shield = Shield(application, quick, refuse)  # type: ignore[arg-type]
-    scope = {
-        "type": "http", "method": "POST", "path": "/", "headers": [(b"host", b"127.0.0.1")], "state": {},
-    }  # fmt: skip
-    await shield(scope, never, send)
-    assert sent[0]["status"] == 408
-    assert not reached
+async def test_more_requests_than_it_can_work_on_are_told_to_come_back(settings: Settings) -> None:
+    """Refused by us, with the headers and in words; a probe is answered, or the busy process would be killed."""
+    bare = Bare(settings)
+    bare.shield.most_at_once = 2
+    working = [asyncio.create_task(bare.ask(nothing, method="GET")) for _ in range(2)]
+    async with asyncio.timeout(10):
+        while bare.reached < 2:
+            await asyncio.sleep(0)
+    status, headers = await bare.ask(nothing, method="GET")
+    assert (status, headers["retry-after"], bare.reached) == (503, "2", 2)
+    assert set(REQUIRED) - set(headers) == {"x-request-id"}
+    bare.may_answer.set()
+    assert (await bare.ask(nothing, method="GET", path="/livez"))[0] == 200
+    assert [(await one)[0] for one in working] == [200, 200]
+    assert (await bare.ask(nothing, method="GET"))[0] == 200, "whoever has been answered makes room"
 
 
 FOREIGN = [{"sec-fetch-site": "cross-site"}, {"sec-fetch-site": "same-site"}, {"origin": "https://evil.test"}]
@@ -206,6 +215,16 @@ async def test_login_itself_needs_a_token(factory: Factory) -> None:
     async with await factory.client() as anonymous:
         answer = await anonymous.http.post("/login", data={"email": "a@example.com", "password": "x"})
     assert answer.status_code == 403
+
+
+async def test_it_bites_without_the_question_another_site_acts(member: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nobody_asks(*_: object) -> None: ...
+
+    monkeypatch.setattr(browser, "refuse_forgery", nobody_asks)
+    sent = {"sec-fetch-site": "cross-site", "origin": "https://evil.test"}
+    fields = {"name": "Forged", "schema_version": head()}
+    assert (await member.http.post("/indicators/new", data=fields, headers=sent)).status_code == 303
+    assert "Forged" in await member.page("/indicators")
 
 
 class Body(Input):
