@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 
+import pytest
 from starlette.responses import Response
 
 from service.core.context import Resources
+from service.core.scripts import Script
 from service.core.settings import Settings
 from service.guardrails import before_login
 from service.guardrails.sessions import load
@@ -22,6 +24,17 @@ async def test_a_half_finished_login_is_remembered_once_for_this_browser(here: R
     assert await before_login.held(browser, here, "oidc", keep=True) == {"state": "s", "nonce": "n"}
     assert await before_login.held(browser, here, "oidc") == {"state": "s", "nonce": "n"}
     assert await before_login.held(browser, here, "oidc") is None, "an answer that is played again finds nothing"
+
+
+async def test_it_bites_without_the_deletion_an_answer_can_be_played_again(
+    here: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = before_login.HELD.source.partition("main()\n")[2].rpartition("\nend\n")[0]
+    monkeypatch.setattr(before_login, "HELD", Script("held", body.replace("redis.call('DEL', ARGV[1])", "")))
+    response = Response()
+    await before_login.hold(here, response, "oidc", {"state": "s"})
+    browser = request(cookie=f"oidc={cookies_of(response)['oidc']}")
+    assert [await before_login.held(browser, here, "oidc") for _ in range(2)] == [{"state": "s"}] * 2
 
 
 async def test_what_is_held_is_no_session_and_gone_after_ten_minutes(here: Resources) -> None:

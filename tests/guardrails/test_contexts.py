@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import asyncpg
 import httpx
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 
 from service.app import build
+from service.core.context import Context
 from service.core.settings import Settings
 from service.features.indicators.models import Indicator
+from service.guardrails import contexts
 from service.guardrails.contexts import Ctx, PublicCtx, StaffCtx, UserCtx
 from service.guardrails.permissions import Role
 from tests.support.factories import Factory
@@ -53,6 +55,15 @@ async def fails_at_commit(ctx: Ctx) -> str:
     await ctx.work.raw.execute("INSERT INTO later VALUES (1), (1)")
     ctx.add(Indicator(name="Lost at commit"))
     return "saved"
+
+
+LateCtx = Annotated[Context, Depends(contexts._in_organization)]
+"""What `Ctx` would be with FastAPI's default scope."""
+
+
+@probe.post("/probe/answers-before-commit")
+async def answers_before_commit(ctx: LateCtx) -> str:
+    return await fails_at_commit(ctx)
 
 
 @pytest.fixture
@@ -122,6 +133,26 @@ async def test_a_failed_commit_is_never_a_success(
     assert "saved" not in answer.text
     count = "SELECT count(*) FROM indicators WHERE organization_id = $1"
     assert await superuser.fetchval(count, person.organization_id) == 0
+
+
+async def test_it_bites_with_the_default_scope_a_failed_commit_is_a_success(
+    http: httpx.AsyncClient, factory: Factory, settings: Settings, superuser: asyncpg.Connection[Any]
+) -> None:
+    member, person = await cookie(factory, settings, role=Role.MEMBER)
+    answer = await http.post("/probe/answers-before-commit", headers=member)
+    assert (answer.status_code, answer.json()) == (200, "saved")
+    count = "SELECT count(*) FROM indicators WHERE organization_id = $1"
+    assert await superuser.fetchval(count, person.organization_id) == 0
+
+
+async def test_it_bites_without_the_read_only_transaction_a_link_changes_something(
+    http: httpx.AsyncClient, factory: Factory, settings: Settings, superuser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contexts, "SAFE_METHODS", frozenset())
+    member, person = await cookie(factory, settings, role=Role.MEMBER)
+    assert (await http.get("/probe/writes-on-get", headers=member)).status_code == 200
+    count = "SELECT count(*) FROM indicators WHERE organization_id = $1"
+    assert await superuser.fetchval(count, person.organization_id) == 1
 
 
 async def test_an_ended_epoch_ends_the_session(

@@ -79,6 +79,20 @@ async def test_a_broken_one_is_named_counted_and_mended_later(
     assert broken == {}
 
 
+async def test_it_bites_without_its_line_the_corruption_stays_unseen(
+    own_maintenance: Database, own_resources: Resources, own_superuser: asyncpg.Connection[Any]
+) -> None:
+    await own_superuser.execute(
+        "INSERT INTO pgqueuer (priority, status, entrypoint, execute_after)"
+        " VALUES (0, 'queued', 'x', now() - interval '2 days')"
+    )
+    _, broken = await check(own_maintenance, own_resources)
+    assert set(broken) == {"jobs_move"}
+    del INVARIANTS["jobs_move"]  # what `@invariant(...)` above the check puts there
+    _, broken = await check(own_maintenance, own_resources)
+    assert broken == {}
+
+
 async def test_a_check_that_cannot_run_counts_and_stops_no_other(
     own_maintenance: Database, own_resources: Resources
 ) -> None:
