@@ -174,7 +174,9 @@ async def test_drift_is_found(servers: TestServers, worker_name: str, damage: st
 
 
 async def test_the_running_database_is_at_head(superuser: asyncpg.Connection[Any], settings: Settings) -> None:
-    assert await superuser.fetchval("SELECT version_num FROM alembic_version") == head(), "run `python -m service migrate`"
+    assert await superuser.fetchval("SELECT version_num FROM alembic_version") == head(), (
+        "run `python -m service migrate`"
+    )
 
 
 @pytest.mark.parametrize(
