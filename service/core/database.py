@@ -138,7 +138,7 @@ class Database:
 
 
 class UnitOfWork:
-    """One transaction. Nobody but its owner (`Database.unit_of_work`) commits it."""
+    """One transaction. Whoever began it ends it: `Database.unit_of_work`, a request's context or the job runner."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection

@@ -1,6 +1,6 @@
 """The outermost layer: one id, one trace, one log line and one measurement per request, errors included.
 
-Pure ASGI: Starlette's BaseHTTPMiddleware costs more per layer than everything in this file (docs/performance.md).
+Pure ASGI: Starlette's BaseHTTPMiddleware costs more per layer than everything in this file.
 """
 
 from __future__ import annotations

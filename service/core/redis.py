@@ -1,6 +1,6 @@
 """The Redis client: no retries, and one deadline per call (core.scripts), so that a hung Redis costs one timeout.
 
-Redis holds sessions, limits, locks, caches and wake-ups: never the only copy of a truth.
+Redis holds sessions, limits and half-finished logins: never the only copy of a truth.
 """
 
 from __future__ import annotations

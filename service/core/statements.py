@@ -1,6 +1,6 @@
 """Reads prepared once: a SELECT built from the models, compiled a single time, run straight on the driver.
 
-Building and compiling a select per call costs more than PostgreSQL needs to answer it (docs/performance.md). The
+Building and compiling a select per call costs more than PostgreSQL needs to answer it. The
 automatic filters (tenant, not deleted) are compiled in, so a prepared read is guarded exactly like an ORM one.
 """
 

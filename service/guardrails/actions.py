@@ -31,7 +31,7 @@ Verb = Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What the decorator line says; the role matrix and the OpenAPI page are made from these."""
+    """What the decorator line says; the list of permissions that people review is made from these."""
 
     name: str
     requires: Requirement

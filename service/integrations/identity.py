@@ -44,7 +44,7 @@ class LoginRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What the browser must bring back, kept (encrypted) in its own cookie until it returns."""
+    """What the browser must bring back; kept in Redis until it returns, behind a cookie (guardrails.before_login)."""
 
     state: str
     nonce: str

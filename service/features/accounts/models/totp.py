@@ -34,7 +34,7 @@ def matching_step(secret: bytes, code: str, *, at: datetime, after: int) -> int 
 
 
 def code_at(secret: bytes, at: datetime) -> str:
-    """What an authenticator shows at this moment; the seed and the tests play the phone with it."""
+    """What an authenticator shows at this moment; the tests play the phone with it."""
     return pyotp.TOTP(secret.decode(), interval=PERIOD_SECONDS).generate_otp(int(at.timestamp()) // PERIOD_SECONDS)
 
 
