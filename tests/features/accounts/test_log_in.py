@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import statistics
-import time
 import unicodedata
 from collections.abc import Callable
 from typing import Any
@@ -61,34 +58,6 @@ async def test_every_failure_is_the_same_failure(
         assert password not in answer.text
         bodies.append(answer.text.replace(email, "somebody@example.com"))
     assert len(set(bodies)) == 1
-
-
-@pytest.mark.slow
-async def test_a_known_address_takes_no_longer_than_an_unknown_one(
-    browser: Callable[[], Client], factory: Factory
-) -> None:
-    """Compares medians of interleaved attempts. Without the dummy hash an unknown address answers in a tenth."""
-    people = [await factory.person(password=None) for _ in range(12)]
-    for person in people:
-        await factory.superuser.execute(
-            "UPDATE users SET password_hash = $2 WHERE id = $1", person.id, await passwords.hash_password(PASSWORD)
-        )
-    await _seconds(browser(), new_address())
-    attempts = [("known", person.email) for person in people] + [("unknown", new_address()) for _ in range(12)]
-    random.shuffle(attempts)
-    taken: dict[str, list[float]] = {"known": [], "unknown": []}
-    for kind, email in attempts:
-        taken[kind].append(await _seconds(browser(), email))
-    ratio = statistics.median(taken["unknown"]) / statistics.median(taken["known"])
-    assert 0.67 < ratio < 1.5, f"unknown addresses take {ratio:.2f} times as long as known ones"
-
-
-async def _seconds(client: Client, email: str) -> float:
-    token = await csrf(client)
-    began = time.perf_counter()
-    answer = await try_password(client, token, email, OTHER_PASSWORD)
-    assert answer.status_code == 422
-    return time.perf_counter() - began
 
 
 async def test_a_session_planted_before_the_login_is_not_adopted(
