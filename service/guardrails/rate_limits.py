@@ -77,6 +77,9 @@ LOGIN = Policy("login", "closed", address="20/5 minutes", pair="5/15 minutes", s
                everyone="1000/5 minutes")
 SECOND_FACTOR = Policy("second-factor", "closed", address="20/15 minutes", subject="5/15 minutes; 20/day")
 MAIL = Policy("mail", "closed", address="10/hour", subject="3/hour; 5/day", everyone="500/hour")
+# Apart from MAIL: one free account inviting the world would use up everybody's password resets.
+INVITATION = Policy("invitation", "closed", address="100/hour", user="60/hour; 200/day", organization="300/day",
+                    subject="3/hour; 5/day")
 # By address only: nobody guesses 32 random bytes, and whoever holds the link may need several tries at a password.
 TOKEN = Policy("token", "closed", address="30/10 minutes")
 SIGN_UP = Policy("sign-up", "closed", address="5/hour; 20/day", everyone="300/hour")

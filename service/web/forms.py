@@ -101,7 +101,9 @@ class Form(Generic[M]):
         for name, message in error.fields.items():
             self.add_error(name, message)
         if not error.fields:
-            self.add_error(WHOLE, error.detail)
+            # The general advice ("send it again") goes without saying beside a form.
+            own = error.mend if error.mend != error.default_mend else ""
+            self.add_error(WHOLE, f"{error.detail} {own}".strip())
 
     @property
     def summary(self) -> list[tuple[str, str]]:

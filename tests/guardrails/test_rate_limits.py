@@ -43,20 +43,20 @@ async def refused(resources: Resources, policy: Policy, **target: Any) -> TooMan
 
 
 def credentials() -> list[Policy]:
-    return [rate_limits.LOGIN, rate_limits.SECOND_FACTOR, rate_limits.MAIL, rate_limits.TOKEN, rate_limits.SIGN_UP,
-            rate_limits.STEP_UP]  # fmt: skip
+    return [rate_limits.LOGIN, rate_limits.SECOND_FACTOR, rate_limits.MAIL, rate_limits.INVITATION, rate_limits.TOKEN,
+            rate_limits.SIGN_UP, rate_limits.STEP_UP]  # fmt: skip
 
 
 def test_whatever_guards_a_credential_stays_closed_without_redis_and_tells_no_numbers() -> None:
-    assert len(credentials()) == 6
+    assert len(credentials()) == 7
     for policy in credentials():
         assert (policy.when_lost, policy.headers) == ("closed", False), policy.name
 
 
 def test_every_policy_says_what_it_counts_by_address() -> None:
     table = [one for one in vars(rate_limits).values() if isinstance(one, Policy)]
-    assert len(table) == 12
-    assert [one.name for one in table if not one.address] == ["none"]
+    assert len(table) == 11
+    assert [one.name for one in table if not one.address] == []
     assert len({one.name for one in table}) == len(table), "two policies of one name would share their buckets"
 
 

@@ -165,17 +165,18 @@ async def correct_reading(request: Request, ctx: Ctx, indicator_id: UUID, at: Mo
 async def edit_indicator(request: Request, ctx: Ctx, indicator_id: UUID) -> Response:
     allow(ctx, actions.update_indicator)
     indicator = await queries.get_indicator(ctx, indicator_id)
-    form = Form(IndicatorUpdate, indicator.model_dump())
+    form = Form(IndicatorCreate, indicator.model_dump())
     return render(request, "indicators/edit.html", indicator=indicator, form=form)
 
 
 @router.post("/indicators/{indicator_id}/edit")
 async def update_indicator(request: Request, ctx: Ctx, indicator_id: UUID) -> Response:
     allow(ctx, actions.update_indicator)
-    form = await Form.parse(IndicatorUpdate, request)
+    # The whole state: for the API's model a field that is left out stays, so an emptied one could not be emptied.
+    form = await Form.parse(IndicatorCreate, request)
     if form.valid:
         try:
-            await actions.update_indicator(ctx, indicator_id, form.data)
+            await actions.update_indicator(ctx, indicator_id, IndicatorUpdate(**form.data.model_dump()))
         except (Conflict, Invalid) as error:
             form.refuse(error)
         else:

@@ -24,7 +24,7 @@ from service.features.organizations.schemas import InvitationCreate
 from service.guardrails import soft_delete
 from service.guardrails.actions import action
 from service.guardrails.permissions import Role, Who
-from service.guardrails.rate_limits import MAIL, spend
+from service.guardrails.rate_limits import INVITATION, spend
 
 MOST_OWNED = 20
 MOST_OPEN_INVITATIONS = 100
@@ -147,7 +147,7 @@ async def invite(ctx: Context, given: InvitationCreate) -> Invitation:
     waiting = select(func.count()).where(Invitation.accepted_at.is_(None), Invitation.revoked_at.is_(None))
     if (await ctx.db.scalar(waiting) or 0) >= MOST_OPEN_INVITATIONS:
         raise Conflict(f"{MOST_OPEN_INVITATIONS} invitations are waiting.", mend="Revoke those no longer needed.")
-    await _count_mail(ctx, given.email)
+    await spend(ctx.resources, INVITATION, subject=given.email)
     invitation = Invitation(id=new_id(), email=given.email, role=given.role, invited_by=ctx.user_id, sendings=0)
     invitation.renew()
     ctx.add(invitation)
@@ -167,7 +167,7 @@ async def resend_invitation(ctx: Context, invitation_id: UUID) -> Invitation:
     invitation = await ctx.get(Invitation, invitation_id)
     _refuse_above_own(ctx, invitation.role)
     invitation.refuse_when_settled()
-    await _count_mail(ctx, invitation.email)
+    await spend(ctx.resources, INVITATION, subject=invitation.email)
     invitation.renew()
     return invitation
 
@@ -275,12 +275,6 @@ async def _insist_on_an_owner(ctx: Context) -> None:
         raise Conflict(
             "An organization needs an owner.", mend="Transfer the ownership first, or delete the organization."
         )
-
-
-async def _count_mail(ctx: Context, email: str) -> None:
-    """Nobody is flooded with invitations. Counted apart from the mails people ask for themselves: strangers must not be
-    able to use up somebody's password resets."""
-    await spend(ctx.resources, MAIL, subject=f"invitation:{email}")
 
 
 def _refuse_above_own(ctx: Context, *roles: Role) -> None:

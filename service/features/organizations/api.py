@@ -15,6 +15,7 @@ from service.features.organizations.schemas import (
 from service.guardrails.contexts import Ctx, UserCtx
 from service.guardrails.idempotency import IdempotencyKey, IdempotentRoute
 from service.guardrails.pagination import Page, PageRequest
+from service.guardrails.rate_limits import INVITATION, limit
 
 router = APIRouter(route_class=IdempotentRoute)
 
@@ -47,5 +48,6 @@ async def list_invitations(ctx: Ctx, page: PageRequest) -> Page[InvitationRead]:
 
 
 @router.post("/current/invitations", status_code=status.HTTP_201_CREATED)
+@limit(INVITATION)
 async def invite(ctx: Ctx, given: InvitationCreate, key: IdempotencyKey) -> InvitationRead:
     return InvitationRead.model_validate(await actions.invite(ctx, given))

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from service.core import clock
 from service.core.context import Context
-from service.core.errors import Conflict, Forbidden, Invalid, TooManyRequests
+from service.core.errors import Conflict, Forbidden, Invalid, StepUpRequired, TooManyRequests
 from service.features.organizations import actions, queries
 from service.features.organizations.schemas import (
     ROLES,
@@ -25,7 +25,7 @@ from service.guardrails.actions import allow, may
 from service.guardrails.contexts import Ctx, PublicCtx, UserCtx
 from service.guardrails.pagination import PageRequest
 from service.guardrails.permissions import Role
-from service.guardrails.rate_limits import TOKEN, limit
+from service.guardrails.rate_limits import INVITATION, TOKEN, limit
 from service.web.flash import flash
 from service.web.forms import Form
 from service.web.responses import redirect
@@ -169,12 +169,15 @@ async def list_invitations(request: Request, ctx: Ctx, page: PageRequest) -> Res
 
 
 @router.post("/members/invitations")
+@limit(INVITATION)
 async def invite(request: Request, ctx: Ctx, page: PageRequest) -> Response:
     allow(ctx, actions.invite)
     form = await Form.parse(InvitationCreate, request)
     if form.valid:
         try:
             invitation = await actions.invite(ctx, form.data)
+        except StepUpRequired:
+            raise
         except (Conflict, Forbidden, TooManyRequests) as error:
             form.refuse(error)
         else:
@@ -184,6 +187,7 @@ async def invite(request: Request, ctx: Ctx, page: PageRequest) -> Response:
 
 
 @router.post("/members/invitations/{invitation_id}/resend")
+@limit(INVITATION)
 async def resend_invitation(request: Request, ctx: Ctx, invitation_id: UUID) -> Response:
     done = "Sent again, with a new link; the old one no longer works."
     return await _attempt(request, ctx, actions.resend_invitation, invitation_id, done=done, to=INVITATIONS)
@@ -265,6 +269,8 @@ async def _attempt(
     allow(ctx, verb)
     try:
         await verb(ctx, *arguments)
+    except StepUpRequired:
+        raise  # to the confirmation, and back to the list
     except (Conflict, Forbidden, TooManyRequests) as error:
         flash(request, f"{error.detail} {error.mend}", "danger")
     else:

@@ -90,6 +90,19 @@ async def test_a_refused_edit_changes_nothing(team: Team) -> None:
     assert (read["name"], read["description"]) == ("My name", "")
 
 
+async def test_what_is_emptied_on_the_page_is_empty(team: Team) -> None:
+    """It said "Saved." and kept the old text: an emptied field looked like one that was not sent."""
+    identifier = await team.indicator("Emptied")
+    path = f"/indicators/{identifier}/edit"
+    await team.member.submit(path, name="Emptied", description="a word", unit="EUR")
+    assert (await team.member.submit(path, name="Emptied", description="", unit="")).status_code == 303
+    read = (await team.viewer.api("GET", f"/indicators/{identifier}")).json()
+    assert (read["description"], read["unit"]) == ("", "")
+    nameless = await team.member.submit(path, name="", description="", unit="")
+    assert nameless.status_code == 422
+    assert "Fill in this field." in nameless.text
+
+
 async def test_add_correct_delete_restore_by_hand(team: Team) -> None:
     identifier = await team.indicator("By hand")
     home = f"/indicators/{identifier}"

@@ -19,6 +19,7 @@ async def test_a_sole_owner_with_others_is_refused_in_a_clear_sentence(team: Tea
     answer = await team.act(team.owner, DELETION, email=owner.email)
     assert answer.status_code in (409, 422)
     assert f"You are the only owner of {name}" in answer.text
+    assert "Make one of them owner on the members page" in answer.text, "the way out stands beside what is wrong"
     assert not await deleted(team, "users", owner.id)
     assert not await deleted(team, "organizations", team.organization)
 

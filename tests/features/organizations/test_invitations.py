@@ -211,6 +211,19 @@ async def test_nobody_is_flooded_with_invitations(team: Team) -> None:
     assert (await team.invitation(email))["sendings"] == 3, "the fourth mail within an hour"
 
 
+async def test_inviting_the_world_uses_up_nobodys_password_reset(team: Team) -> None:
+    """All mails once shared one limit for everybody: five hundred invitations, and nobody could reset a password."""
+    before = await buckets(team, "mail")
+    await invite(team, f"{new_token()[:10].lower()}@example.com")
+    assert await buckets(team, "mail") == before
+    assert await buckets(team, "invitation")
+
+
+async def buckets(team: Team, policy: str) -> dict[bytes, bytes]:
+    redis, space = team.factory.resources.redis, team.factory.resources.settings.redis_namespace
+    return {key: await redis.get(key) async for key in redis.scan_iter(f"{space}:l:{policy}:*")}
+
+
 async def test_neither_table_nor_queue_holds_a_working_link(team: Team) -> None:
     email = f"{new_token()[:10].lower()}@example.com"
     token = (await invite(team, email)).rpartition("/")[2]
