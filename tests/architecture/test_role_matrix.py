@@ -213,12 +213,14 @@ async def row(route: Route, factory: Factory) -> str:
 
 
 @pytest.fixture
-async def no_dead_letters_left(factory: Factory) -> AsyncIterator[None]:
+async def nothing_left_for_all(factory: Factory) -> AsyncIterator[None]:
+    """Dead letters and switches belong to no organization, so other tests would meet them."""
     yield
     await factory.superuser.execute("DELETE FROM pgqueuer WHERE entrypoint = $1", NOBODY)
+    await factory.superuser.execute("DELETE FROM switches WHERE name = $1", WORDS["switch"])
 
 
-@pytest.mark.usefixtures("no_dead_letters_left")
+@pytest.mark.usefixtures("nothing_left_for_all")
 async def test_roles_reach_what_the_reviewed_file_says(
     routes: list[Route], factory: Factory, pytestconfig: pytest.Config
 ) -> None:
