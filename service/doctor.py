@@ -89,8 +89,8 @@ async def _role(settings: Settings) -> str:
 
 
 async def _connections(settings: Settings) -> str:
-    """processes x pool <= max_connections - reserve, with the server's own figure."""
-    demand = settings.database_processes * settings.database_pool_size
+    """What all processes may open <= max_connections - reserve, with the server's own figure."""
+    demand = settings.database_demand
     async with _connected(settings) as raw:
         room = int(await raw.fetchval("SHOW max_connections")) - settings.database_reserved_connections
     if demand > room:

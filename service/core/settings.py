@@ -23,8 +23,10 @@ SANDBOX_HOSTS = frozenset({"mail", "oidc", "testserver"})
 MISSPELT = 0.885
 """How alike a name must be to count as a misspelt setting: above DATABASE_USER, below REDIS_URI."""
 MINIMUM_SECRET_LENGTH = 32
+WORKER_EXTRA = 3
+"""What a worker opens beside its pool: two connections as the maintenance role, one that listens."""
 
-type_list = Annotated[tuple[str, ...], NoDecode]
+CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
 
 class Environment(StrEnum):
@@ -44,10 +46,10 @@ class Settings(BaseSettings):
     # Where we are
     environment: Environment = Field(Environment.DEVELOPMENT, description="development or production")
     base_url: str = Field("http://127.0.0.1:8000", description="Public address, used in mails and redirects")
-    allowed_hosts: type_list = Field(
+    allowed_hosts: CommaSeparated = Field(
         ("127.0.0.1", "localhost"), description="Host names we answer to, comma separated; no wildcard in production"
     )
-    trusted_proxies: type_list = Field(
+    trusted_proxies: CommaSeparated = Field(
         (), description="Networks (CIDR) whose X-Forwarded-For we believe, comma separated; empty trusts nobody"
     )
     debug: bool = Field(False, description="Readable console logs; refused in production")
@@ -83,7 +85,7 @@ class Settings(BaseSettings):
     database_reserved_connections: int = Field(15, ge=1, description="Kept for people, migrations and backups")
 
     # Redis
-    redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6380/0"), description="Sessions, limits, wake-ups")
+    redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6380/0"), description="Sessions, limits")
     redis_timeout_ms: int = Field(250, ge=10, description="Connect and read timeout; a hung Redis costs this much")
     redis_namespace: str = Field("ballast", pattern=r"^[a-z0-9_-]+$", description="Prefix of every key")
 
@@ -148,6 +150,11 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def database_demand(self) -> int:
+        """Connections at most: any of the processes may be a worker."""
+        return self.database_processes * (self.database_pool_size + WORKER_EXTRA)
+
+    @property
     def is_production(self) -> bool:
         return self.environment is Environment.PRODUCTION
 
@@ -206,12 +213,13 @@ def insecurities(settings: Settings) -> list[tuple[str, str]]:
         )
     refuse(settings.rate_limit_scale != 1, "RATE_LIMIT_SCALE", "must be 1: more lets guessing through")
     refuse("ballast.example" in settings.mail_from, "MAIL_FROM", "is the example sender")
-    demand = settings.database_processes * settings.database_pool_size
+    demand = settings.database_demand
     room = settings.database_max_connections - settings.database_reserved_connections
     refuse(
         demand > room,
         "DATABASE_POOL_SIZE",
-        f"processes x pool = {demand} exceeds max_connections - reserve = {room}; PostgreSQL would refuse connections",
+        f"processes x (pool + {WORKER_EXTRA}) = {demand} exceeds max_connections - reserve = {room};"
+        " PostgreSQL would refuse connections",
     )
     problems += [(name, f"is no setting; {meant} was probably meant") for name, meant in misspelt(os.environ)]
     return problems

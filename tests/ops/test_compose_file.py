@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.core.settings import Settings, insecurities
+from service.core.settings import WORKER_EXTRA, Settings, insecurities
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = Path(sys.executable).parent
@@ -200,10 +200,10 @@ def test_connections_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     flags = SERVICES["postgres"]["command"]
     assert f"max_connections={settings.database_max_connections}" in flags
     room = settings.database_max_connections - settings.database_reserved_connections
-    pools = settings.database_processes * settings.database_pool_size
-    assert pools <= room
+    assert settings.database_demand <= room
     text = (ROOT / "infra" / "compose.yaml").read_text()
-    written = f"{settings.database_processes} x {settings.database_pool_size} = {pools}"
+    each = f"({settings.database_pool_size} + {WORKER_EXTRA})"
+    written = f"{settings.database_processes} x {each} = {settings.database_demand}"
     assert written in text, f"the comment must say {written}"
     limits = f"{settings.database_max_connections} - {settings.database_reserved_connections} = {room}"
     assert limits in text, f"the comment must say {limits}"
