@@ -18,6 +18,9 @@ from service.core.errors import NotFound
 from service.core.settings import Settings
 from service.core.statements import AnyPrepared
 
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+"""What changes nothing (RFC 9110, 9.2.1): answered read-only, without a CSRF token, under the limit for reads."""
+
 T = TypeVar("T")
 M = TypeVar("M", bound=Base)
 

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.core.context import Login
+from service.core.context import SAFE_METHODS, Login
 from service.core.crypto import keyed_hash, new_token
 from service.core.errors import (
     BadRequest,
@@ -38,7 +38,6 @@ from service.core.observe import QUIET
 from service.core.settings import Settings
 from service.guardrails import gate
 
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 API_PREFIX = "/api/"
 MOST_AT_ONCE = 1_000
 """Requests of one process; more would only wait for each other. uvicorn's own limit answers without our headers."""

@@ -24,13 +24,11 @@ import structlog
 from fastapi import Depends
 from starlette.requests import Request
 
-from service.core.context import ANONYMOUS, Actor, ActorKind, Caller, Context, Login, Resources
+from service.core.context import ANONYMOUS, SAFE_METHODS, Actor, ActorKind, Caller, Context, Login, Resources
 from service.core.database import UnitOfWork, overload_is_unavailable
 from service.core.errors import Conflict, Forbidden, NotAuthenticated
 from service.guardrails import audit, browser, gate, switches
 from service.guardrails.permissions import Role
-
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 @dataclass(frozen=True, slots=True)

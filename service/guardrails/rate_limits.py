@@ -25,7 +25,7 @@ from prometheus_client import Counter
 
 from service.core import telemetry
 from service.core.buckets import COUNT_LUA, Bucket, Counted, LocalBuckets
-from service.core.context import Resources
+from service.core.context import SAFE_METHODS, Resources
 from service.core.crypto import keyed_hash
 from service.core.errors import TooManyRequests
 from service.core.redis import LOST
@@ -35,7 +35,6 @@ from service.guardrails.addresses import bucket_of
 F = TypeVar("F", bound=Callable[..., Any])
 
 SPEND = Script("rate_limits.spend", COUNT_LUA, "return count(tonumber(ARGV[1]), tonumber(ARGV[2]), 3)")
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 refusals = Counter("rate_limit_refusals_total", "Requests refused", ("policy",), registry=telemetry.REGISTRY)
 

@@ -10,6 +10,9 @@ from starlette.responses import RedirectResponse, Response
 from service.web.assets import assets
 from service.web.flash import carry_messages
 
+HOME = "/dashboard"
+"""Where whoever has just logged in, or joined an organization, begins: a page of the sample feature."""
+
 
 def is_fragment(request: Request) -> bool:
     """htmx asks for a part of a page; everything else gets the whole page."""

@@ -28,7 +28,7 @@ from service.guardrails.permissions import Role
 from service.guardrails.rate_limits import INVITATION, TOKEN, limit
 from service.web.flash import flash
 from service.web.forms import Form
-from service.web.responses import redirect
+from service.web.responses import HOME, redirect
 from service.web.templating import NavItem, render
 
 router = APIRouter()
@@ -38,7 +38,7 @@ NAV = [
     NavItem("Organization", "/organization", "building", order=60, requires=Role.VIEWER),
 ]
 
-HOME, MEMBERS, INVITATIONS = "/dashboard", "/members", "/members/invitations"
+MEMBERS, INVITATIONS = "/members", "/members/invitations"
 SECRET_ADDRESS = {"Referrer-Policy": "no-referrer"}
 """The link's token must not travel to wherever the reader goes next."""
 

@@ -12,11 +12,10 @@ from service.core.errors import ServiceError
 from service.features.accounts.actions import Browser, Entrance
 from service.guardrails import before_login, sessions
 from service.web.flash import flash
-from service.web.responses import redirect, safe_path
+from service.web.responses import HOME, redirect, safe_path
 
 router = APIRouter()
 
-HOME = "/dashboard"
 ENTRANCES = ("/login", "/logout", "/sign-up", "/confirm")
 CODE = "second-factor"
 """The purpose under which a login waits for its second factor."""
