@@ -149,6 +149,7 @@ class UnitOfWork:
         self.tenant: UUID | None = None
         self.user: UUID | None = None
         self.read_only = False
+        self._open = False
 
     @property
     def session(self) -> AsyncSession:
@@ -161,7 +162,7 @@ class UnitOfWork:
         return self._session
 
     async def begin(self, *, tenant: UUID | None, user: UUID | None, read_only: bool) -> None:
-        self.read_only = read_only
+        self.read_only, self._open = read_only, True
         await self._send(f"BEGIN{' READ ONLY' if read_only else ''}; {self._scope(tenant, user)}")
 
     async def act_for(self, *, tenant: UUID | None, user: UUID | None) -> None:
@@ -204,18 +205,25 @@ class UnitOfWork:
         if self._session is not None:
             await self._session.commit()
         await self._send("COMMIT")
+        self._open = False
 
     async def close(self) -> None:
         """Leave nothing behind: an open transaction is rolled back, a broken connection is thrown away."""
-        if self._session is not None:
-            await self._session.close()
-        if self.raw.is_closed():
-            await self._connection.invalidate()
-        elif self.raw.is_in_transaction():
-            try:
+        try:
+            if self._session is not None:
+                await self._session.close()
+            if self._open and not self.raw.is_closed():
                 await self._send("ROLLBACK")
-            except LOST:
-                await self._connection.invalidate()
+                self._open = False
+        except LOST:
+            pass  # thrown away below
+        finally:
+            # Also when we are cancelled once more while we wait (a client that hangs up in the middle of a download):
+            # the pool's own reset does nothing under AUTOCOMMIT, and the next request would run in this transaction.
+            if self._open:
+                self.raw.terminate()
+            if self.raw.is_closed() and (connection := self._connection.sync_connection) is not None:
+                connection.invalidate()
 
     def _scope(self, tenant: UUID | None, user: UUID | None) -> str:
         # SET LOCAL ends with the transaction; a plain SET would leak this tenant to the pool's next user.

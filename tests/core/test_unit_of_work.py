@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 from uuid import uuid4
 
+import anyio
 import asyncpg
 import pytest
 from sqlalchemy import select, text
@@ -82,6 +83,20 @@ async def test_a_cancelled_unit_gives_back_a_clean_connection(resources: Resourc
         await task
     async with pool.unit_of_work() as work:
         assert await work.raw.fetchval("SELECT current_setting('app.tenant', true)") == ""
+    await pool.dispose()
+
+
+async def test_a_unit_that_is_cancelled_at_every_step_gives_back_a_clean_connection(settings: Settings) -> None:
+    """Streaming answers are cancelled so: each await of the clean-up is cancelled again, the ROLLBACK's as well."""
+    pool = Database(settings.database_url.get_secret_value(), settings, name="hung_up", size=1)
+    with anyio.CancelScope() as scope:
+        async with pool.unit_of_work(tenant=uuid4()) as work:
+            asyncio.get_running_loop().call_later(0.1, scope.cancel)
+            await work.raw.execute("SELECT pg_sleep(5)")
+    assert scope.cancelled_caught
+    for _ in range(2):
+        async with pool.unit_of_work() as work:
+            assert await work.raw.fetchval("SELECT current_setting('app.tenant', true)") == ""
     await pool.dispose()
 
 
