@@ -1,4 +1,4 @@
-"""Keyboard only, a narrow phone, dark, and without scripts: the product works for whoever comes."""
+"""A narrow phone, dark, and without scripts: the product works for whoever comes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,6 @@ from tests.support.servers import RunningWorker
 
 pytestmark = pytest.mark.browser
 
-FOCUSED_NAME = """(() => {
-    const here = document.activeElement;
-    return (here.getAttribute("aria-label") || here.labels?.[0]?.innerText || here.innerText || "").trim();
-})()"""
 PHONE = {"width": 320, "height": 640}
 PAGES = (
     "/dashboard", "/indicators", "/indicators/new", "/bin", "/members", "/members/invitations", "/organization",
@@ -73,44 +69,6 @@ async def test_every_page_fits_a_phone_and_satisfies_axe(
     await stranger.wait_for_url("**/login/code")
     await assert_fits(stranger)
     await assert_accessible(stranger)
-
-
-async def press_until(page: Page, name: str, key: str = "Tab", most: int = 60) -> None:
-    """Move the focus until the focused element has this accessible name; it must be visible there."""
-    for _ in range(most):
-        await page.keyboard.press(key)
-        label = await page.evaluate(FOCUSED_NAME)
-        if label.split("\n")[0].startswith(name):
-            box = await page.evaluate("document.activeElement.getBoundingClientRect().toJSON()")
-            assert box["width"] > 0, f"{name} has the focus and cannot be seen"
-            return
-    raise AssertionError(f"{most} times {key} and {name} never had the focus")
-
-
-async def test_log_in_and_create_an_indicator_by_keyboard_alone(open_tab: OpenTab, factory: Factory) -> None:
-    person = await factory.person(Role.MEMBER, password=PASSWORD)
-    page = await open_tab()
-    await page.goto("/login")
-    await press_until(page, "E-mail address") if not await focused(page, "email") else None
-    await page.keyboard.type(person.email)
-    await press_until(page, "Password")
-    await page.keyboard.type(PASSWORD)
-    await page.keyboard.press("Enter")
-    await expect(page.get_by_role("heading", name="Dashboard")).to_be_visible()
-    await page.keyboard.press("Tab")
-    assert await page.evaluate("document.activeElement.innerText") == "Skip to content"
-    await page.keyboard.press("Enter")
-    await press_until(page, "New indicator")
-    await page.keyboard.press("Enter")
-    await expect(page.get_by_role("heading", name="New indicator")).to_be_visible()
-    await press_until(page, "Name")
-    await page.keyboard.type("Typed by hand")
-    await page.keyboard.press("Enter")
-    await expect(page.get_by_role("heading", name="Typed by hand")).to_be_visible()
-
-
-async def focused(page: Page, name: str) -> bool:
-    return bool(await page.evaluate(f"document.activeElement.name === '{name}'"))
 
 
 async def test_a_wrong_form_takes_the_focus_to_what_is_wrong(signed_in: OpenTab) -> None:

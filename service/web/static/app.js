@@ -120,7 +120,8 @@
     byId("confirm-text").textContent = text;
     byId("confirm-yes").textContent = action || "Continue";
     dialog.returnValue = "";
-    dialog.addEventListener("close", () => answer(dialog.returnValue === "yes"), { once: true });
+    // "close" comes late: after Escape and a quick Enter it must not answer the question that is open by then.
+    dialog.onclose = () => dialog.open || answer(dialog.returnValue === "yes");
     dialog.showModal();
   });
   const agreed = new WeakSet();
