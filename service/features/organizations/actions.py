@@ -1,7 +1,7 @@
 """Writes: how organizations begin and end, and how people come, rise, fall and go.
 
 Whatever changes who belongs locks the organization's row first. So two owners who leave at once take turns, and the
-second one finds that they are the last.
+second one finds that they are the last. Whoever gives or takes much power proves who they are first.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from service.features.organizations.models import RESTORE_DAYS, Invitation, Memb
 from service.features.organizations.schemas import InvitationCreate
 from service.guardrails import soft_delete
 from service.guardrails.actions import action
-from service.guardrails.permissions import Role, Who
+from service.guardrails.permissions import Role, Who, demand
 from service.guardrails.rate_limits import INVITATION, spend
 
 MOST_OWNED = 20
@@ -120,6 +120,7 @@ async def change_role(ctx: Context, membership_id: UUID, role: Role) -> Membersh
     await _lock_organization(ctx)
     membership = await _get_member(ctx, Membership.id == membership_id)
     _refuse_above_own(ctx, membership.role, role)
+    demand(ctx, "organizations.change_role", Role.ADMIN, step_up=role >= Role.ADMIN or membership.role is Role.OWNER)
     membership.role = role
     await _insist_on_an_owner(ctx)
     return membership
@@ -131,6 +132,7 @@ async def remove_member(ctx: Context, membership_id: UUID) -> Membership:
     await _lock_organization(ctx)
     membership = await _get_member(ctx, Membership.id == membership_id)
     _refuse_above_own(ctx, membership.role)
+    demand(ctx, "organizations.remove_member", Role.ADMIN, step_up=membership.role is Role.OWNER)
     await ctx.db.delete(membership)
     await _insist_on_an_owner(ctx)
     return membership
@@ -141,6 +143,7 @@ async def invite(ctx: Context, given: InvitationCreate) -> Invitation:
     """Keep a place for an address for seven days; the link goes there by mail and works for it alone, once."""
     await _lock_organization(ctx)
     _refuse_above_own(ctx, given.role)
+    demand(ctx, "organizations.invite", Role.ADMIN, step_up=given.role >= Role.ADMIN)
     if await ctx.db.scalar(select(exists().where(Membership.user_id == User.id, User.email == given.email))):
         taken = "This person is already a member."
         raise Conflict(taken, fields={"email": taken}, mend="Change their role on the members page instead.")
@@ -166,6 +169,7 @@ async def resend_invitation(ctx: Context, invitation_id: UUID) -> Invitation:
     """A new link for seven more days; the old one stops working."""
     invitation = await ctx.get(Invitation, invitation_id)
     _refuse_above_own(ctx, invitation.role)
+    demand(ctx, "organizations.resend_invitation", Role.ADMIN, step_up=invitation.role >= Role.ADMIN)
     invitation.refuse_when_settled()
     await spend(ctx.resources, INVITATION, subject=invitation.email)
     invitation.renew()

@@ -10,6 +10,7 @@ from service.core import clock
 from tests.features.organizations.conftest import Team
 
 ABOVE = "neither give nor change a role above your own"
+INVITATIONS = "/members/invitations"
 LAST = "An organization needs an owner."
 
 
@@ -146,6 +147,36 @@ async def test_dangerous_acts_ask_for_the_password_again(team: Team) -> None:
         assert answer.status_code == 303
         assert answer.headers["location"].startswith("/confirm"), path
     assert await team.role(team.people["member"]) == "member"
+
+
+async def test_a_stale_session_makes_no_owner_and_no_admin_and_unmakes_no_owner(team: Team) -> None:
+    """Transfer asked for a fresh proof and the ways around it did not: a thief invited themselves as owner."""
+    second = await team.factory.person(team.people["owner"].role, team.organization)
+    waiting = "waiting@example.com"
+    await team.act(team.owner, INVITATIONS, email=waiting, role="owner")
+    invitation = await team.invitation(waiting)
+    member, owner = await team.membership(team.people["member"]), await team.membership(second)
+    clock.advance(timedelta(minutes=11))
+    for path, fields in (
+        (INVITATIONS, {"email": "thief@example.com", "role": "owner"}),
+        (INVITATIONS, {"email": "thief@example.com", "role": "admin"}),
+        (f"{INVITATIONS}/{invitation['id']}/resend", {}),
+        (f"/members/{member}/role", {"role": "owner"}),
+        (f"/members/{member}/role", {"role": "admin"}),
+        (f"/members/{owner}/role", {"role": "viewer"}),
+        (f"/members/{owner}/removal", {}),
+    ):
+        page = "/members/invitations" if path.startswith(INVITATIONS) else "/members"
+        answer = await team.owner.http.post(
+            path,
+            data={"csrf": team.owner.csrf, **fields},
+            headers={"origin": team.owner.origin, "referer": team.owner.origin + page},
+        )
+        assert (answer.status_code, answer.headers.get("location")) == (303, f"/confirm?next={page}"), (path, fields)
+    assert (await team.role(team.people["member"]), await team.role(second)) == ("member", "owner")
+    assert (await team.invitation(waiting))["sendings"] == 1
+    everyday = await team.act(team.owner, INVITATIONS, email="colleague@example.com", role="member")
+    assert everyday.headers["location"] == INVITATIONS, "who gives little is not asked"
 
 
 async def test_a_member_leaves_and_lands_among_their_organizations(team: Team) -> None:
