@@ -166,13 +166,14 @@ async def invite(ctx: Context, given: InvitationCreate) -> Invitation:
 
 @action("organizations.resend_invitation", requires=Role.ADMIN)
 async def resend_invitation(ctx: Context, invitation_id: UUID) -> Invitation:
-    """A new link for seven more days; the old one stops working."""
+    """A new link for seven more days, in the name of whoever sends it; the old one stops working."""
     invitation = await ctx.get(Invitation, invitation_id)
     _refuse_above_own(ctx, invitation.role)
     demand(ctx, "organizations.resend_invitation", Role.ADMIN, step_up=invitation.role >= Role.ADMIN)
     invitation.refuse_when_settled()
     await spend(ctx.resources, INVITATION, subject=invitation.email)
     invitation.renew()
+    invitation.invited_by = ctx.user_id
     return invitation
 
 
@@ -210,6 +211,10 @@ async def accept_invitation(ctx: Context, token: str) -> Membership:
             f"You are already a member of {organization.name}.", mend="Switch to it on your organizations page."
         )
     invitation.accept()
+    inviter = select(Membership.role).join(User, User.id == Membership.user_id)
+    backing = await ctx.db.scalar(inviter.where(Membership.user_id == invitation.invited_by))
+    if (backing or Role.VIEWER) < max(Role.ADMIN, invitation.role):  # or removed admins bring their friends in
+        raise Conflict("This invitation was withdrawn.", mend="Ask for a new invitation.")
     membership = Membership(user_id=user.id, role=invitation.role)
     ctx.add(membership)
     ctx.role, user.last_organization_id = invitation.role, organization.id

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from datetime import timedelta
-from uuid import UUID
 
 import httpx
 import pytest
@@ -266,9 +265,32 @@ async def test_a_name_in_a_mail_to_a_stranger_carries_no_address(
     assert "Win at https evil example now now" in mail.subject
 
 
-async def test_a_removed_inviter_leaves_the_invitation_standing(team: Team) -> None:
+@pytest.mark.parametrize("how", ["removed", "demoted", "deleted"])
+async def test_an_invitation_needs_an_inviter_who_could_still_give_the_role(team: Team, how: str) -> None:
+    """An admin on the way out invited friends, who came in after the admin was gone."""
     person, client = await guest(team)
+    inviter = team.people["admin"]
     link = await invite(team, person.email)
-    await team.act(team.owner, f"/members/{await team.membership(team.people['admin'])}/removal")
-    assert (await accept(client, link)).status_code == 303
-    assert isinstance((await team.invitation(person.email))["invited_by"], UUID)
+    membership = await team.membership(inviter)
+    if how == "removed":
+        await team.act(team.owner, f"/members/{membership}/removal")
+    elif how == "demoted":
+        await team.act(team.owner, f"/members/{membership}/role", role="member")
+    else:
+        await team.act(team.admin, "/account/deletion", email=inviter.email)
+    answer = await accept(client, link)
+    assert answer.status_code == 409
+    assert "was withdrawn" in answer.text
+    assert await team.role(person) is None
+    again = f"{INVITATIONS}/{(await team.invitation(person.email))['id']}/resend"
+    assert (await team.owner.submit(again, page=INVITATIONS)).status_code == 303
+    assert (await accept(client, await link_for(team, person.email))).status_code == 303
+    assert (await team.invitation(person.email))["invited_by"] == team.people["owner"].id
+
+
+async def test_an_admin_who_was_owner_backs_no_invitation_of_an_owner(team: Team) -> None:
+    person, client = await guest(team)
+    await team.act(team.owner, INVITATIONS, email=person.email, role="owner")
+    await team.act(team.owner, f"/members/{await team.membership(team.people['member'])}/ownership")
+    assert (await accept(client, await link_for(team, person.email))).status_code == 409
+    assert await team.role(person) is None
