@@ -70,6 +70,7 @@ async def rename_organization(ctx: Context, name: str) -> Organization:
 @action("organizations.transfer", requires=Role.OWNER, step_up=True)
 async def transfer_ownership(ctx: Context, membership_id: UUID) -> Membership:
     """Somebody else becomes owner and the asking person admin."""
+    await _lock_successor(ctx, membership_id)
     await _lock_organization(ctx)
     successor = await _get_member(ctx, Membership.id == membership_id)
     mine = await _get_member(ctx, Membership.user_id == ctx.user_id)
@@ -117,6 +118,8 @@ async def restore_organization(ctx: Context, organization_id: UUID) -> Organizat
 @action("organizations.change_role", requires=Role.ADMIN)
 async def change_role(ctx: Context, membership_id: UUID, role: Role) -> Membership:
     """Nobody gives more than they have, and only an owner touches an owner."""
+    if role is Role.OWNER:
+        await _lock_successor(ctx, membership_id)
     await _lock_organization(ctx)
     membership = await _get_member(ctx, Membership.id == membership_id)
     _refuse_above_own(ctx, membership.role, role)
@@ -268,6 +271,11 @@ async def _lock_organization(ctx: Context) -> Organization:
 
 async def _lock_person(ctx: Context) -> User:
     return await ctx.get(User, ctx.user_id)
+
+
+async def _lock_successor(ctx: Context, membership_id: UUID) -> None:
+    """Nobody becomes owner while their account is being deleted. The person before the organization, as there."""
+    await ctx.get(User, (await _get_member(ctx, Membership.id == membership_id)).user_id)
 
 
 async def _get_member(ctx: Context, which: ColumnElement[bool]) -> Membership:

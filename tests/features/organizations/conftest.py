@@ -59,6 +59,14 @@ class Team:
         )
         return found
 
+    async def living_owners(self) -> int:
+        found: int = await self.superuser.fetchval(
+            "SELECT count(*) FROM memberships JOIN users ON users.id = user_id"
+            " WHERE organization_id = $1 AND role = 'owner' AND users.deleted_at IS NULL",
+            self.organization,
+        )
+        return found
+
     async def invitation(self, email: str) -> asyncpg.Record:
         found = await self.superuser.fetchrow(
             "SELECT * FROM invitations WHERE organization_id = $1 AND email = $2 ORDER BY id DESC LIMIT 1",

@@ -110,9 +110,21 @@ async def test_leaving_while_the_other_owners_account_is_deleted_leaves_an_owner
             team.act(leaver, "/organization/departure"),
             team.act(deleter, "/account/deletion", email=people[1].email),
         )
-        alive = await team.superuser.fetchval(
-            "SELECT count(*) FROM memberships JOIN users ON users.id = user_id"
-            " WHERE organization_id = $1 AND role = 'owner' AND users.deleted_at IS NULL",
+        assert await team.living_owners() == 1
+
+
+async def test_nobody_becomes_the_owner_while_their_account_is_deleted(team: Team) -> None:
+    """Neither saw what the other had not committed: the heir was gone, and the giver was no owner any more."""
+    for _ in range(ROUNDS):
+        giver, heir = [await team.factory.person(role, team.organization) for role in (Role.OWNER, Role.ADMIN)]
+        giving, leaving = await team.browser(giver), await team.browser(heir)
+        await team.superuser.execute(
+            "UPDATE memberships SET role = 'admin' WHERE organization_id = $1 AND user_id <> $2",
             team.organization,
+            giver.id,
         )
-        assert alive == 1
+        await asyncio.gather(
+            team.act(leaving, "/account/deletion", email=heir.email),
+            team.act(giving, f"/members/{await team.membership(heir)}/ownership"),
+        )
+        assert await team.living_owners() == 1
