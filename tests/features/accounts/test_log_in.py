@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import unicodedata
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,8 @@ from tests.features.accounts.conftest import OTHER_PASSWORD, PASSWORD, LogIn, ca
 from tests.features.accounts.test_sign_up import csrf, new_address
 from tests.support.client import Client
 from tests.support.factories import Factory, Person
+
+WAITS_FOR_ME = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
 
 
 async def try_password(client: Client, token: str, email: str, password: str) -> Any:
@@ -154,6 +157,22 @@ async def test_an_old_hash_is_renewed_at_login(visitor: Client, person: Person, 
     after = (await user_row(superuser, person.email))["password_hash"]
     assert "m=8,t=1,p=1" in before
     assert "m=19456,t=2,p=1" in after
+
+
+async def test_a_password_changed_during_the_renewal_stays_changed(
+    browser: Callable[[], Client], person: Person, superuser: Any
+) -> None:
+    """The login had read the old hash, and wrote a fresh one of the old password over the new one."""
+    client = browser()
+    token = await csrf(client)
+    async with superuser.transaction():
+        await superuser.execute("UPDATE users SET password_hash = 'another' WHERE id = $1", person.id)
+        login = asyncio.create_task(client.post("/login", csrf=token, email=person.email, password=PASSWORD))
+        while not await superuser.fetchval(WAITS_FOR_ME):
+            assert not login.done(), "it was to wait for the row"
+            await asyncio.sleep(0.01)
+    await login
+    assert (await user_row(superuser, person.email))["password_hash"] == "another"
 
 
 async def test_passwords_count_as_typed_on_every_keyboard(visitor: Client, factory: Factory, superuser: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from service.core import clock
 from service.core.context import Context
@@ -124,7 +124,9 @@ async def _prove_password(
         raise Invalid(WRONG)
     await refund(ctx.resources, LOGIN, subject=email, address=ctx.caller.address, device=browser.device)
     if renewed:
-        user.password_hash = renewed
+        # Only over the hash that was checked: somebody may have changed the password while argon2 ran.
+        same = update(User).where(User.id == user.id, User.password_hash == user.password_hash)
+        await ctx.db.execute(same.values(password_hash=renewed), execution_options={"synchronize_session": False})
     shared.act_as(ctx, user)
 
 
