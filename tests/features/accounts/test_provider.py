@@ -144,6 +144,20 @@ async def test_connect_from_inside_then_log_in_with_it_then_disconnect(
     assert person.email not in await later.page("/account"), "a login of its own by now"
 
 
+async def test_disconnecting_ends_the_sessions_that_came_through_it(
+    browser: Callable[[], Client], there: There, person: Person, logged_in: LogIn
+) -> None:
+    owner, thief, outside = await logged_in(person), browser(), new_address()
+    await arrive(owner, await there.log_in(await leave(owner, "/account/provider", "/account/security"), outside))
+    await through(thief, there, outside)
+    assert await can_enter(thief)
+    end = re.search(r"/account/identities/[0-9a-f-]{36}/end", await owner.page("/account/security"))
+    assert end
+    await owner.submit(end[0], page="/account/security")
+    assert await can_enter(owner)
+    assert not await can_enter(thief)
+
+
 async def test_one_login_there_belongs_to_one_account_here(
     browser: Callable[[], Client], there: There, person: Person, logged_in: LogIn
 ) -> None:

@@ -50,7 +50,8 @@ async def connect_identity(ctx: Context, person: ExternalPerson) -> ExternalIden
 
 
 @action("accounts.disconnect_identity", requires=Who.SIGNED_IN, step_up=True)
-async def disconnect_identity(ctx: Context, identity_id: UUID) -> None:
+async def disconnect_identity(ctx: Context, identity_id: UUID) -> str:
+    """A way in less: sessions that came through it end with it. The new cookie value."""
     user = await shared.lock_person(ctx)
     wanted = select(ExternalIdentity).where(ExternalIdentity.id == identity_id, ExternalIdentity.user_id == user.id)
     identity = await ctx.db.scalar(wanted.with_for_update())
@@ -60,6 +61,7 @@ async def disconnect_identity(ctx: Context, identity_id: UUID) -> None:
         raise Conflict("This is your only way in.", mend="Set a password first.")
     await ctx.db.delete(identity)
     shared.announce_mail(ctx, user.id)
+    return await shared.end_others(ctx, user)
 
 
 async def _connected(ctx: Context, person: ExternalPerson) -> User | None:

@@ -106,11 +106,11 @@ async def finish_signed_in(request: Request, ctx: UserCtx) -> Response:
 @limit(STEP_UP)
 async def disconnect_identity(request: Request, ctx: UserCtx, identity_id: UUID) -> Response:
     try:
-        await actions.disconnect_identity(ctx, identity_id)
+        token = await actions.disconnect_identity(ctx, identity_id)
     except Conflict as error:
         return go_back(request, STARTS["connect"], error)
-    flash(request, "Disconnected.")
-    return redirect(request, STARTS["connect"])
+    flash(request, "Disconnected. Other devices are logged out.")
+    return with_session(ctx, redirect(request, STARTS["connect"]), token)
 
 
 async def _leave(request: Request, ctx: Context, why: str, back: str) -> Response:
