@@ -13,7 +13,7 @@ from service.core.statements import Prepared, context_user
 from service.features.accounts.models import ExternalIdentity, OneTimeToken, Purpose, RecoveryCode, User, totp
 from service.guardrails import sessions
 from service.guardrails.actions import query
-from service.guardrails.permissions import Who
+from service.guardrails.permissions import Who, demand
 from service.guardrails.sessions import Device
 
 KNOWN = Prepared(
@@ -70,7 +70,8 @@ async def get_account(ctx: Context) -> AccountView:
 
 @query("accounts.get_totp_offer", requires=Who.SIGNED_IN)
 async def get_totp_offer(ctx: Context) -> TotpOffer:
-    """The secret that waits for its confirmation; once confirmed it is never shown again."""
+    """The secret that waits for its confirmation, after a fresh proof; once confirmed it is never shown again."""
+    demand(ctx, "accounts.get_totp_offer", Who.SIGNED_IN, step_up=True)
     user = await ctx.get(User, ctx.user_id, lock=False)
     if user.totp_secret is None or user.has_totp:
         raise Conflict("There is nothing to set up.", mend="Begin on the security page.")

@@ -86,6 +86,16 @@ async def test_the_picture_is_ours_and_the_secret_is_shown_no_more(person: Perso
     assert (await client.submit("/account/totp", page="/account/security")).headers["location"] == "/account/security"
 
 
+async def test_a_secret_that_waits_is_shown_after_a_fresh_proof_only(person: Person, logged_in: LogIn) -> None:
+    """Whoever had the session an hour later could copy it, and wait for its owner to confirm it."""
+    client = await logged_in(person)
+    await client.submit("/account/totp", page="/account/security")
+    clock.advance(timedelta(minutes=11))
+    assert (await client.get("/account/totp")).headers["location"] == "/confirm?next=/account/totp"
+    proved = await client.submit("/confirm", page="/confirm", proof=PASSWORD, next="/account/totp")
+    assert "totp-key" in await client.page(proved.headers["location"])
+
+
 async def test_the_secret_is_encrypted_and_bound_to_its_row(
     person: Person, logged_in: LogIn, superuser: Any, factory: Factory
 ) -> None:
