@@ -35,6 +35,8 @@ NewPassword = Annotated[
     ),
 ]
 Code = Annotated[Line, StringConstraints(min_length=6, max_length=40)]
+LONGEST_WAY_BACK = 500
+WayBack = Annotated[Line, StringConstraints(max_length=LONGEST_WAY_BACK)]
 PersonName = Annotated[Name, Field(title="Your name")]
 
 
@@ -52,7 +54,7 @@ class LogIn(Credentials):
     email: Email
     password: CurrentPassword
     remember: bool = Field(False, title="Keep me signed in", description="For two weeks, on this device only.")
-    next: Line = ""
+    next: WayBack = ""
 
 
 class SecondFactor(Input):
@@ -89,7 +91,7 @@ class ConfirmByCode(Credentials):
     """Proof that it is still the same person; for people without a password."""
 
     proof: SecretStr = Field(title="Code from your authenticator app", max_length=LONGEST_SECRET)
-    next: Line = ""
+    next: WayBack = ""
 
 
 class ConfirmByPassword(ConfirmByCode):

@@ -97,6 +97,15 @@ async def test_after_the_login_nobody_is_sent_elsewhere(
     assert answer.headers["location"] == target
 
 
+async def test_a_way_back_too_long_to_keep_is_forgotten(visitor: Client, person: Person) -> None:
+    """It is kept in Redis while a code is awaited: a stranger's megabyte is not."""
+    way = "/members?cursor=" + "x" * 500
+    assert "xxx" not in await visitor.page(f"/login?next={way}")
+    token = await csrf(visitor)
+    sent = await visitor.post("/login", csrf=token, email=person.email, password=PASSWORD, next=way)
+    assert sent.status_code == 422
+
+
 async def test_another_site_cannot_log_anybody_in(visitor: Client, person: Person) -> None:
     """Login CSRF: without our page's token, or when the browser says that another site asks."""
     fields = {"email": person.email, "password": PASSWORD}

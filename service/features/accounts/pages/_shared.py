@@ -6,10 +6,12 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import AfterValidator
 
 from service.core.context import Context
 from service.core.errors import ServiceError
 from service.features.accounts.actions import Browser, Entrance
+from service.features.accounts.schemas import LONGEST_WAY_BACK
 from service.guardrails import before_login, sessions
 from service.web.flash import flash
 from service.web.responses import HOME, redirect, safe_path
@@ -20,7 +22,8 @@ ENTRANCES = ("/login", "/logout", "/sign-up", "/confirm")
 CODE = "second-factor"
 """The purpose under which a login waits for its second factor."""
 
-Back = Annotated[str, Query(alias="next")]
+# Too long to be kept in Redis: forgotten, because nobody should be unable to log in for it.
+Back = Annotated[str, Query(alias="next"), AfterValidator(lambda way: way if len(way) <= LONGEST_WAY_BACK else "")]
 
 
 def way_back(wanted: str) -> str:
