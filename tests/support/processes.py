@@ -17,9 +17,11 @@ from infra.sandbox.ports import free_port
 START_SECONDS = 30
 
 
-async def command(*words: str) -> tuple[int | None, str]:
+async def command(*words: str, **variables: str) -> tuple[int | None, str]:
     """Exit code and everything it printed."""
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "service", *words, stdout=PIPE, stderr=PIPE)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "service", *words, stdout=PIPE, stderr=PIPE, env={**os.environ, **variables}
+    )
     out, error = await process.communicate()
     return process.returncode, (out + error).decode()
 
