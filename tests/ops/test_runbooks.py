@@ -37,7 +37,6 @@ FRONT = {
     "escalation",
     "needs",
     "drill",
-    "last_drilled",
 }
 ONE_PAGE = 120
 LEAST_PAGES, LEAST_STEPS = 3, 18
@@ -87,6 +86,7 @@ def test_front_matter_is_complete_and_agrees_with_the_alert(page: Runbook) -> No
     assert page.front["severity"] == alerts()[page.path.stem]["labels"]["severity"]
     assert page.front["escalation"], "name at least one person or team to wake next"
     assert {"after", "to"} == set(page.front["escalation"][0])
+    assert {"fault"} <= set(page.front["drill"]) <= {"fault", "load"}, "what nobody drills must not stand there"
 
 
 @each_page

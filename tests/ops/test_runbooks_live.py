@@ -1,6 +1,7 @@
 """The runbooks against the running product and real faults: silent when all is well, right when it is not.
 
-One stack for all of it, because a start with its demo data is what costs; each fault is undone before the next.
+One stack for all of it, because a start with its demo data is what costs; each fault is undone before the next. A page
+names its fault in `drill`, and what is run here is found by that name.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
@@ -74,6 +76,11 @@ def matching(name: str, kind: str, patience: float = 0) -> set[str]:
     return {step.name for step in page.of(kind)} - missing
 
 
+def names(name: str, kind: str) -> set[str]:
+    """All steps of one kind."""
+    return {step.name for step in PAGES[name].of(kind)}
+
+
 def matches(name: str, step_name: str) -> bool:
     """Run one step as the page has it."""
     page = PAGES[name]
@@ -82,16 +89,16 @@ def matches(name: str, step_name: str) -> bool:
 
 
 @contextmanager
-def load_on(address: str) -> Iterator[None]:
-    """Forty people who ask again and again until the block ends."""
+def load_on(address: str, path: str, users: int) -> Iterator[None]:
+    """So many people who ask for a page again and again until the block ends."""
     stop = threading.Event()
 
     def ask() -> None:
         with httpx.Client(base_url=address, timeout=20) as client:
             while not stop.is_set():
-                client.get("/readyz")
+                client.get(path)
 
-    people = [threading.Thread(target=ask) for _ in range(40)]
+    people = [threading.Thread(target=ask) for _ in range(users)]
     for one in people:
         one.start()
     try:
@@ -118,66 +125,97 @@ async def assert_ended(connection: asyncpg.Connection[asyncpg.Record]) -> None:
         await connection.execute("COMMIT")
 
 
+@dataclass(frozen=True)
+class Stack:
+    """The running product, a way into its database, and two people who forgot a transaction there."""
+
+    address: str
+    superuser: asyncpg.Connection[asyncpg.Record]
+    blocker: asyncpg.Connection[asyncpg.Record]
+    idler: asyncpg.Connection[asyncpg.Record]
+
+
+async def lose_redis(stack: Stack, name: str) -> None:
+    with paused("redis"):
+        # It hangs, and neither its log nor its disk is full.
+        assert matching(name, "diagnose") == {"redis-does-not-answer", "redis-is-down"}
+        assert httpx.get(f"{stack.address}/livez", timeout=5).status_code == 200
+
+
+async def stall_the_worker(stack: Stack, name: str) -> None:
+    with paused("worker"):
+        # Ten minutes of standing still, without waiting for them.
+        await stack.superuser.execute("UPDATE worker_heartbeats SET beat_at = now() - interval '10 minutes'")
+        await stack.superuser.execute(
+            "INSERT INTO pgqueuer (priority, entrypoint, status, execute_after)"
+            " VALUES (0, 'ops.waits', 'queued', now() - interval '10 minutes')"
+        )
+        assert matching(name, "diagnose") == names(name, "diagnose")
+        await stack.superuser.execute("DELETE FROM pgqueuer WHERE entrypoint = 'ops.waits'")
+
+
+async def leave_a_job_lying(stack: Stack, name: str) -> None:
+    await stack.superuser.execute(
+        "INSERT INTO pgqueuer (priority, entrypoint, status, execute_after)"
+        " VALUES (0, 'ops.nobody_runs_it', 'queued', now() - interval '2 days')"
+    )
+    assert matching(name, "diagnose", patience=10) == names(name, "diagnose")
+    assert matches(name, "set-aside-stuck-jobs")
+
+
+async def hold_a_lock(stack: Stack, name: str) -> None:
+    await stack.blocker.execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
+    with load_on(stack.address, **PAGES[name].front["drill"]["load"]):
+        assert matching(name, "diagnose", patience=60) == names(name, "diagnose")
+        # Each cure alone: the second would hide that the first does nothing.
+        assert matches(name, "end-the-blocking-session")
+        await assert_ended(stack.blocker)
+    assert matches(name, "end-idle-transactions")
+    await assert_ended(stack.idler)
+
+
+# In this order: the forgotten transactions must have grown old before the last one.
+FAULTS: dict[str, Callable[[Stack, str], Awaitable[None]]] = {
+    "pause redis": lose_redis,
+    "pause worker": stall_the_worker,
+    "a job that nobody runs": leave_a_job_lying,
+    "a session holds alembic_version locked": hold_a_lock,
+}
+
+
+def drills() -> dict[str, str]:
+    """Fault -> the page that names it."""
+    return {page.front["drill"]["fault"]: name for name, page in PAGES.items()}
+
+
+def test_each_page_names_a_fault_that_is_drilled_here() -> None:
+    assert len(PAGES) >= 4
+    assert sorted(drills()) == sorted(FAULTS), "a page's `drill.fault` is a key of FAULTS; a new page needs its fault"
+    assert len(drills()) == len(PAGES), "two pages name the same fault"
+    assert [name for name, page in PAGES.items() if "load" in page.front["drill"]] == [
+        drills()["a session holds alembic_version locked"]
+    ], "only this drill puts a load on"
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 async def test_pages_tell_faults_from_health_and_cure_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BALLAST_HOME", str(tmp_path))
     monkeypatch.setenv("STACK", "local")
-    steps = {kind: {n: {s.name for s in page.of(kind)} for n, page in PAGES.items()} for kind in ("diagnose", "verify")}
-    assert set(PAGES) == {"DatabasePoolExhausted", "InvariantBroken", "RedisLost", "WorkerStalled"}, (
-        "a new page needs its fault here"
-    )
     with product(tmp_path) as address:
         for name in PAGES:
             assert matching(name, "diagnose") == set(), "a step that always matches diagnoses nothing"
-            assert matching(name, "verify", patience=10) == steps["verify"][name]
+            assert matching(name, "verify", patience=10) == names(name, "verify")
 
-        database = local.as_superuser(local.environment())
-        superuser = await asyncpg.connect(database.url("postgres", "ballast"))
-
-        # Two people who forgot a transaction; one of them will take a lock when it has grown old.
-        blocker = await asyncpg.connect(database.url("postgres", "ballast"))
-        idler = await asyncpg.connect(database.url("postgres", "ballast"))
-        for forgetful in (blocker, idler):
+        url = local.as_superuser(local.environment()).url("postgres", "ballast")
+        stack = Stack(address, *[await asyncpg.connect(url) for _ in range(3)])
+        for forgetful in (stack.blocker, stack.idler):
             await forgetful.execute("BEGIN; SELECT 1")
-
-        with paused("redis"):
-            # It hangs, and neither its log nor its disk is full.
-            assert matching("RedisLost", "diagnose") == {"redis-does-not-answer", "redis-is-down"}
-            assert httpx.get(f"{address}/livez", timeout=5).status_code == 200
-        assert matching("RedisLost", "verify", patience=10) == steps["verify"]["RedisLost"]
-
-        with paused("worker"):
-            # Ten minutes of standing still, without waiting for them.
-            await superuser.execute("UPDATE worker_heartbeats SET beat_at = now() - interval '10 minutes'")
-            await superuser.execute(
-                "INSERT INTO pgqueuer (priority, entrypoint, status, execute_after)"
-                " VALUES (0, 'ops.waits', 'queued', now() - interval '10 minutes')"
-            )
-            assert matching("WorkerStalled", "diagnose") == steps["diagnose"]["WorkerStalled"]
-            await superuser.execute("DELETE FROM pgqueuer WHERE entrypoint = 'ops.waits'")
-        assert matching("WorkerStalled", "verify", patience=30) == steps["verify"]["WorkerStalled"]
-
-        await superuser.execute(
-            "INSERT INTO pgqueuer (priority, entrypoint, status, execute_after)"
-            " VALUES (0, 'ops.nobody_runs_it', 'queued', now() - interval '2 days')"
-        )
-        found = matching("InvariantBroken", "diagnose", patience=10)
-        assert found == steps["diagnose"]["InvariantBroken"]
-        assert matches("InvariantBroken", "set-aside-stuck-jobs")
-        assert matching("InvariantBroken", "verify", patience=10) == steps["verify"]["InvariantBroken"]
-
-        await blocker.execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
-        with load_on(address):
-            found = matching("DatabasePoolExhausted", "diagnose", patience=60)
-            assert found == steps["diagnose"]["DatabasePoolExhausted"]
-            # Each cure alone: the second would hide that the first does nothing.
-            assert matches("DatabasePoolExhausted", "end-the-blocking-session")
-            await assert_ended(blocker)
-        assert matches("DatabasePoolExhausted", "end-idle-transactions")
-        await assert_ended(idler)
-        assert matching("DatabasePoolExhausted", "verify", patience=10) == steps["verify"]["DatabasePoolExhausted"]
-        await superuser.close()
+        for fault, make in FAULTS.items():
+            name = drills()[fault]
+            await make(stack, name)
+            assert matching(name, "verify", patience=30) == names(name, "verify")
+        await stack.superuser.close()
 
         restart = PAGES["RedisLost"].of("remediate")[0]
         told = execute(restart, ["STACK", "BALLAST_HOME"])
