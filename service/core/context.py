@@ -115,8 +115,6 @@ class Context:
     organization_id: UUID | None = None
     role: IntEnum | None = None
     login: Login | None = None
-    identity: Any = None
-    """The acting person as the accounts feature describes them (see guardrails.contexts.Identity)."""
     security_events: list[SecurityEvent] = field(default_factory=list)
     """Written in a transaction of their own after this one has ended, so that a rollback cannot erase them."""
     facts: dict[str, Any] = field(default_factory=dict)

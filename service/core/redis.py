@@ -5,16 +5,11 @@ Redis holds sessions, limits and half-finished logins: never the only copy of a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from service.core import telemetry
-from service.core.errors import Unavailable
 from service.core.settings import Settings
 
 LOST: tuple[type[Exception], ...] = (RedisError, OSError, TimeoutError)
@@ -36,13 +31,3 @@ def create_redis(settings: Settings) -> Redis:
         health_check_interval=0,
     )
     return Redis.from_pool(pool)  # owns the pool: closing the client closes its connections
-
-
-@contextmanager
-def redis_required(what: str) -> Iterator[None]:
-    """Turn a lost Redis into 503: nobody is logged in, nothing is waved through, because a store is away."""
-    try:
-        yield
-    except LOST as error:
-        telemetry.redis_errors.inc()
-        raise Unavailable(f"{what} cannot be checked right now.", retry_after=5) from error

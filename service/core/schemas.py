@@ -12,9 +12,6 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
-BIGGEST_INTEGER = 2**53 - 1
-"""The largest integer that JSON readers agree on (RFC 8259 section 6)."""
-
 
 class Input(BaseModel):
     """Base of every request body."""
@@ -53,4 +50,3 @@ Text = Annotated[str, AfterValidator(storable_text)]
 Line = Annotated[str, AfterValidator(storable_text), AfterValidator(one_line)]
 Name = Annotated[Line, StringConstraints(min_length=1, max_length=120)]
 Number = Annotated[float, BeforeValidator(not_boolean)]
-Integer = Annotated[int, BeforeValidator(not_boolean)]

@@ -21,7 +21,7 @@ from service.core import telemetry
 from service.core.context import Context
 from service.core.database import Base
 from service.guardrails import audit, jobs, permissions, switches
-from service.guardrails.jobs import Event as Event
+from service.guardrails.jobs import Event
 from service.guardrails.permissions import Requirement
 
 P = ParamSpec("P")

@@ -53,7 +53,7 @@ def bucket_of(address: str) -> str:
 
 @lru_cache(maxsize=4096)
 def region_of(address: str) -> str:
-    """Enough of an address to recognize one's own device by, too little to find a household: /24 or /48."""
+    """Enough of an address to recognize one's own device or an attack by, too little to find a household: /24, /48."""
     parsed = _parse(address)
     return str(ip_network((parsed, 24 if parsed.version == 4 else 48), strict=False)) if parsed else ""
 

@@ -109,7 +109,7 @@ async def _person(request: Request) -> AsyncIterator[Context]:
                 raise NotAuthenticated("This session has ended.")
             if identity.is_staff:
                 ctx.actor = Actor(ActorKind.STAFF, login.user_id)
-            ctx.identity, ctx.role, ctx.organization_id = identity, identity.role, identity.organization_id
+            ctx.role, ctx.organization_id = identity.role, identity.organization_id
             request.scope["state"].update(identity=identity, context=ctx, switches=await switches.current(ctx))
             structlog.contextvars.bind_contextvars(actor=str(ctx.actor), organization=str(ctx.organization_id or ""))
             yield ctx

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from service.core.schemas import Input, Integer, Line, Name, Number, Text
+from service.core.schemas import Input, Line, Name, Number, Text
 
 
 class Sample(Input):
@@ -13,7 +13,6 @@ class Sample(Input):
     line: Line = ""
     name: Name = "x"
     number: Number = 0.0
-    integer: Integer = 0
 
 
 @pytest.mark.parametrize(
@@ -28,8 +27,6 @@ class Sample(Input):
         ("number", True),
         ("number", float("nan")),
         ("number", float("inf")),
-        ("integer", True),
-        ("integer", 1.5),
         ("unknown", 1),
     ],
 )

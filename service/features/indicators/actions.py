@@ -95,14 +95,14 @@ async def update_indicator(ctx: Context, indicator_id: UUID, given: IndicatorUpd
 @action("indicators.archive", requires=Role.MEMBER)
 async def archive_indicator(ctx: Context, indicator_id: UUID) -> Indicator:
     indicator = await ctx.get(Indicator, indicator_id)
-    indicator.archive(by=ctx.actor)
+    indicator.archive()
     return indicator
 
 
 @action("indicators.unarchive", requires=Role.MEMBER)
 async def unarchive_indicator(ctx: Context, indicator_id: UUID) -> Indicator:
     indicator = await ctx.get(Indicator, indicator_id)
-    indicator.unarchive(by=ctx.actor)
+    indicator.unarchive()
     return indicator
 
 

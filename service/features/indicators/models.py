@@ -22,7 +22,6 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.core import clock
-from service.core.context import Actor
 from service.core.database import Base
 from service.core.errors import Conflict
 from service.core.ids import new_id
@@ -68,12 +67,12 @@ class Indicator(TenantScoped, SoftDeletable, Base):
     latest_value: Mapped[float | None] = mapped_column(Double, info=content())
     latest_at: Mapped[datetime | None] = mapped_column(info=internal())
 
-    def archive(self, by: Actor) -> None:
+    def archive(self) -> None:
         if self.archived_at is not None:
             raise Conflict("This indicator is already archived.", mend="Reload to see its current state.")
         self.archived_at = clock.now()
 
-    def unarchive(self, by: Actor) -> None:
+    def unarchive(self) -> None:
         if self.archived_at is None:
             raise Conflict("This indicator is not archived.", mend="Reload to see its current state.")
         self.archived_at = None

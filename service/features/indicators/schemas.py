@@ -142,7 +142,7 @@ class Bucket(Output):
 class Aggregates(Output):
     """All buckets of the range in one answer, whatever the number of readings behind them."""
 
-    step: str
+    step: Step
     buckets: list[Bucket]
 
     def points(self) -> list[tuple[datetime, float]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from hashlib import sha256
-from ipaddress import ip_address, ip_network
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +18,7 @@ from service.core.crypto import keyed_hash
 from service.core.database import LOST, Base
 from service.core.ids import new_id
 from service.core.logging import get_logger
+from service.guardrails.addresses import region_of
 from service.guardrails.audit.changes import Changes, plain
 from service.guardrails.personal_data import Erasure, content, internal
 from service.guardrails.retention import forever
@@ -156,7 +156,7 @@ async def _insert(
         "reason": plain(facts.get("reason", "")),
         "request_id": plain(ctx.caller.request_id),
         "session_ref": keyed_hash("audit.session", ctx.login.key).hex()[:16] if ctx.login else "",
-        "address_prefix": _prefix(ctx.caller.address),
+        "address_prefix": region_of(ctx.caller.address),
         "changes": _json(changes.fields),
         "facts": _json(plain({name: value for name, value in facts.items() if name != "reason"}, checked=True)),
     }
@@ -168,13 +168,3 @@ async def _insert(
 def _json(value: dict[str, Any]) -> str:
     encoded = orjson.dumps(value)
     return encoded.decode() if len(encoded) <= MOST_BYTES else '{"...": "too large to keep"}'
-
-
-def _prefix(address: str) -> str:
-    """The network, not the machine: /24 of an IPv4 address, /48 of an IPv6 one."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return ""
-    parsed = getattr(parsed, "ipv4_mapped", None) or parsed
-    return str(ip_network(f"{parsed}/{24 if parsed.version == 4 else 48}", strict=False))
