@@ -26,14 +26,8 @@ TYPES: Mapping[str, str] = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
-    ".png": "image/png",
-    ".ico": "image/x-icon",
-    ".woff2": "font/woff2",
-    ".txt": "text/plain; charset=utf-8",
 }
-"""What is served; any other file in the folder (licences) is not."""
-
-COMPRESSIBLE = {".css", ".js", ".svg", ".txt"}
+"""What is served, and all of it is text that shrinks; any other file in the folder (licences) is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +54,9 @@ class Assets:
             url = f"{PREFIX}/{name.removesuffix(file.suffix)}.{digest}{file.suffix}"
             self._urls[name] = url
             self._plain[url] = _variant(body, digest, file.suffix)
-            if file.suffix in COMPRESSIBLE:
-                # mtime=0: the same bytes on every instance behind the balancer.
-                small = gzip.compress(body, compresslevel=9, mtime=0)
-                self._gzip[url] = _variant(small, f"{digest}-gzip", file.suffix, (b"content-encoding", b"gzip"))
+            # mtime=0: the same bytes on every instance behind the balancer.
+            small = gzip.compress(body, compresslevel=9, mtime=0)
+            self._gzip[url] = _variant(small, f"{digest}-gzip", file.suffix, (b"content-encoding", b"gzip"))
         self.version = hashlib.sha256("\n".join(self._plain).encode()).hexdigest()[:HASH_LENGTH]
         """Changes whenever any file does."""
 

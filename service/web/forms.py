@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping
-from typing import Any, Final, Generic, TypeVar, get_args, get_origin
+from typing import Any, Final, Generic, TypeVar, get_args
 
-from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from python_multipart.exceptions import FormParserError
 from starlette.exceptions import HTTPException
@@ -131,11 +131,8 @@ class Form(Generic[M]):
     def value(self, name: str) -> str:
         return "" if self.is_secret(name) else next(iter(self._typed.get(name, [])), "")
 
-    def values(self, name: str) -> list[str]:
-        return [] if self.is_secret(name) else self._typed.get(name, [])
-
     def is_secret(self, name: str) -> bool:
-        return _mentions(self._field(name).annotation, SecretStr, SecretBytes)
+        return _mentions(self._field(name).annotation, SecretStr)
 
     def is_required(self, name: str) -> bool:
         return self._field(name).is_required() and self._field(name).annotation is not bool
@@ -161,9 +158,7 @@ class Form(Generic[M]):
             )
         for name, field in self.model.model_fields.items():
             typed = self._typed.get(name, [])
-            if _is_many(field.annotation):
-                raw[name] = [value for value in typed if value]
-            elif len(typed) > 1:
+            if len(typed) > 1:
                 self.add_error(name, "This was sent twice. Reload the page and try again.")
             elif field.annotation is bool:
                 # Browsers send nothing for an unticked box.
@@ -212,14 +207,8 @@ async def _read(request: Request) -> list[tuple[str, str]]:
 def _as_typed(value: object) -> list[str]:
     if value is None or value is False:
         return []
-    if isinstance(value, list | tuple | set | frozenset):
-        return [str(item) for item in value]
     return ["on" if value is True else str(value)]
 
 
-def _is_many(annotation: Any) -> bool:
-    return (get_origin(annotation) or annotation) in (list, tuple, set, frozenset)
-
-
-def _mentions(annotation: Any, *wanted: type) -> bool:
-    return annotation in wanted or any(_mentions(part, *wanted) for part in get_args(annotation))
+def _mentions(annotation: Any, wanted: type) -> bool:
+    return annotation is wanted or any(_mentions(part, wanted) for part in get_args(annotation))

@@ -63,16 +63,6 @@ class Viewer:
 
 
 @dataclass(frozen=True, slots=True)
-class Banner:
-    """A standing notice above every page (read-only mode, unverified address)."""
-
-    text: str
-    kind: str = "info"
-    href: str = ""
-    link: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Page:
     """What every template can read as `page`."""
 
@@ -81,9 +71,9 @@ class Page:
     schema_version: str
     viewer: Viewer | None
     nav: tuple[NavItem, ...]
-    banners: tuple[Banner, ...]
+    paused: str
+    """What everybody must know while changes are paused; empty otherwise."""
     messages: tuple[Message, ...]
-    fragment: bool
 
     @property
     def hidden(self) -> dict[str, str]:
@@ -101,8 +91,8 @@ class Page:
 def page_globals(request: Request) -> Page:
     """Collects what guard rails and features have put into the request's and the application's state.
 
-    Request state (`request.state.x`): identity (see guardrails.contexts), banners (list of Banner). Application
-    state: nav (list of NavItem), schema_version (str).
+    Request state (`request.state.x`): identity and switches (see guardrails.contexts). Application state: nav (list of
+    NavItem), schema_version (str).
     """
     state: Mapping[str, Any] = request.scope.setdefault("state", {})
     viewer = _viewer(state)
@@ -113,20 +103,17 @@ def page_globals(request: Request) -> Page:
         schema_version=schema_version(request),
         viewer=viewer,
         nav=tuple(sorted(nav, key=lambda item: (item.order, item.label))),
-        banners=_banners(state),
+        paused=_paused(state),
         messages=tuple(take_messages(request)),
-        fragment=is_fragment(request),
     )
 
 
-def _banners(state: Mapping[str, Any]) -> tuple[Banner, ...]:
-    """What an operator paused, in words, then what the page itself wants to say."""
-    paused = state.get("switches") or {}
-    if Switch.READ_ONLY in paused:
-        reason = paused[Switch.READ_ONLY]
-        text = f"Changes are paused{f': {reason}' if reason else ''}. Reading works as always."
-        return (Banner(text, "warning"), *(state.get("banners") or ()))
-    return tuple(state.get("banners") or ())
+def _paused(state: Mapping[str, Any]) -> str:
+    switches = state.get("switches") or {}
+    if Switch.READ_ONLY not in switches:
+        return ""
+    reason = switches[Switch.READ_ONLY]
+    return f"Changes are paused{f': {reason}' if reason else ''}. Reading works as always."
 
 
 def _viewer(state: Mapping[str, Any]) -> Viewer | None:

@@ -19,13 +19,14 @@ from service.core.errors import Conflict, NotAuthenticated, ServiceError, TooMan
 from service.core.schemas import Input, Name, Text
 from service.guardrails.contexts import Identity
 from service.guardrails.permissions import Role
+from service.guardrails.switches import Switch
 from service.web import templating
 from service.web.assets import mount_assets
 from service.web.errors import install_error_handlers
 from service.web.flash import flash
 from service.web.forms import Form
 from service.web.responses import etag, not_modified, redirect
-from service.web.templating import Banner, NavItem, Page, render
+from service.web.templating import NavItem, Page, render
 
 VERSION = "2026_11_22"
 
@@ -33,7 +34,7 @@ TEMPLATES = {
     "list.html": """{% extends "base.html" %}{% block title %}Things{% endblock %}{% block content %}
 {% block part %}<section id="part"{{ ui.poll("/things", 1, tag) }}><p>{{ what }}</p></section>{% endblock %}
 {{ ui.post_button(page, "/things/delete", "Delete", "danger", confirm="Delete the thing?") }}
-<code id="secret">one-time-code</code>{{ ui.copy_button("", from="#secret") }}{% endblock %}""",
+{{ ui.copy_button("one-time-code") }}{% endblock %}""",
     "form.html": """{% extends "auth.html" %}{% block title %}Form{% endblock %}{% block content %}
 {% call ui.form(page, form, "/form") %}{{ ui.field(form, "name") }}{{ ui.field(form, "email", type="email") }}
 {{ ui.field(form, "password", type="password") }}{{ ui.field(form, "note", type="textarea") }}
@@ -54,7 +55,6 @@ class Person(Input):
     share: float | None = None
     note: Text = Field("", max_length=200)
     colour: str = "red"
-    tags: list[str] = []
     terms: bool = False
 
 
@@ -120,7 +120,7 @@ def make_app() -> FastAPI:
 
     @app.get("/banner")
     async def banner(request: Request) -> Response:
-        request.state.banners = [Banner("Changes are <paused>.", "warning", "javascript:alert(1)", "more")]
+        request.state.switches = {Switch.READ_ONLY: "we are <moving>"}
         return render(request, "things/list.html", what="", tag="")
 
     @app.post("/things/delete")
@@ -182,7 +182,7 @@ async def client(shelf_app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 def page() -> Page:
-    return Page("/things", "csrf-token", VERSION, None, (), (), (), fragment=False)
+    return Page("/things", "csrf-token", VERSION, None, (), "", ())
 
 
 class Elements(HTMLParser):

@@ -167,8 +167,7 @@
       try { localStorage.setItem("theme", root.dataset.theme); } catch { /* it lasts as long as the page, then */ }
     },
     "data-copy": async (button) => {
-      const from = button.dataset.copyFrom ? document.querySelector(button.dataset.copyFrom) : null;
-      await navigator.clipboard.writeText(from ? (from.value ?? from.textContent).trim() : button.dataset.copy);
+      await navigator.clipboard.writeText(button.dataset.copy);
       const label = button.querySelector("[data-label]") ?? button;
       label.dataset.was ??= label.textContent;
       label.textContent = "Copied";
