@@ -14,9 +14,11 @@ import typer
 from service.core.settings import InsecureSettings, get_settings, insist_on
 
 if TYPE_CHECKING:
+    from service.core.context import Context
     from service.core.database import Database
 
 T = TypeVar("T")
+Email = Annotated[str, typer.Argument(help="The address of their account.")]
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -26,8 +28,10 @@ cli = typer.Typer(
 )
 audit = typer.Typer(no_args_is_help=True, help="The append-only audit log.")
 jobs = typer.Typer(no_args_is_help=True, help="Background jobs and their dead letters.")
+staff = typer.Typer(no_args_is_help=True, help="Who may open the staff panel.")
 cli.add_typer(audit, name="audit")
 cli.add_typer(jobs, name="jobs")
+cli.add_typer(staff, name="staff")
 
 
 @cli.command()
@@ -39,10 +43,12 @@ def serve(
     import uvicorn
 
     from service.app import create_app
+    from service.guardrails.wire import BoundedHttp
 
     settings = get_settings()
     uvicorn.run(
         create_app(settings),
+        http=BoundedHttp,
         host=host,
         port=port,
         access_log=False,
@@ -52,7 +58,6 @@ def serve(
         proxy_headers=False,
         timeout_graceful_shutdown=settings.graceful_timeout_seconds,
         timeout_keep_alive=30,
-        h11_max_incomplete_event_size=32_768,
     )
 
 
@@ -167,6 +172,41 @@ def replay_jobs(ids: Annotated[list[int], typer.Argument(help="Ids that `jobs fa
             return await replay(work, ids)
 
     typer.echo(f"{asyncio.run(_as_maintenance(send))} of {len(ids)} will run again")
+
+
+@staff.command("add")
+def add_staff(email: Email) -> None:
+    """Make an account staff, once it has a second factor; its sessions end."""
+    from service.features.accounts import actions
+
+    asyncio.run(_as_system(lambda ctx: actions.add_staff(ctx, email)))
+    typer.echo(f"{email} is staff")
+
+
+@staff.command("remove")
+def remove_staff(email: Email) -> None:
+    """Make staff an ordinary account again; its sessions end."""
+    from service.features.accounts import actions
+
+    asyncio.run(_as_system(lambda ctx: actions.remove_staff(ctx, email)))
+    typer.echo(f"{email} is not staff any more")
+
+
+async def _as_system(act: Callable[[Context], Awaitable[T]]) -> T:
+    from service.app import close_resources, create_resources
+    from service.catalog import load_tables
+    from service.core.context import SYSTEM, Caller, Context
+    from service.core.errors import ServiceError
+
+    load_tables()
+    resources = create_resources(get_settings())
+    try:
+        async with resources.database.unit_of_work() as work:
+            return await act(Context(work, resources, SYSTEM, Caller("command line")))
+    except ServiceError as error:
+        raise SystemExit(f"{error.detail} {error.mend}") from None
+    finally:
+        await close_resources(resources)
 
 
 async def _as_maintenance(use: Callable[[Database], Awaitable[T]]) -> T:

@@ -39,6 +39,8 @@ from service.core.settings import Settings
 from service.guardrails import gate
 
 API_PREFIX = "/api/"
+MOST_JSON = 256 * 1024
+SHORT_JSON = 16 * 1024
 MOST_AT_ONCE = 1_000
 """Requests of one process; more would only wait for each other. uvicorn's own limit answers without our headers."""
 CSRF_FIELD = "csrf"
@@ -116,8 +118,9 @@ class Shield:
                 if self.under_way > self.most_at_once:
                     raise Unavailable("Too many requests are under way.", retry_after=2)
                 self._check_host(scope["headers"])
-            if scope["method"] not in SAFE_METHODS:
-                receive = await self._buffer_body(scope, receive)
+                # Not for probes: nobody counts those, so their bodies must not be kept.
+                if scope["method"] not in SAFE_METHODS:
+                    receive = await self._buffer_body(scope, receive)
         except ServiceError as error:
             await self.refuse(scope, error)(scope, receive, send)
             return
@@ -155,18 +158,21 @@ class Shield:
         except TimeoutError as error:
             raise RequestTimeout(f"The body did not arrive within {self.body_timeout:g} seconds.") from error
         if body:
-            _check_media(scope, bytes(body))
+            await _check_media(scope, bytes(body))
         return _replay(bytes(body), receive)
 
     def _too_large(self) -> PayloadTooLarge:
         return PayloadTooLarge(f"The body is larger than {self.max_body} bytes.")
 
 
-def _check_media(scope: Scope, body: bytes) -> None:
+async def _check_media(scope: Scope, body: bytes) -> None:
     media = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
     kind = media.split(b";", 1)[0].strip().lower()
     if kind == b"application/json":
-        check_json(body)
+        if len(body) > MOST_JSON:
+            raise PayloadTooLarge(f"The JSON is larger than {MOST_JSON} bytes.", mend="Send it in several requests.")
+        # A long document takes longer than everybody else should wait, and anybody may send one.
+        await asyncio.to_thread(check_json, body) if len(body) > SHORT_JSON else check_json(body)
     elif scope["path"].startswith(API_PREFIX):
         raise UnsupportedMedia("The API reads JSON only.")
 

@@ -21,7 +21,7 @@ from service.core.migrate import head
 from service.core.schemas import Input
 from service.core.settings import Settings
 from service.guardrails import browser
-from service.guardrails.browser import Shield, check_json, security_headers
+from service.guardrails.browser import MOST_JSON, Shield, check_json, security_headers
 from service.guardrails.permissions import Role
 from service.web.errors import refusal
 from tests.guardrails.test_hostile_json import HOSTILE_JSON
@@ -184,6 +184,23 @@ async def test_more_requests_than_it_can_work_on_are_told_to_come_back(settings:
     assert (await bare.ask(nothing, method="GET", path="/livez"))[0] == 200
     assert [(await one)[0] for one in working] == [200, 200]
     assert (await bare.ask(nothing, method="GET"))[0] == 200, "whoever has been answered makes room"
+
+
+async def test_what_a_stranger_sends_to_a_probe_is_not_read(settings: Settings) -> None:
+    """Probes are not counted, so a body that is kept for one is memory that anybody may take."""
+    bare = Bare(settings)
+    bare.may_answer.set()
+    assert (await asyncio.wait_for(bare.ask(nothing, path="/livez"), 5))[0] == 200
+
+
+async def test_json_is_shorter_than_other_bodies(member: Client) -> None:
+    """It is checked before any limit is counted: a megabyte of `[1,1,...` took half a second."""
+    for length, refused in ((MOST_JSON - 1, False), (MOST_JSON + 1, True)):
+        body = (b"[" + b"1," * (length // 2 - 2) + b"1]").ljust(length)
+        answer = await member.http.post(
+            "/api/v1/indicators", content=body, headers={"content-type": "application/json", "idempotency-key": "k"}
+        )
+        assert (answer.status_code == 413) is refused, answer.text
 
 
 FOREIGN = [{"sec-fetch-site": "cross-site"}, {"sec-fetch-site": "same-site"}, {"origin": "https://evil.test"}]
