@@ -68,7 +68,9 @@ async def test_a_read_only_unit_cannot_write(database: Database) -> None:
             await work.fetch(INSERT, name="by GET")
 
 
-async def test_a_cancelled_unit_gives_back_a_clean_connection(resources: Resources) -> None:
+async def test_a_cancelled_unit_gives_back_a_clean_connection(
+    resources: Resources, superuser: asyncpg.Connection[Any]
+) -> None:
     """A client that hangs up in the middle must not leave its transaction to the next user of the connection."""
     pool = Database(resources.settings.database_url.get_secret_value(), resources.settings, name="cancelled", size=1)
 
@@ -76,8 +78,14 @@ async def test_a_cancelled_unit_gives_back_a_clean_connection(resources: Resourc
         async with pool.unit_of_work(tenant=uuid4()) as work:
             await work.raw.execute("SELECT pg_sleep(5)")
 
+    sleeps = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND state = 'active' AND query = 'SELECT pg_sleep(5)'"
+    )
     task = asyncio.create_task(slow())
-    await asyncio.sleep(0.2)
+    async with asyncio.timeout(4):  # less than it sleeps
+        while not await superuser.fetchval(sleeps):
+            await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -141,8 +141,9 @@ class Playground:
         waiting = (
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         )
-        while not await self.superuser.fetchval(waiting):
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(10):
+            while not await self.superuser.fetchval(waiting):
+                await asyncio.sleep(0.01)
 
 
 async def create_tables(owner_url: str) -> None:

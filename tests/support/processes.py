@@ -44,14 +44,15 @@ async def started(
         env={**os.environ, "BASE_URL": address, **variables},
     )
     try:
-        async with httpx.AsyncClient(base_url=address) as http, asyncio.timeout(START_SECONDS):
-            while True:
-                try:
-                    assert (await http.get("/livez")).status_code == 200
-                    break
-                except httpx.TransportError:
-                    assert process.returncode is None, "it ended at once"
-                    await asyncio.sleep(0.05)
+        async with httpx.AsyncClient(base_url=address) as http:
+            async with asyncio.timeout(START_SECONDS):
+                while True:
+                    try:
+                        assert (await http.get("/livez")).status_code == 200
+                        break
+                    except httpx.TransportError:
+                        assert process.returncode is None, "it ended at once"
+                        await asyncio.sleep(0.05)
             yield process, http
     finally:
         if process.returncode is None:

@@ -45,6 +45,8 @@ async def switches_off(superuser: asyncpg.Connection[Any], staff: Client) -> Asy
         if (await staff.api("POST", "/organizations", {"name": "Probe"})).status_code == 201:
             break
         await asyncio.sleep(0.05)
+    else:
+        raise AssertionError("changes are still paused: the tests after this one would fail")
 
 
 @pytest.fixture
