@@ -223,15 +223,13 @@ async def test_turning_off_needs_a_fresh_proof(
     assert (await browser().submit("/login", email=person.email, password=PASSWORD)).headers["location"] == "/dashboard"
 
 
-async def test_staff_without_codes_are_not_staff(
-    factory: Factory, logged_in: LogIn, resources: Resources, superuser: Any
+async def test_a_session_that_turned_codes_off_was_not_proven_by_one(
+    person: Person, logged_in: LogIn, resources: Resources
 ) -> None:
-    """The staff's pages ask for a session that began, or was strengthened, with a code."""
-    staff = await factory.person(password=PASSWORD, staff=True)
-    client = await logged_in(staff)
-    assert (await client.get("/staff")).status_code == 403
+    client = await logged_in(person)
     await turn_on(client)
-    assert (await client.get("/staff")).status_code != 403
-    login = await sessions.load(resources, client.http.cookies["sid"])
-    assert login is not None
-    assert login.methods == ("password", "totp")
+    for expected in (("password", "totp"), ("password",)):
+        login = await sessions.load(resources, client.http.cookies["sid"])
+        assert login is not None
+        assert login.methods == expected
+        await client.submit("/account/totp/removal", page="/account/security")

@@ -31,11 +31,12 @@ from service.features.accounts.actions.security import (
     remove_totp,
     renew_recovery_codes,
 )
+from service.features.accounts.actions.staff import add_staff, remove_staff
 
 __all__ = [
-    "Browser", "Entrance", "before_deletion", "change_name", "change_password", "confirm_address", "confirm_identity",
-    "confirm_new_email", "confirm_totp", "confirm_with_provider", "connect_identity", "delete_account",
-    "disconnect_identity", "end_device", "end_other_sessions", "log_in", "log_in_with_code", "log_in_with_identity",
-    "log_out", "offer_totp", "remove_totp", "renew_recovery_codes", "request_link", "request_new_email",
-    "reset_password", "sign_up", "undo_deletion",
+    "Browser", "Entrance", "add_staff", "before_deletion", "change_name", "change_password", "confirm_address",
+    "confirm_identity", "confirm_new_email", "confirm_totp", "confirm_with_provider", "connect_identity",
+    "delete_account", "disconnect_identity", "end_device", "end_other_sessions", "log_in", "log_in_with_code",
+    "log_in_with_identity", "log_out", "offer_totp", "remove_staff", "remove_totp", "renew_recovery_codes",
+    "request_link", "request_new_email", "reset_password", "sign_up", "undo_deletion",
 ]  # fmt: skip

@@ -113,10 +113,10 @@ async def renew_session(ctx: Context, *, proven: str | None = None, **changes: A
     return token
 
 
-async def end_others(ctx: Context, user: User, *, proven: str | None = None) -> str:
+async def end_others(ctx: Context, user: User, *, proven: str | None = None, **changes: Any) -> str:
     """End every session but this one, for good: by the epoch in PostgreSQL first, then in Redis."""
     user.end_sessions()
-    token = await renew_session(ctx, proven=proven, epoch=user.session_epoch)
+    token = await renew_session(ctx, proven=proven, epoch=user.session_epoch, **changes)
     await sessions.end_all(ctx.resources, user.id, keep=ctx.login)
     return token
 

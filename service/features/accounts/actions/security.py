@@ -49,7 +49,7 @@ async def change_password(ctx: Context, current: str | None, password: str) -> s
 @action("accounts.offer_totp", requires=Who.SIGNED_IN, step_up=True)
 async def offer_totp(ctx: Context) -> User:
     """Begin to set up: a secret to scan. Nothing changes until a code from it was entered."""
-    user = await shared.lock_person(ctx)
+    user = await _lock_person_but_staff(ctx)
     if user.has_totp:
         raise Conflict("Codes are on already.", mend="Turn them off first to set up another phone.")
     user.offer_totp()
@@ -59,7 +59,7 @@ async def offer_totp(ctx: Context) -> User:
 @action("accounts.confirm_totp", requires=Who.SIGNED_IN, step_up=True)
 async def confirm_totp(ctx: Context, code: str) -> Secured:
     """The app works: from now on it is asked at every login, and sessions that began without it end."""
-    user = await shared.lock_person(ctx)
+    user = await _lock_person_but_staff(ctx)
     if user.totp_secret is None or user.has_totp:
         raise Conflict("There is nothing to confirm.", mend="Begin to set up codes again.")
     await spend(ctx.resources, SECOND_FACTOR, subject=str(user.id))
@@ -75,13 +75,14 @@ async def confirm_totp(ctx: Context, code: str) -> Secured:
 @action("accounts.remove_totp", requires=Who.SIGNED_IN, step_up=True)
 async def remove_totp(ctx: Context) -> str:
     """Back to one factor; for a new phone, set up again afterwards. The new cookie value."""
-    user = await shared.lock_person(ctx)
+    user = await _lock_person_but_staff(ctx)
     if not user.has_totp:
         raise Conflict("Codes are off already.")
     user.drop_totp()
     await _drop_codes(ctx, user)
     shared.announce_mail(ctx, user.id)
-    return await shared.end_others(ctx, user)
+    left = tuple(method for method in shared.signed_in(ctx).methods if method != "totp")
+    return await shared.end_others(ctx, user, methods=left)
 
 
 @action("accounts.renew_recovery_codes", requires=Who.SIGNED_IN, step_up=True)
@@ -133,6 +134,17 @@ async def end_other_sessions(ctx: Context) -> str:
     """Log out everywhere but here; the new cookie value."""
     user = await shared.lock_person(ctx)
     return await shared.end_others(ctx, user)
+
+
+async def _lock_person_but_staff(ctx: Context) -> User:
+    """A stolen password or session of staff must not bring a second factor of its own."""
+    user = await shared.lock_person(ctx)
+    if user.is_staff:
+        raise Conflict(
+            "Staff cannot turn codes on or off.",
+            mend="Ask an operator to take you off the staff, change your codes, and ask to be added again.",
+        )
+    return user
 
 
 async def _replace_codes(ctx: Context, user: User) -> list[str]:
