@@ -150,7 +150,7 @@ async def _staff(request: Request) -> AsyncIterator[Context]:
         if ctx.login is None or "totp" not in ctx.login.methods:
             # One phished password of one colleague must not open every customer's data (ASVS 6.3.3).
             ctx.deny("staff.enter")
-            raise Forbidden("Staff pages ask for a second factor.", mend="Log out, and log in with a code from your app.")
+            raise Forbidden("Staff pages ask for a second factor.", mend="Log in with a code from your app.")
         yield ctx
 
 
