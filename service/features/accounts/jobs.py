@@ -103,7 +103,8 @@ async def ask_new_address(ctx: Context, event: Event) -> None:
     user, token = await _person(ctx, event), await _get(ctx, OneTimeToken, event.facts.get("token_id"))
     if user is None or token is None:
         return
-    taken = await ctx.fetch_one(KNOWN, email=token.other_email)
+    known = await ctx.fetch_one(KNOWN, email=token.other_email)
+    taken = known is not None and (known["email_verified_at"] or known["deleted_at"])
     await _send(ctx, "known-address" if taken else "new-address", user, token)
     await _send(ctx, "notice", user, what=event.action)
 

@@ -63,6 +63,19 @@ async def test_a_taken_address_answers_the_same_and_its_owner_hears(
     assert "/change-email/" in (await post.to(free))[0].text
 
 
+async def test_a_sign_up_that_nobody_confirmed_keeps_nobody_from_the_address(
+    visitor: Client, person: Person, factory: Factory, logged_in: LogIn, post: Post, superuser: Any
+) -> None:
+    """Anybody could reserve somebody's future address by typing it into the sign-up form."""
+    squatter = await factory.person(verified=False, password=OTHER_PASSWORD)
+    await ask(await logged_in(person), squatter.email)
+    link = await post.link(squatter.email, "change-email")
+    assert (await visitor.post(link, csrf=await csrf(visitor))).status_code == 303
+    assert (await user_row(superuser, squatter.email))["id"] == person.id
+    aside = await superuser.fetchval("SELECT email FROM users WHERE id = $1", squatter.id)
+    assert aside == f"{squatter.id}@unconfirmed.invalid"
+
+
 async def test_an_address_taken_in_the_meantime_is_a_conflict(
     visitor: Client, person: Person, factory: Factory, logged_in: LogIn, post: Post, superuser: Any
 ) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from sqlalchemy import String, cast, update
 from sqlalchemy.exc import IntegrityError
 
 from service.core.context import Context
@@ -47,6 +48,10 @@ async def confirm_new_email(ctx: Context, link: str) -> User:
     token, user = await shared.open_link(ctx, link, Purpose.CHANGE_EMAIL)
     if token.other_email is None:
         raise Invalid(shared.DEAD_LINK)
+    # A sign-up that nobody confirmed keeps nobody from the address; it is forgotten within a week.
+    squatter = update(User).where(User.email == token.other_email, User.email_verified_at.is_(None))
+    aside = squatter.where(User.deleted_at.is_(None)).values(email=cast(User.id, String) + "@unconfirmed.invalid")
+    await ctx.db.execute(aside, execution_options={"synchronize_session": False})
     user.email, token.other_email = token.other_email, user.email
     user.verify_email()
     token.use()
