@@ -114,6 +114,7 @@
   on("htmx:after:settle", ({ target }) => tellTime(target));
 
   // Questions before dangerous acts; without scripts the act happens, which is why such acts can be undone.
+  let asked = new AbortController();
   const ask = (text, action) => new Promise((answer) => {
     const dialog = byId("confirm");
     if (!dialog?.showModal) return answer(window.confirm(text));
@@ -121,7 +122,9 @@
     byId("confirm-yes").textContent = action || "Continue";
     dialog.returnValue = "";
     // "close" comes late: after Escape and a quick Enter it must not answer the question that is open by then.
-    dialog.onclose = () => dialog.open || answer(dialog.returnValue === "yes");
+    asked.abort();
+    asked = new AbortController();
+    dialog.addEventListener("close", () => dialog.open || answer(dialog.returnValue === "yes"), { signal: asked.signal });
     dialog.showModal();
   });
   const agreed = new WeakSet();

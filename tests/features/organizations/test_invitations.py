@@ -214,7 +214,7 @@ async def test_inviting_the_world_uses_up_nobodys_password_reset(team: Team) -> 
     assert await buckets(team, "invitation")
 
 
-async def buckets(team: Team, policy: str) -> dict[bytes, bytes]:
+async def buckets(team: Team, policy: str) -> dict[bytes, object]:
     redis, space = team.factory.resources.redis, team.factory.resources.settings.redis_namespace
     return {key: await redis.get(key) async for key in redis.scan_iter(f"{space}:l:{policy}:*")}
 
