@@ -31,7 +31,7 @@ from service.features import FEATURES
 from service.guardrails import audit, invariants
 from service.guardrails.jobs.consumer import HEARTBEAT_TIMEOUT, consume
 from service.guardrails.jobs.registry import JOBS
-from service.guardrails.jobs.runner import AWAY
+from service.guardrails.jobs.runner import AWAY, where
 
 log = get_logger()
 
@@ -130,7 +130,7 @@ async def _repeat(what: str, work: Callable[[], Awaitable[None]], seconds: float
         try:
             await work()
         except Exception as error:  # the next round tries again; the metric and its alert tell
-            log.error("worker task failed", task=what, error=type(error).__name__)
+            log.error("worker task failed", task=what, error=type(error).__name__, where=where(error))
         await asyncio.sleep(seconds)
 
 

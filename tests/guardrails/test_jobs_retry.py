@@ -17,6 +17,7 @@ from service.core.database import Database
 from service.core.ids import new_id
 from service.guardrails import jobs
 from service.guardrails.jobs import Retry
+from service.guardrails.jobs.runner import where
 from tests.guardrails.jobs_at_work import SOON, drain, effect, effects, equals, states, until, working
 
 if TYPE_CHECKING:
@@ -154,3 +155,12 @@ async def test_neither_log_nor_table_shows_what_an_error_quotes(
     output = capfd.readouterr()
     for text in (json.dumps(logged, default=str), output.out, output.err, *(row["line"] for row in rows)):
         assert "ada@example.com" not in text
+
+
+def test_the_log_names_our_line_and_not_the_librarys() -> None:
+    """Most errors are raised inside a driver: its last line says nothing about which statement of ours it was."""
+    try:
+        json.loads("{")
+    except ValueError as error:
+        assert "test_jobs_retry.py" in where(error)
+        assert "decoder.py" not in where(error)

@@ -111,7 +111,7 @@ class Runner:
             kind = type(error).__name__
             ended = await self._end(row, status, job.retry.delay(row.attempts), 1, kind)
             outcome = {"failed": "failed", "queued": "retry"}[status] if ended else "lost"
-            return outcome, {"error": kind, "where": _where(error)}
+            return outcome, {"error": kind, "where": where(error)}
         return "done", {}
 
     async def _transact(self, job: Job, row: Row, origin: dict[str, Any]) -> None:
@@ -161,10 +161,11 @@ def _context(work: UnitOfWork, resources: Resources, origin: dict[str, Any]) -> 
     )
 
 
-def _where(error: BaseException) -> str:
-    """File, line and function that raised; never the text of an exception, which may quote somebody's data."""
+def where(error: BaseException) -> str:
+    """The last place of ours that an error passed; never its text, which may quote somebody's data."""
     frames = traceback.extract_tb(error.__traceback__)
-    return f"{frames[-1].filename}:{frames[-1].lineno} {frames[-1].name}" if frames else ""
+    ours = [frame for frame in frames if "/lib/python" not in frame.filename] or frames
+    return f"{ours[-1].filename}:{ours[-1].lineno} {ours[-1].name}" if ours else ""
 
 
 def _uuid(value: Any) -> UUID | None:
