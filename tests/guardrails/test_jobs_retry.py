@@ -159,8 +159,7 @@ async def test_neither_log_nor_table_shows_what_an_error_quotes(
 
 def test_the_log_names_our_line_and_not_the_librarys() -> None:
     """Most errors are raised inside a driver: its last line says nothing about which statement of ours it was."""
-    try:
+    with pytest.raises(ValueError, match="Expecting") as raised:
         json.loads("{")
-    except ValueError as error:
-        assert "test_jobs_retry.py" in where(error)
-        assert "decoder.py" not in where(error)
+    assert "test_jobs_retry.py" in where(raised.value)
+    assert "decoder.py" not in where(raised.value)
