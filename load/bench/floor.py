@@ -56,8 +56,8 @@ async def poll_unchanged(_: Request) -> Response:
 
 
 async def poll_changed(_: Request) -> Response:
-    await fetch(SQL["version"], ORGANIZATION)
-    return HTMLResponse(tiles_html(await _board(), "x" * 40))
+    [version] = await fetch(SQL["version"], ORGANIZATION)
+    return HTMLResponse(tiles_html(await _board(), version["count"], "x" * 40))
 
 
 async def dashboard(_: Request) -> Response:

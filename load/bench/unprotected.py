@@ -61,8 +61,8 @@ async def poll_unchanged(db: Db) -> Response:
 
 @app.get("/changed")
 async def poll_changed(db: Db) -> HTMLResponse:
-    await db.execute(live().with_only_columns(func.count(), func.max(Indicator.changed_at)))
-    return HTMLResponse(tiles_html(await _board(db), "x" * 40))
+    version = await db.execute(live().with_only_columns(func.count(), func.max(Indicator.changed_at)))
+    return HTMLResponse(tiles_html(await _board(db), version.one()[0], "x" * 40))
 
 
 @app.get("/dashboard")
