@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import orjson
@@ -19,6 +20,8 @@ from service.core.logging import HIDDEN, redact, to_json
 from service.core.settings import Settings
 from service.features.accounts.models import User
 from tests.support.factories import Factory
+
+COPY_OF_A_PERSON = "INSERT INTO users (id, email, name, created_at) SELECT gen_random_uuid(), $1, $2, now()"
 
 
 def line(**event: Any) -> tuple[bytes, dict[str, Any]]:
@@ -75,18 +78,18 @@ async def test_an_error_of_the_database_quotes_nobody(
 ) -> None:
     """SQLAlchemy ends its message with the parameters, PostgreSQL its own with the row."""
     taken = (await factory.person()).email
+    name, hashed = (f"canary-{uuid4().hex}" for _ in range(2))  # a traceback shows our lines, so no word stands in them
     try:
         async with database.unit_of_work() as work:
             if through_the_orm:
-                work.session.add(User(email=taken, name="Canary", password_hash="canary-hash"))
+                work.session.add(User(email=taken, name=name, password_hash=hashed))
                 await work.session.flush()
             else:
-                await work.raw.execute("INSERT INTO users (id, email, name, created_at) SELECT gen_random_uuid(),"
-                                       " $1, 'Canary', now()", taken)  # fmt: skip
+                await work.raw.execute(COPY_OF_A_PERSON, taken, name)
     except (IntegrityError, asyncpg.UniqueViolationError):
         raw, found = line(event="request failed", exception=traceback.format_exc())
     assert "uq_users_email" in found["exception"]
-    for secret in (taken, "Canary", "canary-hash"):
+    for secret in (taken, name, hashed):
         assert secret.encode() not in raw
 
 
