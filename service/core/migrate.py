@@ -33,7 +33,8 @@ def revisions() -> dict[str, str | None]:
             for target in node.targets
             if isinstance(target, ast.Name)
         }
-        found[str(values["revision"])] = values["down_revision"]  # type: ignore[assignment]
+        before = values["down_revision"]
+        found[str(values["revision"])] = str(before) if before is not None else None
     return found
 
 

@@ -25,7 +25,7 @@ class BoundedHttp(HttpToolsProtocol):
     _unfinished = 0
     """Bytes of a head that is not complete yet."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
         self._clock = self.loop.call_later(self.seconds, transport.close)
 
