@@ -8,8 +8,6 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import APIRouter, Depends, FastAPI
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 from starlette.requests import Request
@@ -105,14 +103,16 @@ async def test_a_request_costs_one_round_trip(here: Resources) -> None:
         assert await sent(monitor) == ["EVALSHA"]
 
 
-async def test_a_traced_request_shows_its_visit_to_redis(here: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
-    spans, provider = InMemorySpanExporter(), TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(spans))
-    monkeypatch.setattr(telemetry, "_tracer", provider.get_tracer("test"))
-    monkeypatch.setattr(telemetry, "_recording", True)
-    for sampled in ("00", "01"):
-        with telemetry.root_span("GET /", SpanKind.SERVER, f"00-{'a' * 32}-{'b' * 16}-{sampled}"):
-            await gate.enter(request(), here)
+async def test_a_traced_request_shows_its_visit_to_redis(here: Resources) -> None:
+    spans = InMemorySpanExporter()
+    telemetry.configure_tracing(here.settings, spans)
+    try:
+        for sampled in ("00", "01"):
+            with telemetry.root_span("GET /", SpanKind.SERVER, f"00-{'a' * 32}-{'b' * 16}-{sampled}"):
+                await gate.enter(request(), here)
+    finally:
+        await telemetry.stop_tracing()
+        telemetry.configure_tracing(here.settings)
     assert [span.name for span in spans.get_finished_spans()] == ["redis gate.enter", "GET /"]
 
 
