@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from service.core.database import Database
+from service.core.insecurities import insecurities
 from service.core.migrate import head
 from service.core.redis import create_redis
-from service.core.settings import Settings, insecurities, misspelt
+from service.core.settings import Settings, misspelt
 
 PATIENCE = 5.0
 

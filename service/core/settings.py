@@ -10,21 +10,17 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service.core.insecurities import SANDBOX_STRIPE, WORKER_EXTRA, insecurities
+
 DEVELOPMENT_SECRET = "development-only-secret-change-me-please-0123456789"
-SANDBOX_HOSTS = frozenset({"mail", "oidc", "testserver"})
-"""What the stand-ins are called in infra/compose.yaml, and the name that test clients use."""
 MISSPELT = 0.885
 """How alike a name must be to count as a misspelt setting: above DATABASE_USER, below REDIS_URI."""
-MINIMUM_SECRET_LENGTH = 32
-WORKER_EXTRA = 3
-"""What a worker opens beside its pool: two connections as the maintenance role, one that listens."""
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
@@ -72,6 +68,9 @@ class Settings(BaseSettings):
         description="Role ballast_maintenance: purge, sealing, invariants; give it to the worker, not to web",
     )
     database_pool_size: int = Field(10, ge=1, le=200, description="Connections per process; nothing overflows")
+    inbox_pool_size: int = Field(
+        4, ge=1, le=50, description="Connections per process that only take in webhooks: nothing else can starve them"
+    )
     database_pool_timeout_seconds: float = Field(2.0, gt=0, description="Wait for a connection, then answer 503")
     database_statement_timeout_ms: int = Field(5_000, ge=1, description="PostgreSQL ends a longer statement")
     database_lock_timeout_ms: int = Field(2_000, ge=1, description="PostgreSQL gives up waiting for a lock")
@@ -126,6 +125,21 @@ class Settings(BaseSettings):
     oidc_client_id: str = Field("ballast", description="Client id at the provider")
     oidc_client_secret: SecretStr = Field(SecretStr("ballast-secret"), description="Client secret at the provider")
 
+    # Billing (Stripe); production without a key sells nothing
+    stripe_secret_key: SecretStr = Field(
+        SecretStr(f"sk_test_{SANDBOX_STRIPE}"), description="Secret or restricted key of the account"
+    )
+    stripe_webhook_secrets: SecretStr = Field(
+        SecretStr(f"whsec_{SANDBOX_STRIPE}_secret"),
+        description="Signing secrets of the webhook endpoints, comma separated, newest first; two during a roll",
+    )
+    stripe_api_base: str = Field("", description="Where Stripe's API is; empty is https://api.stripe.com")
+    stripe_livemode: bool = Field(False, description="Real money; must match the key, events of the other mode wait")
+    stripe_tolerance_seconds: int = Field(
+        300, ge=1, le=3600, description="How far a webhook's time may be from ours, into the past and the future"
+    )
+    grace_days: int = Field(7, ge=0, le=90, description="How long an unpaid renewal leaves a plan in place")
+
     # Telemetry
     otlp_endpoint: str = Field("", description="OTLP/HTTP collector address; empty exports no spans")
     trace_sample_ratio: float = Field(0.1, ge=0, le=1, description="Share of requests traced")
@@ -142,9 +156,26 @@ class Settings(BaseSettings):
             ip_network(network)
         return value
 
+    @field_validator("stripe_secret_key", "stripe_webhook_secrets", mode="before")
+    @classmethod
+    def strip_copied_whitespace(cls, value: Any) -> Any:
+        """A secret with a trailing newline never matches, and says so to nobody."""
+        value = value.get_secret_value() if isinstance(value, SecretStr) else value
+        return ",".join(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+    @field_validator("stripe_webhook_secrets")
+    @classmethod
+    def be_signing_secrets(cls, value: SecretStr) -> SecretStr:
+        if not all(part.startswith("whsec_") for part in value.get_secret_value().split(",") if part):
+            raise ValueError("each must start with whsec_")
+        return value
+
     @model_validator(mode="after")
     def refuse_insecure_production(self) -> Settings:
-        if self.environment is Environment.PRODUCTION and (problems := insecurities(self)):
+        if not self.is_production:
+            return self
+        wrong = [(name, f"is no setting; {meant} was probably meant") for name, meant in misspelt(os.environ)]
+        if problems := [*insecurities(self), *wrong]:
             lines = "\n".join(f"  {name}: {problem}" for name, problem in problems)
             raise InsecureSettings(f"production refuses to start with insecure settings:\n{lines}")
         return self
@@ -152,11 +183,16 @@ class Settings(BaseSettings):
     @property
     def database_demand(self) -> int:
         """Connections at most: any of the processes may be a worker."""
-        return self.database_processes * (self.database_pool_size + WORKER_EXTRA)
+        return self.database_processes * (self.database_pool_size + self.inbox_pool_size + WORKER_EXTRA)
 
     @property
     def is_production(self) -> bool:
         return self.environment is Environment.PRODUCTION
+
+    @property
+    def billing_enabled(self) -> bool:
+        """Production that was given no key sells nothing, and then nothing about Stripe needs to be set."""
+        return not self.is_production or "stripe_secret_key" in self.model_fields_set
 
     @property
     def cookies_are_secure(self) -> bool:
@@ -164,65 +200,6 @@ class Settings(BaseSettings):
 
     def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
         return tuple(ip_network(network) for network in self.trusted_proxies)
-
-
-def insecurities(settings: Settings) -> list[tuple[str, str]]:
-    """Each setting that production refuses, with what to do about it; never the value."""
-    problems: list[tuple[str, str]] = []
-
-    def refuse(condition: bool, name: str, problem: str) -> None:
-        if condition:
-            problems.append((name, problem))
-
-    for name in ("secret_key", "encryption_keys", "audit_seal_key", "metrics_token"):
-        if name == "audit_seal_key" and name not in settings.model_fields_set:
-            continue  # web must not hold it: who can write the log must not be able to seal it
-        value = getattr(settings, name).get_secret_value()
-        refuse("development" in value, name.upper(), "is the development default; generate your own")
-        refuse(len(value) < MINIMUM_SECRET_LENGTH, name.upper(), f"is shorter than {MINIMUM_SECRET_LENGTH} characters")
-    refuse(settings.debug, "DEBUG", "must be off")
-    refuse(settings.docs_enabled, "DOCS_ENABLED", "must be off: the schema is a map for attackers")
-    refuse(not settings.base_url.startswith("https://"), "BASE_URL", "must start with https://")
-    refuse(_points_here(settings.base_url), "BASE_URL", "points at this machine")
-    refuse(any("*" in host for host in settings.allowed_hosts), "ALLOWED_HOSTS", "must not contain a wildcard")
-    refuse(
-        all(_is_here(host) for host in settings.allowed_hosts),
-        "ALLOWED_HOSTS",
-        "names only this machine; list the public names",
-    )
-    for name in ("database_url", "database_owner_url", "database_maintenance_url"):
-        if name not in settings.model_fields_set:
-            # Web has no use for the owner's and the maintenance role's passwords: leaving them out is right.
-            refuse(name == "database_url", name.upper(), "is not set")
-            continue
-        url = getattr(settings, name).get_secret_value()
-        refuse("sslmode=verify-full" not in url, name.upper(), "must ask for TLS with ?sslmode=verify-full")
-        refuse(_points_here(url), name.upper(), "points at the sandbox on this machine")
-    redis = settings.redis_url.get_secret_value()
-    refuse(not redis.startswith("rediss://"), "REDIS_URL", "must use TLS (rediss://)")
-    refuse(urlsplit(redis).password is None, "REDIS_URL", "must carry a password")
-    refuse(_points_here(redis), "REDIS_URL", "points at the sandbox on this machine")
-    refuse(_points_here(settings.smtp_url.get_secret_value()), "SMTP_URL", "points at the sandbox on this machine")
-    if settings.oidc_issuer:
-        refuse(not settings.oidc_issuer.startswith("https://"), "OIDC_ISSUER", "must start with https://")
-        refuse(_points_here(settings.oidc_issuer), "OIDC_ISSUER", "points at the sandbox on this machine")
-        refuse(
-            settings.oidc_client_secret.get_secret_value() == "ballast-secret",
-            "OIDC_CLIENT_SECRET",
-            "is the sandbox's; use the provider's",
-        )
-    refuse(settings.rate_limit_scale != 1, "RATE_LIMIT_SCALE", "must be 1: more lets guessing through")
-    refuse("ballast.example" in settings.mail_from, "MAIL_FROM", "is the example sender")
-    demand = settings.database_demand
-    room = settings.database_max_connections - settings.database_reserved_connections
-    refuse(
-        demand > room,
-        "DATABASE_POOL_SIZE",
-        f"processes x (pool + {WORKER_EXTRA}) = {demand} exceeds max_connections - reserve = {room};"
-        " PostgreSQL would refuse connections",
-    )
-    problems += [(name, f"is no setting; {meant} was probably meant") for name, meant in misspelt(os.environ)]
-    return problems
 
 
 def insist_on(settings: Settings, *names: str) -> None:
@@ -238,22 +215,6 @@ def misspelt(variables: Iterable[str]) -> list[tuple[str, str]]:
     unknown = [name for name in variables if name.upper() not in known]
     near = [(name, get_close_matches(name.upper(), known, 1, MISSPELT)) for name in unknown]
     return [(name, found[0]) for name, found in near if found]
-
-
-def _points_here(url: str) -> bool:
-    return _is_here(urlsplit(url).hostname or "")
-
-
-def _is_here(host: str) -> bool:
-    """This machine or its sandbox, under whatever name."""
-    if host in SANDBOX_HOSTS or host.rpartition(".")[2] == "localhost":
-        return True
-    try:
-        address = ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    address = getattr(address, "ipv4_mapped", None) or address
-    return address.is_loopback or address.is_unspecified
 
 
 def env_example() -> str:

@@ -10,15 +10,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from service.core.settings import (
-    DEVELOPMENT_SECRET,
-    SANDBOX_HOSTS,
-    Environment,
-    InsecureSettings,
-    Settings,
-    insecurities,
-    misspelt,
-)
+from service.core import insecurities as rules
+from service.core.insecurities import SANDBOX_HOSTS, insecurities
+from service.core.settings import DEVELOPMENT_SECRET, Environment, InsecureSettings, Settings, misspelt
 from service.doctor import examine
 
 SECRET = "k" * 20 + "q" * 20
@@ -35,6 +29,9 @@ SAFE = {
     "encryption_keys": f"1:{SECRET}",
     "audit_seal_key": SECRET + "s",
     "metrics_token": SECRET + "m",
+    "stripe_secret_key": "sk_live_" + SECRET,
+    "stripe_webhook_secrets": "whsec_" + SECRET,
+    "stripe_livemode": True,
 }
 
 TLS = "?sslmode=verify-full"
@@ -71,7 +68,19 @@ INSECURE: list[tuple[str, dict[str, object]]] = [
     ("OIDC_ISSUER", {"oidc_issuer": "https://oidc.localhost:8090", "oidc_client_secret": SECRET}),
     ("OIDC_CLIENT_SECRET", {"oidc_issuer": "https://id.acme.test"}),
     ("DATABASE_POOL_SIZE", {"database_pool_size": 50, "database_processes": 10}),
-    # 8 x 10 would fit into 85; the three more of each worker do not.
+    # 4 x (10 + 3) would fit into 85; the connections of the inbox do not.
+    ("DATABASE_POOL_SIZE", {"inbox_pool_size": 9}),
+    ("STRIPE_SECRET_KEY", {"stripe_secret_key": "sk_test_ballast_sandbox", "stripe_livemode": False}),
+    ("STRIPE_SECRET_KEY", {"stripe_secret_key": "pk_live_" + SECRET}),
+    ("STRIPE_LIVEMODE", {"stripe_livemode": False}),
+    ("STRIPE_LIVEMODE", {"stripe_secret_key": "sk_test_" + SECRET}),
+    ("STRIPE_LIVEMODE", {"stripe_secret_key": "rk_live_" + SECRET, "stripe_livemode": False}),
+    ("STRIPE_WEBHOOK_SECRETS", {"stripe_webhook_secrets": None}),
+    ("STRIPE_WEBHOOK_SECRETS", {"stripe_webhook_secrets": f"whsec_{SECRET},whsec_ballast_sandbox_secret"}),
+    ("STRIPE_WEBHOOK_SECRETS", {"stripe_webhook_secrets": " , "}),
+    ("STRIPE_API_BASE", {"stripe_api_base": "http://127.0.0.1:8030"}),
+    ("STRIPE_API_BASE", {"stripe_api_base": "https://api.stripe.com.evil.test"}),
+    # 8 x 10 would fit into 85; what each process opens beside it does not.
     ("DATABASE_POOL_SIZE", {"database_processes": 8}),
     ("RATE_LIMIT_SCALE", {"rate_limit_scale": 1000}),
 ]
@@ -113,8 +122,8 @@ def test_production_refuses_each_insecure_value_by_name(
 
 def test_every_refusal_is_tried() -> None:
     """One case for each sentence that the code can say."""
-    assert len(INSECURE) >= 33
-    source = inspect.getsource(insecurities)
+    assert len(INSECURE) >= 44
+    source = inspect.getsource(rules)
     assert {name for name, _ in INSECURE} >= set(re.findall(r'"([A-Z_]{4,})"', source))
 
 
@@ -202,3 +211,32 @@ def test_lists_come_from_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     made = make(monkeypatch, allowed_hosts="a.test, b.test", trusted_proxies="10.0.0.0/8")
     assert made.allowed_hosts == ("a.test", "b.test")
     assert str(made.trusted_networks()[0]) == "10.0.0.0/8"
+
+
+def test_production_without_a_stripe_key_sells_nothing_and_asks_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody may want everything but the billing; half of it would be worse than none."""
+    nothing = {"stripe_secret_key": None, "stripe_webhook_secrets": None, "stripe_livemode": None}
+    assert not make(monkeypatch, **nothing).billing_enabled
+    for name in ("STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRETS"):
+        monkeypatch.setenv(name, "")  # as compose passes what nobody filled in
+    assert not Settings(**{name: value for name, value in SAFE.items() if name not in nothing}).billing_enabled  # type: ignore[arg-type]
+    assert make(monkeypatch).billing_enabled
+    assert make(monkeypatch, environment="development", **nothing).billing_enabled
+
+
+def test_whitespace_of_a_copied_secret_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One trailing newline, and no signature would ever match."""
+    made = make(
+        monkeypatch, stripe_webhook_secrets=" whsec_new ,\n whsec_old\n,", stripe_secret_key=f"sk_live_{SECRET}\n"
+    )
+    assert made.stripe_webhook_secrets.get_secret_value() == "whsec_new,whsec_old"
+    assert made.stripe_secret_key.get_secret_value() == f"sk_live_{SECRET}"
+
+
+@pytest.mark.parametrize("environment", ["development", "production"])
+def test_a_webhook_secret_of_another_kind_is_named_and_not_shown(
+    environment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValidationError, match="stripe_webhook_secrets") as wrong:
+        make(monkeypatch, environment=environment, stripe_webhook_secrets=f"whsec_{SECRET},sk_live_{SECRET}")
+    assert SECRET not in str(wrong.value)

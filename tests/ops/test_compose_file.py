@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from service.core.settings import WORKER_EXTRA, Settings, insecurities
+from service.core.insecurities import WORKER_EXTRA, insecurities
+from service.core.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = Path(sys.executable).parent
@@ -164,6 +165,8 @@ def test_env_file_names_exactly_what_compose_asks_for() -> None:
 def test_made_secrets_are_long_random_and_different() -> None:
     first, second = generate_env(), generate_env()
     secrets = [key for key in first if re.search(r"_PASSWORD$|_KEYS?$|_TOKEN$", key)]
+    secrets.remove("STRIPE_SECRET_KEY")
+    assert first["STRIPE_SECRET_KEY"] == "", "a key that Stripe does not know would switch billing on"
     assert len(secrets) == 9
     assert len({first[key] for key in secrets} | {second[key] for key in secrets}) == 18
     assert all(re.fullmatch(r"(1:)?[0-9a-f]{64}", first[key]) for key in secrets)
@@ -202,7 +205,7 @@ def test_connections_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     room = settings.database_max_connections - settings.database_reserved_connections
     assert settings.database_demand <= room
     text = (ROOT / "infra" / "compose.yaml").read_text()
-    each = f"({settings.database_pool_size} + {WORKER_EXTRA})"
+    each = f"({settings.database_pool_size} + {settings.inbox_pool_size} + {WORKER_EXTRA})"
     written = f"{settings.database_processes} x {each} = {settings.database_demand}"
     assert written in text, f"the comment must say {written}"
     limits = f"{settings.database_max_connections} - {settings.database_reserved_connections} = {room}"

@@ -1,0 +1,114 @@
+"""What production refuses, setting by setting: each with the sentence that says how to mend it, never the value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from service.core.settings import Settings
+
+SANDBOX_HOSTS = frozenset({"mail", "oidc", "testserver"})
+"""What the stand-ins are called in infra/compose.yaml, and the name that test clients use."""
+MINIMUM_SECRET_LENGTH = 32
+WORKER_EXTRA = 3
+"""What a worker opens beside its pools: two connections as the maintenance role, one that listens."""
+STRIPE = "https://api.stripe.com"
+SANDBOX_STRIPE = "ballast_sandbox"
+"""Part of the Stripe key and of the webhook secret that the stand-in knows."""
+
+
+def insecurities(settings: Settings) -> list[tuple[str, str]]:
+    """Each setting that production refuses, with what to do about it; never the value."""
+    problems: list[tuple[str, str]] = []
+
+    def refuse(condition: bool, name: str, problem: str) -> None:
+        if condition:
+            problems.append((name, problem))
+
+    for name in ("secret_key", "encryption_keys", "audit_seal_key", "metrics_token"):
+        if name == "audit_seal_key" and name not in settings.model_fields_set:
+            continue  # web must not hold it: who can write the log must not be able to seal it
+        value = getattr(settings, name).get_secret_value()
+        refuse("development" in value, name.upper(), "is the development default; generate your own")
+        refuse(len(value) < MINIMUM_SECRET_LENGTH, name.upper(), f"is shorter than {MINIMUM_SECRET_LENGTH} characters")
+    refuse(settings.debug, "DEBUG", "must be off")
+    refuse(settings.docs_enabled, "DOCS_ENABLED", "must be off: the schema is a map for attackers")
+    refuse(not settings.base_url.startswith("https://"), "BASE_URL", "must start with https://")
+    refuse(_points_here(settings.base_url), "BASE_URL", "points at this machine")
+    refuse(any("*" in host for host in settings.allowed_hosts), "ALLOWED_HOSTS", "must not contain a wildcard")
+    refuse(
+        all(_is_here(host) for host in settings.allowed_hosts),
+        "ALLOWED_HOSTS",
+        "names only this machine; list the public names",
+    )
+    for name in ("database_url", "database_owner_url", "database_maintenance_url"):
+        if name not in settings.model_fields_set:
+            # Web has no use for the owner's and the maintenance role's passwords: leaving them out is right.
+            refuse(name == "database_url", name.upper(), "is not set")
+            continue
+        url = getattr(settings, name).get_secret_value()
+        refuse("sslmode=verify-full" not in url, name.upper(), "must ask for TLS with ?sslmode=verify-full")
+        refuse(_points_here(url), name.upper(), "points at the sandbox on this machine")
+    redis = settings.redis_url.get_secret_value()
+    refuse(not redis.startswith("rediss://"), "REDIS_URL", "must use TLS (rediss://)")
+    refuse(urlsplit(redis).password is None, "REDIS_URL", "must carry a password")
+    refuse(_points_here(redis), "REDIS_URL", "points at the sandbox on this machine")
+    refuse(_points_here(settings.smtp_url.get_secret_value()), "SMTP_URL", "points at the sandbox on this machine")
+    if settings.oidc_issuer:
+        refuse(not settings.oidc_issuer.startswith("https://"), "OIDC_ISSUER", "must start with https://")
+        refuse(_points_here(settings.oidc_issuer), "OIDC_ISSUER", "points at the sandbox on this machine")
+        refuse(
+            settings.oidc_client_secret.get_secret_value() == "ballast-secret",
+            "OIDC_CLIENT_SECRET",
+            "is the sandbox's; use the provider's",
+        )
+    refuse(settings.rate_limit_scale != 1, "RATE_LIMIT_SCALE", "must be 1: more lets guessing through")
+    refuse("ballast.example" in settings.mail_from, "MAIL_FROM", "is the example sender")
+    _judge_billing(settings, refuse)
+    demand = settings.database_demand
+    room = settings.database_max_connections - settings.database_reserved_connections
+    refuse(
+        demand > room,
+        "DATABASE_POOL_SIZE",
+        f"processes x (pool + inbox + {WORKER_EXTRA}) = {demand} exceeds max_connections - reserve = {room};"
+        " PostgreSQL would refuse connections",
+    )
+    return problems
+
+
+def _judge_billing(settings: Settings, refuse: Callable[[bool, str, str], None]) -> None:
+    """A key that was left out means that nothing is sold; one that is there must be whole and fit its mode."""
+    refuse(settings.stripe_api_base not in ("", STRIPE), "STRIPE_API_BASE", f"must be empty or {STRIPE}")
+    if not settings.billing_enabled:
+        return
+    key, secrets = settings.stripe_secret_key.get_secret_value(), settings.stripe_webhook_secrets.get_secret_value()
+    live = key.startswith(("sk_live_", "rk_live_"))
+    known = live or key.startswith(("sk_test_", "rk_test_"))
+    refuse(SANDBOX_STRIPE in key, "STRIPE_SECRET_KEY", "is the sandbox's; use your account's")
+    refuse(
+        not known, "STRIPE_SECRET_KEY", "does not look like a secret or restricted key (sk_live_, rk_live_, sk_test_)"
+    )
+    refuse(
+        known and live != settings.stripe_livemode, "STRIPE_LIVEMODE", "does not match the mode of STRIPE_SECRET_KEY"
+    )
+    refuse(SANDBOX_STRIPE in secrets, "STRIPE_WEBHOOK_SECRETS", "is the sandbox's; use the endpoint's own")
+    refuse(not secrets, "STRIPE_WEBHOOK_SECRETS", "is empty; nobody could tell Stripe's events from forged ones")
+
+
+def _points_here(url: str) -> bool:
+    return _is_here(urlsplit(url).hostname or "")
+
+
+def _is_here(host: str) -> bool:
+    """This machine or its sandbox, under whatever name."""
+    if host in SANDBOX_HOSTS or host.rpartition(".")[2] == "localhost":
+        return True
+    try:
+        address = ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_unspecified
