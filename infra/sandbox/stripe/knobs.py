@@ -53,9 +53,10 @@ class StripeKnobs(Knobs):
     )
     api_latency_min: float = _seconds("the shortest time an API call takes")
     api_latency_max: float = _seconds("the longest time; each call draws one between the two")
-    error_before: float = _chance("an API call answers 500 and does nothing")
-    error_after: float = _chance("an API call does its work and then answers 500")
-    lock_timeout: float = _chance("an API call that changes something answers 429 lock_timeout and does nothing")
+    api_429: float = _chance("an API call answers 429 lock_timeout and does nothing")
+    api_error_before: float = _chance("an API call answers 500 and does nothing")
+    api_error_after: float = _chance("an API call that changes something does so and then answers 500")
+    api_lost: float = _chance("an API call that changes something does so, and the connection ends without an answer")
 
     # Made anew with every copy, and a turn of a knob is a copy: that is what restarts the streams.
     _streams: dict[str, Random] = PrivateAttr(default_factory=dict)
