@@ -1,0 +1,45 @@
+"""Every change of an object goes through here, so that its event says what was there before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any
+
+from infra.sandbox.stripe import events
+from infra.sandbox.stripe.store import Account, Obj
+
+
+def create(account: Account, obj: Obj, event: str = "") -> Obj:
+    """Keep a new object and tell of it."""
+    account.store.add(obj)
+    if event:
+        events.emit(account, event, obj)
+    return obj
+
+
+@contextmanager
+def changing(account: Account, obj: Obj, *types: str) -> Iterator[Obj]:
+    """Change the object inside; one event of each type follows if anything did change."""
+    before = deepcopy(obj)
+    yield obj
+    if previous := difference(before, obj):
+        for one in types:
+            events.emit(account, one, obj, previous)
+
+
+def difference(before: Obj, after: Obj) -> Obj:
+    """Old values of what changed: hashes key by key, lists as a whole, keys that are new as null."""
+    changed: Obj = {}
+    for key in before.keys() | after.keys():
+        old, new = before.get(key), after.get(key)
+        if old == new:
+            continue
+        is_pair: bool = isinstance(old, dict) and isinstance(new, dict)
+        changed[key] = difference(_hash(old), _hash(new)) if is_pair else old
+    return changed
+
+
+def _hash(value: Any) -> Obj:
+    return value if isinstance(value, dict) else {}

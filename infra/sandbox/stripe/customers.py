@@ -1,0 +1,95 @@
+"""Customers (docs.stripe.com/api/customers)."""
+
+from __future__ import annotations
+
+from infra.sandbox.stripe.changes import changing, create
+from infra.sandbox.stripe.params import merge_metadata, take
+from infra.sandbox.stripe.store import Account, Obj, page_of
+from infra.sandbox.stripe.wire import Operation
+
+PLAIN = ("name", "email", "phone", "description")
+
+
+def add(account: Account, params: Obj) -> Obj:
+    obj: Obj = {
+        "id": account.new_id("cus"),
+        "object": "customer",
+        "address": None,
+        "balance": 0,
+        "created": account.now(),
+        "currency": None,
+        "default_source": None,
+        "delinquent": False,
+        "description": None,
+        "discount": None,
+        "email": None,
+        "invoice_prefix": f"S{account.store.counter:07d}",
+        "invoice_settings": {
+            "custom_fields": None,
+            "default_payment_method": None,
+            "footer": None,
+            "rendering_options": None,
+        },
+        "livemode": False,
+        "metadata": {},
+        "name": None,
+        "next_invoice_sequence": 1,
+        "phone": None,
+        "preferred_locales": [],
+        "shipping": None,
+        "tax_exempt": "none",
+        "test_clock": None,
+    }
+    _fill(account, obj, params)
+    return create(account, obj, "customer.created")
+
+
+def update(account: Account, params: Obj, object_id: str) -> Obj:
+    obj = account.store.get("customer", object_id)
+    with changing(account, obj, "customer.updated"):
+        _fill(account, obj, params)
+    return obj
+
+
+def retrieve(account: Account, params: Obj, object_id: str) -> Obj:
+    """A deleted customer answers with what is left of it."""
+    if tombstone := account.store.kinds.get("deleted_customer", {}).get(object_id):
+        return tombstone["shown"]  # type: ignore[no-any-return]
+    return account.store.get("customer", object_id)
+
+
+def list_(account: Account, params: Obj) -> Obj:
+    wanted = {"email": params["email"]} if params.get("email") else {}
+    return page_of(account.store.of("customer", **wanted), params, "/v1/customers")
+
+
+def search(account: Account, params: Obj) -> Obj:
+    """Understands one condition, `email:'x'` or `metadata['key']:'x'`; real search lags behind, so code must not."""
+    field, _, wanted = str(params.get("query", "")).replace('"', "'").partition(":")
+    wanted, key = wanted.strip("'"), field.partition("['")[2].rstrip("]").strip("'")
+    data = [
+        one
+        for one in account.store.of("customer")
+        if (one["metadata"].get(key) if key else one.get(field.strip())) == wanted
+    ]
+    return {
+        "object": "search_result",
+        "url": "/v1/customers/search",
+        "has_more": False,
+        "next_page": None,
+        "data": data,
+    }
+
+
+def _fill(account: Account, obj: Obj, params: Obj) -> None:
+    take(obj, params, *PLAIN)
+    merge_metadata(obj, params)
+
+
+OPERATIONS: list[Operation] = [
+    ("POST", "/v1/customers", add),
+    ("GET", "/v1/customers", list_),
+    ("GET", "/v1/customers/search", search),
+    ("GET", "/v1/customers/{object_id}", retrieve),
+    ("POST", "/v1/customers/{object_id}", update),
+]

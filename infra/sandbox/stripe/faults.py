@@ -1,0 +1,51 @@
+"""What the API does wrong when the knobs say so; each from a stream of chance that its seed repeats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from infra.sandbox.stripe.idempotency import Answer
+from infra.sandbox.stripe.store import Account, StripeError
+
+
+class CutOff(Response):
+    """A connection that ends in the middle of the answer."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1000")]})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What happens to one request."""
+
+    refusal: StripeError | None = None
+    before: bool = False
+    after: bool = False
+    cut_off: bool = False
+
+
+def latency(account: Account) -> float:
+    """Seconds that this answer takes longer."""
+    with account.lock:
+        return account.knobs.between("api_latency")
+
+
+def plan(account: Account, *, is_change: bool) -> Plan:
+    """Draw the faults of one request; failures after the effect are for requests that have one."""
+    with account.lock:
+        busy, before, after, lost = map(
+            account.knobs.strikes, ("api_429", "api_error_before", "api_error_after", "api_lost")
+        )
+    refusal = None
+    if busy:
+        text = "This object cannot be accessed right now because another API request is currently accessing it."
+        refusal = StripeError(text, status=429, code="lock_timeout")
+    return Plan(refusal, before, is_change and after, is_change and lost)
+
+
+def server_error() -> Answer:
+    return Answer.of(500, {"error": {"type": "api_error", "message": "An unknown error occurred"}})

@@ -1,0 +1,66 @@
+"""The stand-in for Stripe: its API, its pages and its deliveries on one port.
+
+In a test: `with StripeStandIn() as stripe: ...`, then a `stripe.StripeClient` with `base_addresses={"api": address}`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from typing import Any
+
+from starlette.applications import Starlette
+
+from infra.sandbox.knobs import knob_routes
+from infra.sandbox.pages import static_files
+from infra.sandbox.ports import HOST
+from infra.sandbox.standin import StandIn
+from infra.sandbox.stripe.knobs import StripeKnobs
+from infra.sandbox.stripe.operations import OPERATIONS
+from infra.sandbox.stripe.store import Account
+from infra.sandbox.stripe.wire import api_routes
+
+SECRET_KEY = "sk_test_ballast"
+TICK_SECONDS = 0.5
+
+
+class StripeStandIn(StandIn):
+    """`secret_key` is what a client is configured with, `account` what is in it, `knobs` what goes wrong."""
+
+    name = "Stripe stand-in"
+
+    def __init__(
+        self, port: int = 0, host: str = HOST, *, secret_key: str = SECRET_KEY, seed: int | None = None
+    ) -> None:
+        super().__init__(port, host)
+        self.secret_key = secret_key
+        # A database outlives a stand-in: ids must differ from one run to the next unless somebody wants them back.
+        self.account = Account(self.address, secret_key, StripeKnobs(), secrets.randbits(32) if seed is None else seed)
+
+    @property
+    def knobs(self) -> StripeKnobs:
+        return self.account.knobs
+
+    @knobs.setter
+    def knobs(self, knobs: StripeKnobs) -> None:
+        self.account.knobs = knobs
+
+    def app(self) -> Starlette:
+        return Starlette(routes=[*api_routes(self.account, OPERATIONS), *knob_routes(self), static_files()])
+
+    async def serve(self) -> None:
+        ticking = asyncio.create_task(self._tick())
+        try:
+            await super().serve()
+        finally:
+            ticking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await ticking
+
+    async def _tick(self) -> Any:
+        """Time passes without anybody asking, too."""
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            with self.account.lock:
+                self.account.clock.catch_up()

@@ -1,0 +1,148 @@
+"""One Stripe account: its objects by id, its clock, its faults, and the lock that every change is made under."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from infra.sandbox.stripe.clock import Clock
+
+if TYPE_CHECKING:
+    from infra.sandbox.stripe.idempotency import Kept
+    from infra.sandbox.stripe.knobs import StripeKnobs
+
+Obj = dict[str, Any]
+LETTERS = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+LARGEST_PAGE = 100
+USUAL_PAGE = 10
+
+
+class StripeError(Exception):
+    """An answer other than 200, in Stripe's words (docs.stripe.com/api/errors)."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        kind: str = "invalid_request_error",
+        code: str = "",
+        param: str = "",
+        **more: Any,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        given = {"code": code, "param": param, **more}
+        self.body = {"error": {"type": kind, "message": message} | {k: v for k, v in given.items() if v}}
+
+
+class Store:
+    """Every object of the account, in order of creation."""
+
+    def __init__(self, random: Random) -> None:
+        self.kinds: dict[str, dict[str, Obj]] = {}
+        self.kind_of: dict[str, str] = {}
+        self.counter = 0
+        self._random = random
+
+    def new_id(self, prefix: str) -> str:
+        """Readable and repeatable: a running number, then letters from the account's seed."""
+        self.counter += 1
+        return f"{prefix}_{self.counter:05d}{''.join(self._random.choices(LETTERS, k=12))}"
+
+    def add(self, obj: Obj) -> Obj:
+        self.kinds.setdefault(obj["object"], {})[obj["id"]] = obj
+        self.kind_of[obj["id"]] = obj["object"]
+        return obj
+
+    def remove(self, obj: Obj) -> None:
+        del self.kinds[obj["object"]][obj["id"]]
+        del self.kind_of[obj["id"]]
+
+    def find(self, object_id: object) -> Obj | None:
+        """Any object by its id, or None."""
+        kind = self.kind_of.get(object_id) if isinstance(object_id, str) else None
+        return self.kinds[kind][str(object_id)] if kind else None
+
+    def get(self, kind: str, object_id: object, param: str = "id") -> Obj:
+        """Raises Stripe's 404, which carries `resource_missing`."""
+        found = self.kinds.get(kind, {}).get(str(object_id))
+        if found is None:
+            name = kind.replace("_", " ").replace("checkout.", "checkout ")
+            text = f"No such {name}: '{object_id}'"
+            raise StripeError(text, status=404, code="resource_missing", param=param)
+        return found
+
+    def of(self, kind: str, **fields: object) -> list[Obj]:
+        """Newest first, where all the named fields have the named values."""
+        every = reversed(list(self.kinds.get(kind, {}).values()))
+        return [one for one in every if all(one.get(name) == value for name, value in fields.items())]
+
+
+class Account:
+    """What routes and pages are given. Take `lock` around a change and around a read of more than one thing."""
+
+    def __init__(self, address: str, secret_key: str, knobs: StripeKnobs, seed: int) -> None:
+        self.address = address
+        self.secret_key = secret_key
+        self.knobs = knobs
+        self.seed = seed
+        self.random = Random(seed)  # noqa: S311 - repeatable on purpose
+        self.lock = threading.RLock()
+        self.store = Store(self.random)
+        self.clock = Clock(self)
+        self.kept_answers: dict[str, Kept] = {}
+        # Oldest first; each listener hears of an event under the lock, and must not wait.
+        self.events: list[Obj] = []
+        self.on_event: list[Callable[[Obj], None]] = []
+        # The request that is being answered, which its events mention.
+        self.request: Obj = {"id": None, "idempotency_key": None}
+
+    def now(self) -> int:
+        """Seconds since 1970, as the account sees it."""
+        return self.clock.now()
+
+    def new_id(self, prefix: str) -> str:
+        return self.store.new_id(prefix)
+
+
+def page_of(every: list[Obj], params: Obj, url: str) -> Obj:
+    """One page of a list that is sorted newest first (docs.stripe.com/api/pagination)."""
+    limit = int(params.get("limit") or USUAL_PAGE)
+    if not 1 <= limit <= LARGEST_PAGE:
+        raise StripeError("Invalid integer: limit must be between 1 and 100", param="limit")
+    every = [one for one in every if is_created_within(one, params.get("created"))]
+    after, before = params.get("starting_after"), params.get("ending_before")
+    if after:
+        rest = every[_position(every, after, "starting_after") + 1 :]
+        data, has_more = rest[:limit], len(rest) > limit
+    elif before:
+        rest = every[: _position(every, before, "ending_before")]
+        data, has_more = rest[-limit:], len(rest) > limit
+    else:
+        data, has_more = every[:limit], len(every) > limit
+    return {"object": "list", "url": url, "has_more": has_more, "data": data}
+
+
+def is_created_within(obj: Obj, wanted: Any) -> bool:
+    """The `created` filter: an exact second, or gt, gte, lt, lte."""
+    if not wanted:
+        return True
+    if not isinstance(wanted, dict):
+        return bool(obj["created"] == int(wanted))
+    tests: dict[str, Callable[[int, int], bool]] = {
+        "gt": int.__gt__,
+        "gte": int.__ge__,
+        "lt": int.__lt__,
+        "lte": int.__le__,
+    }
+    return all(tests[name](obj["created"], int(limit)) for name, limit in wanted.items())
+
+
+def _position(every: list[Obj], object_id: str, param: str) -> int:
+    for index, one in enumerate(every):
+        if one["id"] == object_id:
+            return index
+    raise StripeError(f"No such object: '{object_id}'", status=404, code="resource_missing", param=param)
