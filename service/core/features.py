@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
-FILE_NAMES = ("models", "schemas", "queries", "actions", "api", "pages", "jobs", "admin")
+FILE_NAMES = ("models", "schemas", "queries", "actions", "flows", "api", "pages", "jobs", "admin")
 """The only names a feature's files may have; a file that outgrows 300 lines becomes a package of the same name."""
 
 

@@ -44,8 +44,11 @@ NO_IDEMPOTENCY_KEY: frozenset[str] = frozenset()
 
 GLOBAL_TABLES: dict[str, str] = {
     "audit_segments": "seals the audit log of all organizations in one chain; only maintenance reads it",
+    "billing_customers": "a message names Stripe's customer, not the organization; ids and counters only",
+    "billing_sweeps": "how far the comparison with Stripe has come, for all organizations",
     "external_identities": "belongs to a person, who may be in several organizations",
     "idempotency_keys": "belongs to an organization or, before there is one, to a person; forced row-level security",
+    "inbox": "a message is saved before anybody knows whose it is; only staff may read it",
     "invariant_results": "what holds for the whole service",
     "legal_holds": "set by staff for any table",
     "one_time_tokens": "belongs to a person",

@@ -1,0 +1,133 @@
+"""Messages from outside, saved once and before anything is done about them.
+
+Protects from: the webhook that was answered with 200 and lost in the crash a moment later, the one that came twice and
+was acted on twice, the one that nobody can look at afterwards. How to use: check the signature first (junk never makes
+a row), then, on a pool of its own so that a busy service still acknowledges:
+
+    STRIPE = Inbox("stripe", mark="UPDATE ... RETURNING some_generation AS gen")
+    await STRIPE.receive(raw, message)       # True: new; False: known already. Either way the sender gets its 2xx
+
+`mark` is what the message sets in motion: it runs in the same statement, so that both happen or neither, and only for
+a message that is new. Limits: what was saved is answered at least once; whoever works on it must be idempotent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import asyncpg
+import orjson
+from sqlalchemy import BigInteger, Identity, Index, Integer, String, Text, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from service.core import clock
+from service.core.context import Context
+from service.core.database import Base
+from service.guardrails.jobs import periodic
+from service.guardrails.personal_data import internal, personal
+from service.guardrails.retention import days_after
+
+BODY_DAYS = 90
+"""Bodies carry names and addresses; what is left after this answers "did it arrive?" without them."""
+
+
+class State(StrEnum):
+    PENDING = "pending"
+    PROCESSED = "processed"
+    IGNORED = "ignored"
+    UNMATCHED = "unmatched"
+    DEAD = "dead"
+
+
+class InboxMessage(Base):
+    __tablename__ = "inbox"
+    __retention__ = days_after("received_at", days=400, reason="says for a year that a message came and what became")
+    __table_args__ = (
+        UniqueConstraint("source", "realm", "external_id"),
+        Index("ix_inbox_source_subject_gen", "source", "subject", "gen"),
+        Index("ix_inbox_due", "source", "next_attempt_at", postgresql_where=text("state IN ('pending', 'unmatched')")),
+        Index("ix_inbox_state_id", "state", "id"),
+        Index("ix_inbox_type_id", "type", "id"),
+        Index("ix_inbox_body", "received_at", postgresql_where=text("body IS NOT NULL")),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True, info=internal())
+    source: Mapped[str] = mapped_column(String(32), info=internal())
+    realm: Mapped[str] = mapped_column(String(64), info=internal())
+    """Account and mode at the sender: the same id in test and in live mode is not the same message."""
+    external_id: Mapped[str] = mapped_column(String(255), info=internal())
+    type: Mapped[str] = mapped_column(String(128), info=internal())
+    subject: Mapped[str | None] = mapped_column(String(255), info=internal())
+    """Whom it is about, in the sender's words; messages about one subject are worked on together."""
+    facts: Mapped[dict[str, Any]] = mapped_column(info=internal())
+    body: Mapped[bytes | None] = mapped_column(info=personal("message", purpose="billing"))
+    """As it came: a signature can be checked again only over the same bytes."""
+    gen: Mapped[int | None] = mapped_column(BigInteger, info=internal())
+    state: Mapped[State] = mapped_column(String(16), info=internal())
+    reason: Mapped[str] = mapped_column(String(64), info=internal())
+    attempts: Mapped[int] = mapped_column(Integer, info=internal())
+    next_attempt_at: Mapped[datetime | None] = mapped_column(info=internal())
+    last_error: Mapped[str | None] = mapped_column(Text, info=internal())
+    received_at: Mapped[datetime] = mapped_column(index=True, info=internal())
+    processed_at: Mapped[datetime | None] = mapped_column(info=internal())
+    applied_version: Mapped[int | None] = mapped_column(BigInteger, info=internal())
+    """Which version of the subject's state this message is part of; what it changed is found by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message as received; `state` is what it becomes when nothing is marked by it."""
+
+    realm: str
+    external_id: str
+    type: str
+    subject: str | None
+    body: bytes
+    state: State = State.UNMATCHED
+    reason: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Inbox:
+    """The messages of one source. `mark` is an UPDATE with $1 source, $2 realm, $3 external id, $4 subject.
+
+    One statement, so one round trip and one transaction: the unique key has the last word when the same message
+    arrives twice at the same instant, and takes the mark of the loser back with it.
+    """
+
+    def __init__(self, source: str, mark: str) -> None:
+        self.source = source
+        self._sql = f"""
+            WITH known AS (
+                SELECT FROM inbox WHERE source = $1 AND realm = $2 AND external_id = $3
+            ), mark AS (
+                {mark}
+            )
+            INSERT INTO inbox (source, realm, external_id, subject, type, facts, body, gen, state, reason, attempts,
+                next_attempt_at, received_at)
+            SELECT $1, $2, $3, $4, $5, $6::jsonb, $7, (SELECT gen FROM mark),
+                CASE WHEN EXISTS (SELECT FROM mark) THEN 'pending' ELSE $8 END, $9, 0, $10, $10
+            WHERE NOT EXISTS (SELECT FROM known)
+            RETURNING id
+        """  # noqa: S608 - our own constant
+
+    async def receive(self, raw: asyncpg.Connection[Any], message: Message) -> bool:
+        """Save it and set in motion what it is about; committed when this returns. False: it was known already."""
+        arguments = (
+            self.source, message.realm, message.external_id, message.subject, message.type,
+            orjson.dumps(message.facts).decode(), message.body, message.state, message.reason, clock.now(),
+        )  # fmt: skip
+        try:
+            return bool(await raw.fetch(self._sql, *arguments))
+        except asyncpg.UniqueViolationError:
+            return False
+
+
+@periodic("20 3 * * *")
+async def forget_bodies(ctx: Context) -> None:
+    await ctx.work.raw.execute(
+        f"UPDATE inbox SET body = NULL WHERE body IS NOT NULL AND received_at < now() - interval '{BODY_DAYS} days'"  # noqa: S608
+    )
