@@ -22,6 +22,7 @@ from service.app import close_resources, create_resources
 from service.catalog import load_tables
 from service.core import telemetry
 from service.core.context import SYSTEM, Caller, Context, Resources
+from service.core.database import Database
 from service.core.features import load
 from service.core.ids import new_id
 from service.core.logging import configure_logging, get_logger
@@ -30,7 +31,7 @@ from service.core.settings import Settings
 from service.features import FEATURES
 from service.guardrails import audit, invariants
 from service.guardrails.jobs.consumer import HEARTBEAT_TIMEOUT, consume
-from service.guardrails.jobs.registry import JOBS
+from service.guardrails.jobs.registry import JOBS, STANDING, Loop
 from service.guardrails.jobs.runner import AWAY, where
 
 log = get_logger()
@@ -70,6 +71,9 @@ async def run(
         asyncio.create_task(_repeat("heartbeat", beat, BEAT_SECONDS)),
         asyncio.create_task(_repeat("seal", seal, SEAL_SECONDS)),
         asyncio.create_task(telemetry.watch_event_loop()),
+    ]
+    background += [
+        asyncio.create_task(_stand(name, body, resources, maintenance, stop)) for name, body in STANDING.items()
     ]
     if port:
         background.append(asyncio.create_task(_Probes(resources, host, port).serve()))
@@ -132,6 +136,16 @@ async def _repeat(what: str, work: Callable[[], Awaitable[None]], seconds: float
         except Exception as error:  # the next round tries again; the metric and its alert tell
             log.error("worker task failed", task=what, error=type(error).__name__, where=where(error))
         await asyncio.sleep(seconds)
+
+
+async def _stand(name: str, body: Loop, resources: Resources, maintenance: Database, stop: asyncio.Event) -> None:
+    """Begin again after whatever it failed with: nobody watches a loop that ended."""
+    while not stop.is_set():
+        try:
+            await body(resources, maintenance, stop)
+        except Exception as error:
+            log.error("worker task failed", task=name, error=type(error).__name__, where=where(error))
+            await _wait(stop, 1)
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:

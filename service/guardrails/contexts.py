@@ -4,6 +4,7 @@
     UserCtx     a person who is logged in
     Ctx         a person who is logged in, inside the organization they work in
     StaffCtx    one of our own people, with a second factor
+    SignedCtx   a program that proves itself by its signature over the body; the handler checks it, before anything else
 
 Protects from: the route that is public because somebody forgot a parameter. Each opens the request's one transaction,
 points row-level security at the person and organization, and commits BEFORE the answer leaves: with FastAPI's default
@@ -22,6 +23,7 @@ from uuid import UUID
 
 import structlog
 from fastapi import Depends
+from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from service.core.context import ANONYMOUS, SAFE_METHODS, Actor, ActorKind, Caller, Context, Login, Resources
@@ -154,10 +156,28 @@ async def _staff(request: Request) -> AsyncIterator[Context]:
         yield ctx
 
 
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A message from a program: not yet believed. No transaction is open and no limit counted: a flood of junk costs
+    a hash each, and the sender behind the flood's address is heard all the same."""
+
+    resources: Resources
+    caller: Caller
+    headers: Headers
+    body: bytes
+
+
+async def _signed(request: Request) -> Signed:
+    """The body as it came, in full: Shield bounds its size and time."""
+    return Signed(_resources(request), _caller(request), request.headers, await request.body())
+
+
 PublicCtx = Annotated[Context, Depends(_public, scope="function")]
 UserCtx = Annotated[Context, Depends(_signed_in, scope="function")]
 Ctx = Annotated[Context, Depends(_in_organization, scope="function")]
 StaffCtx = Annotated[Context, Depends(_staff, scope="function")]
 
-POLICIES = {_public: "public", _signed_in: "user", _in_organization: "organization", _staff: "staff"}
+SignedCtx = Annotated[Signed, Depends(_signed)]
+
+POLICIES = {_public: "public", _signed_in: "user", _in_organization: "organization", _staff: "staff", _signed: "signed"}
 """Dependency -> name of the policy; the architecture tests require exactly one per route."""

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from service.web.assets import assets
 from service.web.flash import carry_messages
 
 HOME = "/dashboard"
 """Where whoever has just logged in, or joined an organization, begins: a page of the sample feature."""
+
+
+class After(Response):
+    """An answer that is worked out after the request's transaction has committed and its connection is back.
+
+    For what has to reach the outside before the person gets an answer: a Stripe call that hangs for ten seconds must
+    hold neither a transaction nor one of ten connections. `work` opens units of work of its own.
+    """
+
+    def __init__(self, work: Callable[[], Awaitable[Response]]) -> None:
+        super().__init__()
+        self._work = work
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = await self._work()
+        await answer(scope, receive, send)
 
 
 def is_fragment(request: Request) -> bool:

@@ -25,6 +25,19 @@ order, so lock the row that the key names. A job's body may take `timeout` in al
 """
 
 from service.guardrails.jobs.queue import announce, enqueue, failed, measure, replay
-from service.guardrails.jobs.registry import JOBS, Event, Retry, job, on, periodic
+from service.guardrails.jobs.registry import JOBS, Event, Retry, job, on, periodic, standing
 
-__all__ = ["JOBS", "Event", "Retry", "announce", "enqueue", "failed", "job", "measure", "on", "periodic", "replay"]
+__all__ = [
+    "JOBS",
+    "Event",
+    "Retry",
+    "announce",
+    "enqueue",
+    "failed",
+    "job",
+    "measure",
+    "on",
+    "periodic",
+    "replay",
+    "standing",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import random
 from collections import defaultdict
@@ -14,6 +15,9 @@ from uuid import UUID
 
 import orjson
 from pydantic import TypeAdapter
+
+from service.core.context import Resources
+from service.core.database import Database
 
 Body = Callable[..., Awaitable[None]]
 F = TypeVar("F", bound=Body)
@@ -77,7 +81,9 @@ class Job:
         return {name: self._types[name].validate_python(value) for name, value in orjson.loads(stored).items()}
 
 
+Loop = Callable[[Resources, Database, asyncio.Event], Awaitable[None]]
 JOBS: dict[str, Job] = {}
+STANDING: dict[str, Loop] = {}
 SUBSCRIBERS: dict[Callable[..., Any], list[Job]] = defaultdict(list)
 USUAL_TIMEOUT = timedelta(seconds=30)
 
@@ -114,6 +120,22 @@ def periodic(
 ) -> Callable[[F], F]:
     """Run `async def body(ctx)` by the clock (UTC, cron syntax); once, however many workers there are."""
     return lambda body: _register(body, None, retry, timeout, maintenance, cron)
+
+
+def standing(name: str) -> Callable[[Loop], Loop]:
+    """Run `async def body(resources, maintenance, stop)` in every worker for as long as it lives.
+
+    For work that must not hold a transaction while it waits for somebody else's server: a job's body is one
+    transaction. It opens units of work of its own, keeps its own queue in a table, and ends when `stop` is set.
+    """
+
+    def decorate(body: Loop) -> Loop:
+        if name in STANDING:
+            raise ValueError(f"two standing works are called {name!r}")
+        STANDING[name] = body
+        return body
+
+    return decorate
 
 
 def job_of(body: Body) -> Job:
