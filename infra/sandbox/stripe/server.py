@@ -16,6 +16,7 @@ from infra.sandbox.knobs import knob_routes
 from infra.sandbox.pages import static_files
 from infra.sandbox.ports import HOST
 from infra.sandbox.standin import StandIn
+from infra.sandbox.stripe.control import control_routes
 from infra.sandbox.stripe.knobs import StripeKnobs
 from infra.sandbox.stripe.operations import OPERATIONS
 from infra.sandbox.stripe.store import Account
@@ -47,12 +48,20 @@ class StripeStandIn(StandIn):
         self.account.knobs = knobs
 
     def app(self) -> Starlette:
-        return Starlette(routes=[*api_routes(self.account, OPERATIONS), *knob_routes(self), static_files()])
+        return Starlette(
+            routes=[
+                *api_routes(self.account, OPERATIONS),
+                *control_routes(self.account),
+                *knob_routes(self),
+                static_files(),
+            ]
+        )
 
     async def serve(self) -> None:
         ticking = asyncio.create_task(self._tick())
         try:
-            await super().serve()
+            async with self.account.courier.running():
+                await super().serve()
         finally:
             ticking.cancel()
             with contextlib.suppress(asyncio.CancelledError):

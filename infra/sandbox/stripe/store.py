@@ -8,6 +8,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from infra.sandbox.stripe.clock import Clock
+from infra.sandbox.stripe.delivery import Courier
+from infra.sandbox.stripe.records import Endpoint, EventLog
 
 if TYPE_CHECKING:
     from infra.sandbox.stripe.idempotency import Kept
@@ -94,9 +96,9 @@ class Account:
         self.store = Store(self.random)
         self.clock = Clock(self)
         self.kept_answers: dict[str, Kept] = {}
-        # Oldest first; each listener hears of an event under the lock, and must not wait.
-        self.events: list[Obj] = []
-        self.on_event: list[Callable[[Obj], None]] = []
+        self.events = EventLog()
+        self.endpoints: dict[str, Endpoint] = {}
+        self.courier = Courier(self)
         # The request that is being answered, which its events mention.
         self.request: Obj = {"id": None, "idempotency_key": None}
 

@@ -1,0 +1,197 @@
+"""Where events go: /v1/webhook_endpoints for snapshots, /v2/core/event_destinations for thin events, secrets for both.
+
+docs.stripe.com/api/webhook_endpoints and docs.stripe.com/api/v2/core/event-destinations
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from math import inf
+from urllib.parse import urlsplit
+
+from infra.sandbox.stripe.params import boolean, merge_metadata, required
+from infra.sandbox.stripe.records import Endpoint
+from infra.sandbox.stripe.store import Account, Obj, StripeError, page_of
+from infra.sandbox.stripe.wire import API_VERSION, Operation
+
+# Stripe lets both secrets sign for as long as somebody asks, up to a day.
+LONGEST_OVERLAP = 24 * 3600
+
+
+def roll(account: Account, endpoint_id: str, overlap: float = LONGEST_OVERLAP) -> str:
+    """A new secret for an endpoint; until `overlap` seconds from now the old one signs as well. Answers the new one."""
+    with account.lock:
+        endpoint = find(account, endpoint_id)
+        ends = time.time() + min(max(overlap, 0.0), LONGEST_OVERLAP)
+        old = [(secret, min(until, ends)) for secret, until in endpoint.secrets]
+        secret = _secret(account)
+        endpoint.secrets = [(secret, inf), *old]
+        return secret
+
+
+def add(
+    account: Account, url: str, enabled_events: list[str] | None = None, *, secret: str = "", **more: object
+) -> Obj:
+    """Register an endpoint from Python; without `enabled_events` it gets everything. Answers with its secret."""
+    with account.lock:
+        endpoint = Endpoint(
+            id=account.new_id("we"),
+            url=_checked(url),
+            enabled_events=list(enabled_events or ["*"]),
+            created=account.now(),
+            secrets=[(secret or _secret(account), inf)],
+            **more,  # type: ignore[arg-type]
+        )
+        account.endpoints[endpoint.id] = endpoint
+        return _shown(endpoint) | {"secret": endpoint.secrets[0][0]}
+
+
+def find(account: Account, endpoint_id: str) -> Endpoint:
+    """Raises Stripe's 404."""
+    if endpoint := account.endpoints.get(endpoint_id):
+        return endpoint
+    text = f"No such webhook endpoint: '{endpoint_id}'"
+    raise StripeError(text, status=404, code="resource_missing", param="webhook_endpoint")
+
+
+def create(account: Account, params: Obj) -> Obj:
+    """The secret is in this answer and in no later one."""
+    required(params, "url", "enabled_events")
+    obj: Obj = {"metadata": {}}
+    merge_metadata(obj, params)
+    return add(
+        account,
+        params["url"],
+        params["enabled_events"],
+        api_version=params.get("api_version") or None,
+        description=params.get("description") or None,
+        metadata=obj["metadata"],
+    )
+
+
+def list_(account: Account, params: Obj) -> Obj:
+    newest_first = [_shown(one) for one in reversed(account.endpoints.values()) if one.kind == "snapshot"]
+    return page_of(newest_first, params, "/v1/webhook_endpoints")
+
+
+def retrieve(account: Account, params: Obj, object_id: str) -> Obj:
+    return _shown(find(account, object_id))
+
+
+def update(account: Account, params: Obj, object_id: str) -> Obj:
+    endpoint = find(account, object_id)
+    if "url" in params:
+        endpoint.url = _checked(params["url"])
+    if params.get("enabled_events"):
+        endpoint.enabled_events = list(params["enabled_events"])
+    if "description" in params:
+        endpoint.description = params["description"] or None
+    endpoint.is_enabled = not boolean(params, "disabled", default=not endpoint.is_enabled)
+    obj: Obj = {"metadata": endpoint.metadata}
+    merge_metadata(obj, params)
+    endpoint.metadata = obj["metadata"]
+    return _shown(endpoint)
+
+
+def delete(account: Account, params: Obj, object_id: str) -> Obj:
+    """What is still on its way there is given up."""
+    endpoint = find(account, object_id)
+    endpoint.is_enabled = False
+    del account.endpoints[object_id]
+    return {"id": object_id, "object": "webhook_endpoint", "deleted": True}
+
+
+def create_destination(account: Account, params: Obj) -> Obj:
+    """Thin or snapshot, to a webhook; the secret is shown to those who `include` it."""
+    required(params, "name", "enabled_events", "event_payload", "type")
+    if params["type"] != "webhook_endpoint":
+        raise StripeError("The stand-in knows destinations of type webhook_endpoint", param="type")
+    given = add(
+        account,
+        (params.get("webhook_endpoint") or {}).get("url", ""),
+        params["enabled_events"],
+        kind="thin" if params["event_payload"] == "thin" else "snapshot",
+        name=params["name"],
+        api_version=params.get("snapshot_api_version"),
+        description=params.get("description"),
+    )
+    shown = _destination(account.endpoints[given["id"]])
+    if "webhook_endpoint.signing_secret" in params.get("include", []):
+        shown["webhook_endpoint"] = {"signing_secret": given["secret"], "url": given["url"]}
+    return shown
+
+
+def list_destinations(account: Account, params: Obj) -> Obj:
+    data = [_destination(one) for one in reversed(account.endpoints.values())]
+    return {"data": data, "next_page_url": None, "previous_page_url": None}
+
+
+def retrieve_destination(account: Account, params: Obj, object_id: str) -> Obj:
+    return _destination(find(account, object_id))
+
+
+def delete_destination(account: Account, params: Obj, object_id: str) -> Obj:
+    delete(account, params, object_id)
+    return {"id": object_id, "object": "v2.core.event_destination"}
+
+
+def _checked(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise StripeError("Invalid URL: an endpoint has an absolute http(s) address", code="url_invalid", param="url")
+    return url
+
+
+def _secret(account: Account) -> str:
+    return f"whsec_{''.join(account.random.choices('abcdefghijkmnpqrstuvwxyz23456789', k=32))}"
+
+
+def _shown(endpoint: Endpoint) -> Obj:
+    return {
+        "id": endpoint.id,
+        "object": "webhook_endpoint",
+        "api_version": endpoint.api_version,
+        "application": None,
+        "created": endpoint.created,
+        "description": endpoint.description,
+        "enabled_events": endpoint.enabled_events,
+        "livemode": False,
+        "metadata": endpoint.metadata,
+        "status": "enabled" if endpoint.is_enabled else "disabled",
+        "url": endpoint.url,
+    }
+
+
+def _destination(endpoint: Endpoint) -> Obj:
+    created = datetime.fromtimestamp(endpoint.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    return {
+        "id": endpoint.id,
+        "object": "v2.core.event_destination",
+        "created": created,
+        "description": endpoint.description or "",
+        "enabled_events": endpoint.enabled_events,
+        "event_payload": endpoint.kind,
+        "events_from": ["@self"],
+        "livemode": False,
+        "metadata": endpoint.metadata,
+        "name": endpoint.name,
+        "snapshot_api_version": (endpoint.api_version or API_VERSION) if endpoint.kind == "snapshot" else None,
+        "status": "enabled" if endpoint.is_enabled else "disabled",
+        "status_details": None,
+        "type": "webhook_endpoint",
+        "updated": created,
+    }
+
+
+OPERATIONS: list[Operation] = [
+    ("POST", "/v1/webhook_endpoints", create),
+    ("GET", "/v1/webhook_endpoints", list_),
+    ("GET", "/v1/webhook_endpoints/{object_id}", retrieve),
+    ("POST", "/v1/webhook_endpoints/{object_id}", update),
+    ("DELETE", "/v1/webhook_endpoints/{object_id}", delete),
+    ("POST", "/v2/core/event_destinations", create_destination),
+    ("GET", "/v2/core/event_destinations", list_destinations),
+    ("GET", "/v2/core/event_destinations/{object_id}", retrieve_destination),
+    ("DELETE", "/v2/core/event_destinations/{object_id}", delete_destination),
+]

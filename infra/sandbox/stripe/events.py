@@ -1,0 +1,144 @@
+"""Events: made at each change, listed newest first, and handed to the courier (docs.stripe.com/api/events)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Any
+
+from infra.sandbox.stripe.records import Event
+from infra.sandbox.stripe.renderings import snapshot_id
+from infra.sandbox.stripe.store import LARGEST_PAGE, USUAL_PAGE, Account, Obj, StripeError
+from infra.sandbox.stripe.wire import API_VERSION, Operation
+
+MOST_TYPES = 20
+BOUNDS: dict[str, Callable[[int, int], bool]] = {
+    "gt": int.__gt__,
+    "gte": int.__ge__,
+    "lt": int.__lt__,
+    "lte": int.__le__,
+}
+
+
+def emit(account: Account, event_type: str, obj: Obj, previous: Obj | None = None) -> Obj:
+    """Make an event of the object as it is now, and queue it for every endpoint that wants it. Never waits."""
+    with account.lock:
+        shown = _make(account, event_type, obj, previous)
+        if account.knobs.strikes("twin"):
+            _make(account, event_type, obj, previous)
+        return shown
+
+
+def _make(account: Account, event_type: str, obj: Obj, previous: Obj | None) -> Obj:
+    endpoints = [one for one in account.endpoints.values() if one.wants(event_type)]
+    data: Obj = {"object": obj} if previous is None else {"object": obj, "previous_attributes": previous}
+    shown: Obj = {
+        "id": account.new_id("evt"),
+        "object": "event",
+        "api_version": API_VERSION,
+        "created": account.now(),
+        "data": data,
+        "livemode": False,
+        "pending_webhooks": len(endpoints),
+        "request": dict(account.request),
+        "type": event_type,
+    }
+    # Turned into bytes at once: that is the copy which later changes of the object cannot reach.
+    body = json.dumps(shown).encode()
+    if not account.knobs.strikes("suppress"):
+        event = Event(
+            id=shown["id"],
+            type=event_type,
+            created=shown["created"],
+            object_id=obj.get("id") or "",
+            customer=obj["id"] if obj["object"] == "customer" else _id(obj.get("customer")),
+            body=body,
+        )
+        account.events.add(event)
+        account.courier.queue(event, endpoints)
+    copy: Obj = json.loads(body)
+    return copy
+
+
+def _id(reference: Any) -> str:
+    """Of an object that may be expanded."""
+    return str(reference["id"] if isinstance(reference, dict) else reference or "")
+
+
+def find(account: Account, event_id: str) -> Event:
+    """By the id of the snapshot or of its thin twin. Raises Stripe's 404."""
+    found = account.events.get(snapshot_id(event_id))
+    if found is None:
+        raise StripeError(f"No such event: '{event_id}'", status=404, code="resource_missing", param="id")
+    return found
+
+
+def retrieve(account: Account, params: Obj, object_id: str) -> Obj:
+    return find(account, object_id).snapshot()
+
+
+def list_(account: Account, params: Obj) -> Obj:
+    """Newest first; `type` may end in `*`, and `delivery_success` is about all endpoints together."""
+    limit = limit_of(params)
+    before = params.get("ending_before")
+    source: Iterable[Event] = account.events.oldest_first() if before else account.events.newest_first()
+    if cursor := before or params.get("starting_after"):
+        source = past(source, find(account, cursor).id)
+    wanted = list(islice(filter(_filter(params), source), limit + 1))
+    page = wanted[:limit][::-1] if before else wanted[:limit]
+    data = [one.snapshot() for one in page]
+    return {"object": "list", "url": "/v1/events", "has_more": len(wanted) > limit, "data": data}
+
+
+def limit_of(params: Obj) -> int:
+    given = str(params.get("limit") or USUAL_PAGE)
+    if not given.isdecimal() or not 1 <= int(given) <= LARGEST_PAGE:
+        raise StripeError("Invalid integer: limit must be between 1 and 100", param="limit")
+    return int(given)
+
+
+def past(source: Iterable[Event], event_id: str) -> Iterable[Event]:
+    """What follows this event."""
+    walk = iter(source)
+    for one in walk:
+        if one.id == event_id:
+            break
+    return walk
+
+
+def _filter(params: Obj) -> Callable[[Event], bool]:
+    types = params.get("types") or ([params["type"]] if params.get("type") else [])
+    if not isinstance(types, list) or len(types) > MOST_TYPES:
+        raise StripeError(f"types must be a list of at most {MOST_TYPES}", param="types")
+    exact = {name for name in types if not name.endswith("*")}
+    starts = tuple(name[:-1] for name in types if name.endswith("*"))
+    created = within(params.get("created"), int)
+    success = {"true": True, "false": False}.get(str(params.get("delivery_success", "")).lower())
+
+    def fits(event: Event) -> bool:
+        return (
+            (not types or event.type in exact or event.type.startswith(starts or ("\0",)))
+            and created(event.created)
+            and (success is None or (event.pending == 0) == success)
+        )
+
+    return fits
+
+
+def within(wanted: Any, read: Callable[[str], int]) -> Callable[[int], bool]:
+    """The `created` filter: an exact second, or gt, gte, lt, lte. Raises StripeError for what cannot be read."""
+    try:
+        if not isinstance(wanted, dict):
+            exact = read(wanted) if wanted else None
+            return lambda moment: exact is None or moment == exact
+        limits = [(BOUNDS[name], read(limit)) for name, limit in wanted.items()]
+    except (KeyError, ValueError, TypeError):
+        raise StripeError("Invalid created filter", param="created") from None
+    return lambda moment: all(holds(moment, limit) for holds, limit in limits)
+
+
+OPERATIONS: list[Operation] = [
+    ("GET", "/v1/events", list_),
+    ("GET", "/v1/events/{object_id}", retrieve),
+]
