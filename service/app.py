@@ -33,6 +33,7 @@ from service.guardrails.contexts import POLICIES, Identifier, NoOrganization
 from service.integrations.http import HttpClient
 from service.integrations.identity import IdentityProvider
 from service.integrations.mail import Mailer
+from service.integrations.stripe.client import StripeApi
 from service.web.assets import mount_assets
 from service.web.errors import install_error_handlers, refusal
 from service.web.templating import environment
@@ -133,11 +134,13 @@ def create_resources(settings: Settings, *, maintenance: bool = False) -> Resour
     resources.provide(HttpClient, http)
     resources.provide(IdentityProvider, IdentityProvider(settings, http))
     resources.provide(Mailer, Mailer(settings))
+    resources.provide(StripeApi, StripeApi(settings))
     return resources
 
 
 async def close_resources(resources: Resources) -> None:
     await resources.get(HttpClient).aclose()
+    await resources.get(StripeApi).aclose()
     await resources.redis.aclose()
     await resources.database.dispose()
     if resources.maintenance is not None:

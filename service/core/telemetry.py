@@ -52,6 +52,13 @@ audit_seal_lag = Gauge("audit_seal_lag_seconds", "Age of the oldest audit row th
 worker_heartbeat_age = Gauge(
     "worker_heartbeat_age_seconds", "Since any worker last reported; infinite when none ever did", registry=REGISTRY
 )
+circuit_state = Gauge("circuit_state", "0 closed, 1 one call tries, 2 open", ("name",), registry=REGISTRY)
+stripe_requests = Counter("stripe_requests_total", "Calls to Stripe by outcome", ("outcome",), registry=REGISTRY)
+stripe_duration = Histogram("stripe_request_seconds", "Time of a call to Stripe", buckets=FAST, registry=REGISTRY)
+stripe_waiting = Gauge("stripe_waiting", "Calls waiting for their turn", registry=REGISTRY)
+stripe_signatures = Counter(
+    "stripe_signatures_total", "Webhook signatures; 'secret 1' is the newest", ("outcome",), registry=REGISTRY
+)
 
 FAREWELL_SECONDS = 2.0
 WITHOUT_WORDS: dict[str, Any] = {"record_exception": False, "set_status_on_exception": False}

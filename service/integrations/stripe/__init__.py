@@ -1,0 +1,1 @@
+"""Stripe: the only place that knows its library, its wire and its ways of failing."""
