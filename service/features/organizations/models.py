@@ -60,7 +60,7 @@ class Membership(TenantScoped, Base):
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, info=internal())
-    # CASCADE: an erased person's place goes with them; the last owner is refused long before (see actions.py).
+    # CASCADE: an erased person's place goes with them; the last owner is refused long before (see actions/members.py).
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), info=internal("subject"))
     role: Mapped[Role] = mapped_column(RoleColumn, info=internal())
     created_at: Mapped[datetime] = mapped_column(default=clock.now, info=internal())
