@@ -60,6 +60,10 @@ class Receiver(StandIn):
     def types(self) -> list[str]:
         return [one.event["type"] for one in self.received]
 
+    def __exit__(self, *error: Any) -> None:
+        self.hang = 0.0
+        super().__exit__(*error)
+
     def app(self) -> Starlette:
         return Starlette(routes=[Route("/hook", self._hook, methods=["POST"])])
 
@@ -68,7 +72,9 @@ class Receiver(StandIn):
         self.open += 1
         self.most_open = max(self.open, self.most_open)
         self.received.append(Received(body, request.headers["Stripe-Signature"], time.time()))
-        await asyncio.sleep(self.hang)
+        ends = time.monotonic() + self.hang
+        while time.monotonic() < ends and self.hang:
+            await asyncio.sleep(0.05)
         self.open -= 1
         status = self.answers.popleft() if self.answers else 200
         return PlainTextResponse(f"answer {status}", status, {"Location": "/elsewhere"} if 300 <= status < 400 else {})
