@@ -30,6 +30,7 @@ from service.features.organizations.queries import identify
 from service.guardrails.addresses import client_address, is_from_proxy
 from service.guardrails.browser import Shield
 from service.guardrails.contexts import POLICIES, Identifier, NoOrganization
+from service.guardrails.inbox import AcknowledgingPool
 from service.integrations.http import HttpClient
 from service.integrations.identity import IdentityProvider
 from service.integrations.mail import Mailer
@@ -106,7 +107,7 @@ def _add_routes(app: FastAPI, router: APIRouter, *, prefix: str = "", **more: An
         assert isinstance(route, APIRoute)  # noqa: S101 - the loader's modules hold nothing else
         path = prefix + route.path
         if sum(each.call in POLICIES for each in route.dependant.dependencies) != 1:
-            raise TypeError(f"{path}: give the handler exactly one of PublicCtx, UserCtx, Ctx and StaffCtx")
+            raise TypeError(f"{path}: give the handler exactly one of PublicCtx, UserCtx, Ctx, StaffCtx and SignedCtx")
         declared = {name: getattr(route, name) for name in ROUTE_PARAMETERS if hasattr(route, name)}
         app.router.add_api_route(**declared | more | {"path": path, "route_class_override": type(route)})
 
@@ -135,6 +136,8 @@ def create_resources(settings: Settings, *, maintenance: bool = False) -> Resour
     resources.provide(IdentityProvider, IdentityProvider(settings, http))
     resources.provide(Mailer, Mailer(settings))
     resources.provide(StripeApi, StripeApi(settings))
+    url, size = settings.database_url.get_secret_value(), settings.inbox_pool_size
+    resources.provide(AcknowledgingPool, AcknowledgingPool(url, settings, name="inbox", size=size))
     return resources
 
 
@@ -142,6 +145,7 @@ async def close_resources(resources: Resources) -> None:
     await resources.get(HttpClient).aclose()
     await resources.get(StripeApi).aclose()
     await resources.redis.aclose()
+    await resources.get(AcknowledgingPool).dispose()
     await resources.database.dispose()
     if resources.maintenance is not None:
         await resources.maintenance.dispose()

@@ -25,7 +25,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from service.core import clock
 from service.core.context import Context
-from service.core.database import Base
+from service.core.database import Base, Database
 from service.guardrails.jobs import periodic
 from service.guardrails.personal_data import internal, personal
 from service.guardrails.retention import days_after
@@ -75,6 +75,10 @@ class InboxMessage(Base):
     processed_at: Mapped[datetime | None] = mapped_column(info=internal())
     applied_version: Mapped[int | None] = mapped_column(BigInteger, info=internal())
     """Which version of the subject's state this message is part of; what it changed is found by it."""
+
+
+class AcknowledgingPool(Database):
+    """The connections that only save messages: whatever else is busy, the sender gets its answer."""
 
 
 @dataclass(frozen=True, slots=True)

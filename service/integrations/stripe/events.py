@@ -42,6 +42,10 @@ class StripeEvent:
     customer_id: str | None
     snapshot_event_id: str | None
     request_id: str | None
+    status: str | None
+    """Believed in one case alone: what has ended does not come back, whatever a late reading says."""
+    charge_id: str | None
+    """Of a dispute or a refund, which name no customer."""
     client_reference_id: str | None
     metadata_organization_id: str | None
     """A proposal, for a customer whom nobody knows yet: people can edit metadata in Stripe's dashboard."""
@@ -82,6 +86,8 @@ def _snapshot(found: dict[str, Any]) -> StripeEvent:
         customer_id=customer,
         snapshot_event_id=None,
         request_id=_name(_dict(found, "request"), "id"),
+        status=_name(about, "status"),
+        charge_id=_name(about, "charge") or _name(_dict(about, "charge"), "id"),
         client_reference_id=_name(about, "client_reference_id"),
         metadata_organization_id=_name(_dict(about, "metadata"), "organization_id"),
     )
@@ -108,6 +114,8 @@ def _thin(found: dict[str, Any]) -> StripeEvent:
         customer_id=own_id if kind == "customer" else None,
         snapshot_event_id=_name(found, "snapshot_event"),
         request_id=_name(_dict(_dict(found, "reason"), "request"), "id"),
+        status=None,
+        charge_id=None,
         client_reference_id=None,
         metadata_organization_id=None,
     )

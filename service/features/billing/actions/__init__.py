@@ -1,0 +1,3 @@
+from service.features.billing.actions.system import notify, set_entitlement
+
+__all__ = ["notify", "set_entitlement"]

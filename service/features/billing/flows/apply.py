@@ -1,0 +1,147 @@
+"""The one writer of our copy: everything that learns something about a customer ends here.
+
+The compare-and-set comes first. Of two readings that overlapped, the second to arrive finds another version and is
+thrown away: without it the older reading could be written last, and the upgrade of a minute ago was gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from sqlalchemy import Select, select
+from sqlalchemy.dialects.postgresql import insert
+
+from service.core import clock
+from service.core.context import SYSTEM, Caller, Context, Resources
+from service.core.database import UnitOfWork
+from service.core.ids import new_id
+from service.core.logging import get_logger
+from service.features.billing import actions
+from service.features.billing.flows.claim import Claim
+from service.features.billing.flows.metrics import alarms
+from service.features.billing.flows.notices import notices
+from service.features.billing.flows.snapshot import Snapshot
+from service.features.billing.models import Invoice, LedgerEntry, PlanOverride, Subscription
+from service.features.billing.models.derive import Grant, derive
+from service.features.billing.models.mirror import TERMINAL
+from service.features.billing.models.plans import BY_KEY
+from service.features.billing.models.readings import invoice_columns, ledger_facts, subscription_columns
+from service.guardrails.entitlements import Entitlement
+
+log = get_logger()
+Row = TypeVar("Row", Subscription, Invoice)
+
+COMPARE_AND_SET = """
+    UPDATE billing_customers SET sync_version = sync_version + 1, synced_gen = $3, lease_token = NULL,
+        lease_until = NULL, failures = 0, last_error = NULL, dead_at = NULL, last_synced_at = now(),
+        deleted_at = CASE WHEN $4 THEN coalesce(deleted_at, now()) END,
+        dirty_since = CASE WHEN dirty_gen > $3 THEN now() END, next_attempt_at = now()
+    WHERE id = $1 AND sync_version = $2
+    RETURNING sync_version
+"""
+SETTLE_MESSAGES = """
+    UPDATE inbox SET state = 'processed', processed_at = now(), applied_version = $3
+    WHERE source = 'stripe' AND subject = $1 AND gen <= $2 AND state = 'pending'
+"""
+RECENT = timedelta(days=400)
+
+
+class StaleReading(Exception):
+    """Stripe's answer is older than what its own event, or our copy, already says: read again later."""
+
+
+async def apply_snapshot(resources: Resources, work: UnitOfWork, claim: Claim, snapshot: Snapshot) -> bool:
+    """Write what was read, if nobody wrote since `claim` looked; False: somebody did, and nothing was changed.
+
+    `work` acts for the customer's organization and is committed by the caller. Raises StaleReading.
+    """
+    raw = work.raw
+    version = await raw.fetchval(COMPARE_AND_SET, claim.id, claim.sync_version, claim.gen, snapshot.deleted)
+    if version is None:
+        return False
+    ctx = Context(work, resources, SYSTEM, Caller(f"stripe {claim.stripe_customer_id}"), claim.organization_id)
+    subscriptions = await _copy_subscriptions(ctx, claim, snapshot)
+    if snapshot.invoices is not None:
+        await _copy_invoices(ctx, claim, snapshot)
+    for kind, thing in snapshot.money or []:
+        await _record(ctx, claim, kind, thing)
+    invoices = await _rows(ctx, select(Invoice).where(Invoice.created_at > clock.now() - RECENT))
+    await refresh_entitlement(ctx, subscriptions, invoices)
+    for key, kind, happened_at in notices(subscriptions, invoices, clock.now()):
+        await actions.notify(ctx, key, kind, happened_at)
+    await raw.execute(SETTLE_MESSAGES, claim.stripe_customer_id, claim.gen, version)
+    return True
+
+
+async def refresh_entitlement(ctx: Context, subscriptions: Iterable[Subscription], invoices: Iterable[Invoice]) -> None:
+    """Derive what holds and write it down if it is something else than before."""
+    now = clock.now()
+    row = (await ctx.db.execute(select(Entitlement))).scalar_one_or_none()
+    last = Grant(BY_KEY[row.plan], row.full_until, row.valid_until, row.source) if row and row.plan in BY_KEY else None
+    given = await ctx.db.execute(select(PlanOverride.plan, PlanOverride.ends_at).where(PlanOverride.ends_at > now))
+    grace = timedelta(days=ctx.settings.grace_days)
+    grant = derive(subscriptions, invoices, [(plan, end) for plan, end in given], last, grace=grace, now=now)
+    for alarm in grant.alarms:
+        alarms.labels(alarm.partition(":")[0]).inc()
+        log.error("billing alarm", organization=str(ctx.organization_id), alarm=alarm)
+    if grant != (last or derive((), (), (), None, grace=grace, now=now)):
+        await actions.set_entitlement(ctx, grant)
+
+
+async def _copy_subscriptions(ctx: Context, claim: Claim, snapshot: Snapshot) -> list[Subscription]:
+    known = {row.stripe_id: row for row in await _rows(ctx, select(Subscription))}
+    for thing in snapshot.subscriptions:
+        columns = subscription_columns(thing)
+        identifier = str(thing["id"])
+        row = known.get(identifier)
+        ended = identifier in claim.ended or (row is not None and row.status in TERMINAL)
+        if ended and columns["status"] not in TERMINAL:
+            # Nothing comes back from there: Stripe's replica lags, or this is a bug. An ended plan must not revive.
+            raise StaleReading(f"{identifier} ended, and the reading says {columns['status']}")
+        known[identifier] = _write(ctx, Subscription, row, identifier, claim, snapshot.fetched_at, columns)
+    if snapshot.deleted:
+        for row in known.values():
+            if row.customer_id == claim.id and row.status not in TERMINAL:
+                row.status, row.ended_at = "canceled", snapshot.fetched_at
+    return list(known.values())
+
+
+async def _copy_invoices(ctx: Context, claim: Claim, snapshot: Snapshot) -> None:
+    things = {str(thing["id"]): thing for thing in snapshot.invoices or []}
+    known = {row.stripe_id: row for row in await _rows(ctx, select(Invoice).where(Invoice.stripe_id.in_(things)))}
+    for identifier, thing in things.items():
+        columns = invoice_columns(thing, snapshot.waiting)
+        _write(ctx, Invoice, known.get(identifier), identifier, claim, snapshot.fetched_at, columns)
+
+
+def _write(
+    ctx: Context,
+    model: type[Row],
+    row: Row | None,
+    identifier: str,
+    claim: Claim,
+    fetched_at: datetime,
+    columns: dict[str, Any],
+) -> Row:
+    """Every column, nulls included."""
+    if row is None:
+        row = model(stripe_id=identifier)
+        ctx.add(row)
+    for name, value in {**columns, "customer_id": claim.id, "fetched_at": fetched_at}.items():
+        setattr(row, name, value)
+    return row
+
+
+async def _record(ctx: Context, claim: Claim, kind: str, thing: dict[str, Any]) -> None:
+    for fact in ledger_facts(kind, thing):
+        values = {
+            **fact, "id": new_id(), "customer_id": claim.id, "organization_id": claim.organization_id,
+            "recorded_at": clock.now(),
+        }  # fmt: skip
+        await ctx.db.execute(insert(LedgerEntry).values(values).on_conflict_do_nothing())
+
+
+async def _rows(ctx: Context, statement: Select[Row]) -> list[Row]:
+    return list((await ctx.db.execute(statement)).scalars())

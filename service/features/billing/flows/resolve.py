@@ -1,0 +1,146 @@
+"""Messages that belong to no customer we know: find out whose they are, wait for the tie, or leave them to people.
+
+The tie between an organization and its customer is ours. `client_reference_id` and metadata propose one only where
+there is none yet, because everybody with access to Stripe's dashboard can edit them; nothing is ever tied by e-mail.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from service.core.context import Resources
+from service.core.database import Database, UnitOfWork
+from service.core.ids import new_id
+from service.core.logging import get_logger
+from service.features.billing.flows import metrics
+from service.features.billing.flows.receive import HEALTH
+from service.features.billing.models.customer import DIRTY
+from service.features.billing.models.readings import id_of, organization_in
+from service.integrations.stripe.client import StripeApi
+from service.integrations.stripe.errors import StripeFailed
+from service.integrations.stripe.pace import Urgency
+
+log = get_logger()
+
+ATTEMPTS = 12
+AT_ONCE = 20
+COLLECTIONS = {
+    "billing_portal.session": "", "charge": "charges", "checkout.session": "checkout/sessions",
+    "credit_note": "credit_notes", "dispute": "disputes", "invoice": "invoices", "invoiceitem": "invoiceitems",
+    "payment_intent": "payment_intents", "payment_method": "payment_methods", "refund": "refunds",
+    "subscription": "subscriptions",
+}  # fmt: skip
+
+# Taken by moving its next attempt: whoever dies with it leaves it to the next round, and holds no lock meanwhile.
+TAKE = """
+    UPDATE inbox SET attempts = attempts + 1,
+        next_attempt_at = now() + least(interval '30 minutes', interval '5 seconds' * power(2, attempts)),
+        state = CASE WHEN attempts + 1 >= $1 THEN 'ignored' ELSE state END,
+        reason = CASE WHEN attempts + 1 >= $1 THEN 'foreign' ELSE reason END
+    WHERE id IN (
+        SELECT id FROM inbox WHERE source = 'stripe' AND state = 'unmatched' AND next_attempt_at <= now()
+        ORDER BY next_attempt_at LIMIT $2 FOR UPDATE SKIP LOCKED
+    )
+    RETURNING id, type, subject, facts, attempts
+"""
+ADOPT = f"""
+    WITH mark AS (
+        UPDATE billing_customers SET {DIRTY}, dirty_since = coalesce(dirty_since, now())
+        WHERE stripe_customer_id = $2 RETURNING dirty_gen
+    )
+    UPDATE inbox SET subject = $2, gen = mark.dirty_gen, state = 'pending', reason = ''
+    FROM mark WHERE inbox.id = $1
+    RETURNING inbox.id
+"""  # noqa: S608 - our own constant
+SETTLE = "UPDATE inbox SET state = $2, reason = $3, processed_at = now() WHERE id = $1"
+BY_CHARGE = """
+    SELECT stripe_customer_id FROM billing_ledger JOIN billing_customers ON billing_customers.id = customer_id
+    WHERE stripe_id = $1 LIMIT 1
+"""
+# Two generations at once: one for what had waited, one for the tie itself, so that everything is read.
+TIE = """
+    INSERT INTO billing_customers
+        (id, organization_id, stripe_customer_id, livemode, created_at, dirty_gen, dirty_since)
+    VALUES ($1, $2, $3, $4, now(), 2, now()) ON CONFLICT DO NOTHING RETURNING id
+"""
+RELEASE = """
+    UPDATE inbox SET gen = 1, state = 'pending', reason = ''
+    WHERE source = 'stripe' AND subject = $1 AND (state = 'unmatched' OR (state = 'ignored' AND reason = 'foreign'))
+"""
+EXISTS = "SELECT EXISTS (SELECT FROM organizations WHERE id = $1 AND deleted_at IS NULL)"
+RECHECK = "UPDATE billing_sweeps SET ran_at = 'epoch' WHERE stream = 'objects'"
+
+
+async def resolve_messages(resources: Resources, maintenance: Database) -> int:
+    """One round; how many messages were looked at."""
+    async with maintenance.connection() as connection:
+        taken = await UnitOfWork(connection).raw.fetch(TAKE, ATTEMPTS, AT_ONCE)
+    for row in taken:
+        try:
+            await _resolve(resources, maintenance, row)
+        except StripeFailed as error:
+            log.warning("message not resolved", message=row["id"], error=str(error))
+    return len(taken)
+
+
+async def tie(work: UnitOfWork, organization_id: UUID, customer: str, *, livemode: bool) -> UUID | None:
+    """Tie a customer to an organization and release the messages that waited for it; None: one of them is tied."""
+    found: UUID | None = await work.raw.fetchval(TIE, new_id(), organization_id, customer, livemode)
+    if found is not None:
+        await work.raw.execute(RELEASE, customer)
+    return found
+
+
+async def _resolve(resources: Resources, maintenance: Database, row: asyncpg.Record) -> None:
+    facts: dict[str, Any] = orjson.loads(row["facts"])
+    if row["type"].startswith(HEALTH):
+        async with maintenance.unit_of_work() as work:
+            await work.raw.execute(RECHECK)
+            await work.raw.execute(SETTLE, row["id"], "processed", "objects are compared")
+        return
+    customer = row["subject"] or await _customer_of(resources, maintenance, facts, first=row["attempts"] == 1)
+    if customer is None:
+        return
+    async with maintenance.unit_of_work() as work:
+        if await work.raw.fetchval(ADOPT, row["id"], customer):
+            return
+    if row["attempts"] == 1:  # Stripe is asked once; after that only a tie of our own making can help
+        await _propose(resources, customer, facts)
+
+
+async def _customer_of(
+    resources: Resources, maintenance: Database, facts: dict[str, Any], *, first: bool
+) -> str | None:
+    """By the charge we have on our books, else by asking Stripe for the object."""
+    if charge := facts.get("charge"):
+        async with maintenance.unit_of_work(read_only=True) as work:
+            if known := await work.raw.fetchval(BY_CHARGE, charge):
+                return str(known)
+    path, identifier = COLLECTIONS.get(str(facts.get("object_type"))), facts.get("object_id")
+    if not (first and path and identifier):
+        return None
+    api = resources.get(StripeApi)
+    thing = await api.call("get", f"/v1/{path}/{identifier}", urgency=Urgency.WEBHOOK)
+    found = id_of(thing.get("customer"))
+    if found is None and (charge := id_of(thing.get("charge"))):
+        found = id_of((await api.call("get", f"/v1/charges/{charge}", urgency=Urgency.WEBHOOK)).get("customer"))
+    return found
+
+
+async def _propose(resources: Resources, customer: str, facts: dict[str, Any]) -> None:
+    thing = await resources.get(StripeApi).call("get", f"/v1/customers/{customer}", urgency=Urgency.WEBHOOK)
+    hints = (facts.get("reference"), facts.get("organization"))
+    proposals = [organization_in({"metadata": {"organization_id": hint}}) for hint in hints]
+    proposed = next(filter(None, [*proposals, organization_in(thing)]), None)
+    if proposed is None:
+        return
+    async with resources.database.unit_of_work(tenant=proposed) as work:
+        if not await work.raw.fetchval(EXISTS, proposed):
+            return
+        if await tie(work, proposed, customer, livemode=resources.settings.stripe_livemode) is None:
+            metrics.alarms.labels("two customers").inc()
+            log.error("billing alarm", alarm="two customers for one organization", organization=str(proposed))

@@ -1,0 +1,25 @@
+"""What runs in the worker: the synchronizer and its helpers, for as long as the worker lives."""
+
+from __future__ import annotations
+
+import asyncio
+
+from service.core.context import Resources
+from service.core.database import Database
+from service.features.billing.flows.resolve import resolve_messages
+from service.features.billing.flows.synchronize import run
+from service.guardrails.jobs import standing
+
+RESOLVE_SECONDS = 1.0
+
+
+@standing("billing-synchronizer")
+async def synchronize_customers(resources: Resources, maintenance: Database, stop: asyncio.Event) -> None:
+    await run(resources, stop)
+
+
+@standing("billing-resolver")
+async def find_owners(resources: Resources, maintenance: Database, stop: asyncio.Event) -> None:
+    while not stop.is_set():
+        if not await resolve_messages(resources, maintenance):
+            await asyncio.sleep(RESOLVE_SECONDS)
