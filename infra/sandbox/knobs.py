@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
@@ -82,6 +82,7 @@ def _fields(knobs: Knobs) -> list[dict[str, Any]]:
             "help": field.description,
             "value": getattr(knobs, name),
             "is_switch": field.annotation is bool,
+            "choices": get_args(field.annotation),
             "is_on": getattr(knobs, name) != field.default,
         }
         for name, field in type(knobs).model_fields.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr
 
@@ -57,6 +57,14 @@ class StripeKnobs(Knobs):
     api_error_before: float = _chance("an API call answers 500 and does nothing")
     api_error_after: float = _chance("an API call that changes something does so and then answers 500")
     api_lost: float = _chance("an API call that changes something does so, and the connection ends without an answer")
+
+    end_of_dunning: Literal["cancel", "unpaid", "past_due"] = Field(
+        "cancel", description="What becomes of a subscription when every attempt has failed: cancel, unpaid or past_due"
+    )
+
+    end_of_dunning: Literal["cancel", "unpaid", "past_due"] = Field(
+        "cancel", description="What becomes of a subscription whose last retry failed (a setting of the account)"
+    )
 
     # Made anew with every copy, and a turn of a knob is a copy: that is what restarts the streams.
     _streams: dict[str, Random] = PrivateAttr(default_factory=dict)
