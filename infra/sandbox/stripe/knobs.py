@@ -59,10 +59,6 @@ class StripeKnobs(Knobs):
     api_lost: float = _chance("an API call that changes something does so, and the connection ends without an answer")
 
     end_of_dunning: Literal["cancel", "unpaid", "past_due"] = Field(
-        "cancel", description="What becomes of a subscription when every attempt has failed: cancel, unpaid or past_due"
-    )
-
-    end_of_dunning: Literal["cancel", "unpaid", "past_due"] = Field(
         "cancel", description="What becomes of a subscription whose last retry failed (a setting of the account)"
     )
 
