@@ -8,7 +8,9 @@ from copy import deepcopy
 from typing import Any
 
 from infra.sandbox.stripe import events
-from infra.sandbox.stripe.store import Account, Obj
+from infra.sandbox.stripe.store import Account, Obj, StripeError
+
+WITH_PREVIOUS = (".updated", "charge.refunded")
 
 
 def create(account: Account, obj: Obj, event: str = "") -> Obj:
@@ -21,12 +23,17 @@ def create(account: Account, obj: Obj, event: str = "") -> Obj:
 
 @contextmanager
 def changing(account: Account, obj: Obj, *types: str) -> Iterator[Obj]:
-    """Change the object inside; one event of each type follows if anything did change."""
+    """Change the object inside; one event of each type follows if anything did change. An error takes it all back."""
     before = deepcopy(obj)
-    yield obj
+    try:
+        yield obj
+    except StripeError:
+        obj.clear()
+        obj.update(before)
+        raise
     if previous := difference(before, obj):
         for one in types:
-            events.emit(account, one, obj, previous)
+            events.emit(account, one, obj, previous if one.endswith(WITH_PREVIOUS) else None)
 
 
 def difference(before: Obj, after: Obj) -> Obj:

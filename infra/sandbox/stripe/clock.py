@@ -38,14 +38,18 @@ class Clock:
         self._account = account
         self._stopped_at: int | None = None
         self._sequence = 0
+        self._known: set[tuple[int, str, str]] = set()
 
     def now(self) -> int:
         return self._stopped_at if self._stopped_at is not None else int(time.time() + self.ahead)
 
     def at(self, moment: int, name: str, object_id: str) -> None:
-        """Have the work of this name done for this object, at this moment."""
-        self._sequence += 1
-        heapq.heappush(self.due, (int(moment), self._sequence, name, object_id))
+        """Have the work of this name done for this object, once, at this moment."""
+        entry = (int(moment), name, object_id)
+        if entry not in self._known:
+            self._known.add(entry)
+            self._sequence += 1
+            heapq.heappush(self.due, (int(moment), self._sequence, name, object_id))
 
     def advance(self, seconds: float) -> int:
         """Move time forward; everything due in between sees the moment it was due at. Answers the new time."""
@@ -67,6 +71,7 @@ class Clock:
         try:
             while self.due and self.due[0][0] <= target:
                 moment, _, name, object_id = heapq.heappop(self.due)
+                self._known.discard((moment, name, object_id))
                 self._stopped_at = moment
                 WORK[name](self._account, object_id)
         finally:

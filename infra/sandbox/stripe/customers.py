@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from infra.sandbox.stripe import payment_methods
+from infra.sandbox.stripe.billing_cycle import ENDED, end
 from infra.sandbox.stripe.changes import changing, create
+from infra.sandbox.stripe.events import emit
 from infra.sandbox.stripe.params import merge_metadata, take
-from infra.sandbox.stripe.store import Account, Obj, page_of
+from infra.sandbox.stripe.store import Account, Obj, StripeError, page_of
 from infra.sandbox.stripe.wire import Operation
 
 PLAIN = ("name", "email", "phone", "description")
@@ -40,7 +43,12 @@ def add(account: Account, params: Obj) -> Obj:
         "tax_exempt": "none",
         "test_clock": None,
     }
-    _fill(account, obj, params)
+    account.store.add(obj)
+    try:
+        _fill(account, obj, params)
+    except StripeError:
+        account.store.remove(obj)
+        raise
     return create(account, obj, "customer.created")
 
 
@@ -56,6 +64,19 @@ def retrieve(account: Account, params: Obj, object_id: str) -> Obj:
     if tombstone := account.store.kinds.get("deleted_customer", {}).get(object_id):
         return tombstone["shown"]  # type: ignore[no-any-return]
     return account.store.get("customer", object_id)
+
+
+def delete(account: Account, params: Obj, object_id: str) -> Obj:
+    """Ends the customer's subscriptions at once, then the customer."""
+    obj = account.store.get("customer", object_id)
+    for one in account.store.of("subscription", customer=object_id):
+        if one["status"] not in ENDED:
+            end(account, one)
+    account.store.remove(obj)
+    shown = {"id": object_id, "object": "customer", "deleted": True}
+    account.store.add({"id": object_id, "object": "deleted_customer", "shown": shown})
+    emit(account, "customer.deleted", obj)
+    return shown
 
 
 def list_(account: Account, params: Obj) -> Obj:
@@ -84,6 +105,16 @@ def search(account: Account, params: Obj) -> Obj:
 def _fill(account: Account, obj: Obj, params: Obj) -> None:
     take(obj, params, *PLAIN)
     merge_metadata(obj, params)
+    settings = params.get("invoice_settings") or {}
+    if params.get("payment_method"):
+        payment_methods.attach(account, {"customer": obj["id"]}, params["payment_method"])
+    if settings.get("default_payment_method"):
+        token, name = settings["default_payment_method"], "invoice_settings[default_payment_method]"
+        obj["invoice_settings"]["default_payment_method"] = payment_methods.attached(account, token, obj["id"], name)[
+            "id"
+        ]
+    elif "default_payment_method" in settings:
+        obj["invoice_settings"]["default_payment_method"] = None
 
 
 OPERATIONS: list[Operation] = [
@@ -92,4 +123,5 @@ OPERATIONS: list[Operation] = [
     ("GET", "/v1/customers/search", search),
     ("GET", "/v1/customers/{object_id}", retrieve),
     ("POST", "/v1/customers/{object_id}", update),
+    ("DELETE", "/v1/customers/{object_id}", delete),
 ]

@@ -18,7 +18,7 @@ def expanded(account: Account, result: Obj, paths: list[str]) -> Obj:
     shown = deepcopy(result)
     for path in paths:
         parts = path.split(".")
-        if len(parts) - (parts[0] == "data") > DEEPEST:
+        if len(parts) - parts.count("data") > DEEPEST:
             raise StripeError("You cannot expand more than 4 levels of a property", param="expand")
         _expand(account, shown, parts, path)
     return shown

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from infra.sandbox.stripe import customers, endpoints, events, thin_events
+from infra.sandbox.stripe import (
+    catalog,
+    customers,
+    endpoints,
+    events,
+    invoice_api,
+    meters,
+    payment_methods,
+    payments,
+    subscription_api,
+    thin_events,
+)
 from infra.sandbox.stripe.wire import Operation
 
 OPERATIONS: list[Operation] = [
+    *catalog.OPERATIONS,
     *customers.OPERATIONS,
+    *payment_methods.OPERATIONS,
+    *payments.OPERATIONS,
+    *subscription_api.OPERATIONS,
+    *invoice_api.OPERATIONS,
+    *meters.OPERATIONS,
     *endpoints.OPERATIONS,
     *events.OPERATIONS,
     *thin_events.OPERATIONS,

@@ -1,0 +1,30 @@
+"""Small parts that many of Stripe's objects have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from infra.sandbox.stripe.store import Obj
+
+
+def nulls(names: str) -> Obj:
+    """Fields that are there and empty."""
+    return dict.fromkeys(names.split())
+
+
+def listing(data: list[Obj], url: str) -> Obj:
+    """A list inside an object."""
+    return {"object": "list", "data": data, "has_more": False, "total_count": len(data), "url": url}
+
+
+def address() -> Obj:
+    return nulls("city country line1 line2 postal_code state")
+
+
+def automatic_tax() -> Obj:
+    return {"enabled": False, **nulls("disabled_reason liability")}
+
+
+def id_of(value: Any) -> str:
+    """The id, whether a field holds an object or only its id."""
+    return value["id"] if isinstance(value, dict) else str(value)
