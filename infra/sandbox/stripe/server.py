@@ -16,6 +16,7 @@ from infra.sandbox.knobs import knob_routes
 from infra.sandbox.pages import static_files
 from infra.sandbox.ports import HOST
 from infra.sandbox.standin import StandIn
+from infra.sandbox.stripe.console import console_routes
 from infra.sandbox.stripe.control import control_routes
 from infra.sandbox.stripe.knobs import StripeKnobs
 from infra.sandbox.stripe.operations import OPERATIONS
@@ -52,6 +53,7 @@ class StripeStandIn(StandIn):
             routes=[
                 *api_routes(self.account, OPERATIONS),
                 *control_routes(self.account),
+                *console_routes(self.account),
                 *knob_routes(self),
                 static_files(),
             ]
