@@ -7,7 +7,7 @@ of "to Pro, to Team, to Pro" would be answered with the first one's reply.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -18,7 +18,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from service.core import clock
 from service.core.database import Base
 from service.core.ids import new_id
-from service.guardrails.personal_data import internal
+from service.guardrails.personal_data import content, internal
 from service.guardrails.retention import with_parent
 from service.guardrails.tenancy import TenantScoped
 
@@ -36,6 +36,8 @@ class Kind(StrEnum):
     REFUND = "refund"
 
 
+FIRST_GO = timedelta(seconds=15)
+"""How long the request that wrote an operation down has to make the call itself, before a worker does."""
 MUTATING = (Kind.CHANGE_PLAN, Kind.CANCEL, Kind.RESUME, Kind.SEATS, Kind.CANCEL_NOW, Kind.REFUND)
 
 
@@ -83,7 +85,7 @@ class Operation(TenantScoped, Base):
     """What was asked for, in our words: plan, seats, amount. The request is made from it once, and frozen."""
     method: Mapped[str | None] = mapped_column(String(8), info=internal())
     path: Mapped[str | None] = mapped_column(String(255), info=internal())
-    params: Mapped[dict[str, Any] | None] = mapped_column(info=internal())
+    params: Mapped[dict[str, Any] | None] = mapped_column(info=content("billing"))
     """The exact request; set, with `first_sent_at`, in the transaction before the first sending."""
     idempotency_key: Mapped[str] = mapped_column(String(255), info=internal())
     status: Mapped[Status] = mapped_column(String(16), default=Status.PLANNED, info=internal())

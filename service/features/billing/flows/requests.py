@@ -1,0 +1,150 @@
+"""What each kind of operation says to Stripe, worked out once and then frozen; and how to tell whether it happened.
+
+Upgrades go through `pending_if_incomplete`: a card that is declined leaves the old plan as it was, instead of a new
+plan that nobody has paid for (https://docs.stripe.com/billing/subscriptions/pending-updates).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, select
+
+from service.core.context import Resources
+from service.core.database import UnitOfWork
+from service.features.billing.models import BillingCustomer, Kind, Operation, Subscription
+from service.features.billing.models.plans import BY_KEY
+from service.features.billing.models.readings import subscription_columns
+from service.features.organizations.models import Membership, Organization
+from service.integrations.stripe.client import StripeApi
+from service.integrations.stripe.errors import StripeAbsent, StripeRefused
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    method: str
+    path: str
+    params: dict[str, Any]
+
+
+class Impossible(Exception):
+    """The wish no longer fits the state of things; the text is a code for the page."""
+
+
+async def price_of(api: StripeApi, plan_key: str) -> str:
+    """The id of a plan's price, by its lookup key: ids differ between accounts and modes."""
+    asked = {"lookup_keys": [BY_KEY[plan_key].lookup_key], "active": True, "limit": 1}
+    found = (await api.call("get", "/v1/prices", asked)).get("data") or []
+    if not found:
+        raise StripeRefused(404, "price_missing", param="lookup_key")
+    return str(found[0]["id"])
+
+
+async def build(resources: Resources, work: UnitOfWork, operation: Operation, price: str) -> Request:
+    """The exact request, from the wish and from our copy as it is now. Raises Impossible."""
+    wish, base = operation.wish, resources.settings.base_url.rstrip("/")
+    ours = {"organization_id": str(operation.organization_id), "operation_id": str(operation.id)}
+    match operation.kind:
+        case Kind.CUSTOMER:
+            name = await work.session.scalar(select(Organization.name))
+            return Request("post", "/v1/customers", {"name": name, "metadata": ours})
+        case Kind.CHECKOUT:
+            return Request("post", "/v1/checkout/sessions", await _checkout(work, operation, price, base, ours))
+        case Kind.PORTAL:
+            params = {"customer": await _customer(work), "return_url": f"{base}/billing/return"}
+            return Request("post", "/v1/billing_portal/sessions", params)
+        case Kind.REFUND:
+            given = {"charge": wish["charge"], "amount": wish["amount"], "metadata": ours}
+            return Request("post", "/v1/refunds", given)
+    path = f"/v1/subscriptions/{wish['subscription']}"
+    match operation.kind:
+        case Kind.CHANGE_PLAN:
+            item = {**await item_of(work, wish["subscription"]), "price": price}
+            change = {"items": [item], "proration_behavior": "always_invoice", "proration_date": wish["proration_date"]}
+            return Request("post", path, {**change, "payment_behavior": "pending_if_incomplete"})
+        case Kind.SEATS:
+            item = await item_of(work, wish["subscription"])
+            return Request("post", path, {"items": [item], "proration_behavior": "create_prorations"})
+        case Kind.CANCEL:
+            return Request("post", path, {"cancel_at_period_end": True})
+        case Kind.RESUME:
+            # One of the two was set, and only that one may be cleared: the portal sets the date, we set the flag.
+            return Request("post", path, {"cancel_at_period_end": False} if wish["flag"] else {"cancel_at": ""})
+        case _:
+            return Request("delete", path, {})
+
+
+async def happened(api: StripeApi, operation: Operation) -> bool:
+    """Whether Stripe's state already is what was wished: asked when repeating the same bytes tells nothing any more."""
+    wish, mark = operation.wish, str(operation.id)
+    if operation.kind in (Kind.CHECKOUT, Kind.PORTAL):
+        return False  # a page that nobody was sent to
+    if operation.kind in (Kind.CUSTOMER, Kind.REFUND):
+        sent = operation.first_sent_at or operation.created_at
+        path = "/v1/customers" if operation.kind is Kind.CUSTOMER else "/v1/refunds"
+        asked = {"created": {"gte": int(sent.timestamp()) - 60}}
+        found = [one async for one in api.every(path, asked, most=1_000)]
+        return any((one.get("metadata") or {}).get("operation_id") == mark for one in found)
+    try:
+        thing = await api.call("get", f"/v1/subscriptions/{wish['subscription']}")
+    except StripeAbsent:
+        return operation.kind is Kind.CANCEL_NOW
+    now = subscription_columns(thing)
+    sent_items = {item["id"]: item for item in (operation.params or {}).get("items", ())}
+    match operation.kind:
+        case Kind.CANCEL_NOW:
+            return bool(now["status"] == "canceled")
+        case Kind.CANCEL:
+            return bool(now["cancel_at"] or now["cancel_at_period_end"])
+        case Kind.RESUME:
+            return not (now["cancel_at"] or now["cancel_at_period_end"])
+    pairs = [(item, sent_items[item["id"]]) for item in now["items"] if item["id"] in sent_items]
+    return bool(pairs) and all(
+        item["quantity"] == sent["quantity"] and sent.get("price", item["price"]) == item["price"]
+        for item, sent in pairs
+    )
+
+
+async def _checkout(
+    work: UnitOfWork, operation: Operation, price: str, base: str, ours: dict[str, str]
+) -> dict[str, Any]:
+    plan = BY_KEY[operation.wish["plan"]]
+    had_one = await work.session.scalar(select(Subscription.stripe_id).limit(1))
+    details: dict[str, Any] = {"metadata": ours, "billing_mode": {"type": "flexible"}}
+    if plan.trial_days and had_one is None:
+        details["trial_period_days"] = plan.trial_days
+    return {
+        "mode": "subscription",
+        "customer": await _customer(work),
+        "client_reference_id": ours["organization_id"],
+        "line_items": [{"price": price, "quantity": await _seats(work)}],
+        "subscription_data": details,
+        "metadata": ours,
+        "success_url": f"{base}/billing/success?session_id={{CHECKOUT_SESSION_ID}}",
+        "cancel_url": f"{base}/billing",
+    }
+
+
+async def _customer(work: UnitOfWork) -> str:
+    living = select(BillingCustomer.stripe_customer_id).where(
+        BillingCustomer.organization_id == work.tenant, BillingCustomer.deleted_at.is_(None)
+    )
+    if (found := await work.session.scalar(living)) is None:
+        raise Impossible("no_customer")
+    return found
+
+
+async def item_of(work: UnitOfWork, subscription: str) -> dict[str, Any]:
+    """The item that carries our plan, with the seats it shall have; replaced in place, so that its id stays."""
+    row = await work.session.scalar(select(Subscription).where(Subscription.stripe_id == subscription))
+    items = [item for item in row.items if item["lookup_key"]] if row else []
+    if not items:
+        raise Impossible("no_subscription")
+    return {"id": items[0]["id"], "quantity": await _seats(work)}
+
+
+async def _seats(work: UnitOfWork) -> int:
+    """Absolute, counted under the organization's lock: of "one more" and "one less" at once neither gets lost."""
+    await work.session.execute(select(Organization.id).with_for_update())
+    return max(1, await work.session.scalar(select(func.count()).select_from(Membership)) or 0)

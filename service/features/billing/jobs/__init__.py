@@ -1,0 +1,3 @@
+from service.features.billing.jobs import followers, loops
+
+__all__ = ["followers", "loops"]
