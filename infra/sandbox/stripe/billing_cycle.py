@@ -10,6 +10,7 @@ from infra.sandbox.stripe import items as subscription_items
 from infra.sandbox.stripe.changes import changing
 from infra.sandbox.stripe.clock import DAY, HOUR, when_due
 from infra.sandbox.stripe.events import emit
+from infra.sandbox.stripe.invoice_shape import shape
 from infra.sandbox.stripe.pending import apply_pending
 from infra.sandbox.stripe.periods import period_end
 from infra.sandbox.stripe.store import Account, Obj
@@ -143,7 +144,7 @@ def _upcoming(account: Account, subscription_id: str) -> None:
     if current_end(subscription) - account.now() == UPCOMING_NOTICE:
         these = lines.period_lines(account, subscription)
         customer = account.store.get("customer", subscription["customer"])
-        preview = invoices.shape(account, customer, "upcoming", these, subscription)
+        preview = shape(account, customer, "upcoming", these, subscription)
         del preview["id"]
         emit(account, "invoice.upcoming", preview)
 

@@ -26,9 +26,9 @@ def period_lines(account: Account, subscription: Obj) -> list[Obj]:
             quantity = meters.usage(account, price, subscription["customer"], start, end)
         amount = 0 if subscription["status"] == "trialing" else quantity * (price["unit_amount"] or 0)
         text = f"{quantity} x {_name(account, price)}"
-        details = {"subscription": subscription["id"], "subscription_item": item["id"]}
-        details |= {"invoice_item": None, "proration": False, "proration_details": None}
-        parent = {"type": "subscription_item_details", "subscription_item_details": details}
+        details: Obj = {"subscription": subscription["id"], "subscription_item": item["id"], "proration": False}
+        details |= {"invoice_item": None, "proration_details": None}
+        parent: Obj = {"type": "subscription_item_details", "subscription_item_details": details}
         parent |= {"invoice_item_details": None}
         found.append(_line(account, amount, text, price, quantity, (start, end), parent))
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from infra.sandbox.stripe import (
     catalog,
+    checkout,
     customers,
     endpoints,
     events,
@@ -11,6 +12,8 @@ from infra.sandbox.stripe import (
     meters,
     payment_methods,
     payments,
+    portal,
+    setup_intents,
     subscription_api,
     thin_events,
 )
@@ -23,6 +26,9 @@ OPERATIONS: list[Operation] = [
     *payments.OPERATIONS,
     *subscription_api.OPERATIONS,
     *invoice_api.OPERATIONS,
+    *checkout.OPERATIONS,
+    *portal.OPERATIONS,
+    *setup_intents.OPERATIONS,
     *meters.OPERATIONS,
     *endpoints.OPERATIONS,
     *events.OPERATIONS,

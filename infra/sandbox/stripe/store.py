@@ -96,6 +96,8 @@ class Account:
         self.store = Store(self.random)
         self.clock = Clock(self)
         self.kept_answers: dict[str, Kept] = {}
+        # What a Checkout session was made with and has led to, by its id: more than the object shows.
+        self.checkouts: dict[str, Obj] = {}
         self.events = EventLog()
         self.endpoints: dict[str, Endpoint] = {}
         self.courier = Courier(self)

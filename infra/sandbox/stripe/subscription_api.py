@@ -87,24 +87,22 @@ def delete_item(account: Account, params: Obj, object_id: str) -> Obj:
 def _split(params: Obj) -> Obj:
     """An item's parameters as those of its subscription."""
     of_item = {name: params[name] for name in ("id", "price", "quantity", "metadata", "deleted") if name in params}
-    rest = {
-        name: params[name] for name in ("proration_behavior", "proration_date", "payment_behavior") if name in params
-    }
-    return {"items": [of_item], **rest}
+    rest = ("proration_behavior", "proration_date", "payment_behavior")
+    return {"items": [of_item]} | {name: params[name] for name in rest if name in params}
 
 
 def _item(account: Account, object_id: str) -> Obj:
     for subscription in account.store.of("subscription"):
-        for item in subscription["items"]["data"]:
-            if item["id"] == object_id:
-                return item  # type: ignore[no-any-return]
+        found: list[Obj] = [item for item in subscription["items"]["data"] if item["id"] == object_id]
+        if found:
+            return found[0]
     text = f"No such subscription_item: '{object_id}'"
     raise StripeError(text, status=404, code="resource_missing", param="id")
 
 
 def _has_status(subscription: Obj, status: str) -> bool:
     if status == "running":
-        return subscription["status"] != "canceled"
+        return bool(subscription["status"] != "canceled")
     if status == "ended":
         return subscription["status"] in subscriptions.ENDED
     return status in ("all", subscription["status"])
