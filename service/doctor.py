@@ -16,8 +16,12 @@ from service.core.insecurities import insecurities
 from service.core.migrate import head
 from service.core.redis import create_redis
 from service.core.settings import Settings, misspelt
+from service.integrations.stripe.client import StripeApi
+from service.integrations.stripe.errors import StripeMisconfigured
 
 PATIENCE = 5.0
+MOST_SKEW = 60
+"""Seconds; a fifth of what webhooks are allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,23 @@ async def _mail(settings: Settings) -> str:
     return "the mail server accepts connections"
 
 
+async def _stripe(settings: Settings) -> str:
+    stripe = StripeApi(settings)
+    if not stripe.enabled:
+        return "billing is off: no key"
+    try:
+        events = (await stripe.call("get", "/v1/events", {"limit": 1}))["data"]
+    except StripeMisconfigured:
+        raise Trouble("the key is not accepted, or may not read events: check STRIPE_SECRET_KEY") from None
+    finally:
+        await stripe.aclose()
+    if any(event["livemode"] is not settings.stripe_livemode for event in events):
+        raise Trouble("the key is for the other mode: STRIPE_LIVEMODE must match STRIPE_SECRET_KEY")
+    if abs(skew := stripe.clock_skew) > MOST_SKEW:
+        raise Trouble(f"our clock is {skew:+.0f} s off Stripe's, and webhooks would be refused: mend the time service")
+    return f"accepts the key ({'real money' if settings.stripe_livemode else 'test mode'}), clocks agree"
+
+
 async def _security(settings: Settings) -> str:
     problems = insecurities(settings)
     if not problems:
@@ -142,6 +163,7 @@ CHECKS: dict[str, Check] = {
     "connections": _connections,
     "redis": _redis,
     "mail": _mail,
+    "stripe": _stripe,
     "settings": _security,
     "spelling": _spelling,
 }

@@ -56,6 +56,9 @@ circuit_state = Gauge("circuit_state", "0 closed, 1 one call tries, 2 open", ("n
 stripe_requests = Counter("stripe_requests_total", "Calls to Stripe by outcome", ("outcome",), registry=REGISTRY)
 stripe_duration = Histogram("stripe_request_seconds", "Time of a call to Stripe", buckets=FAST, registry=REGISTRY)
 stripe_waiting = Gauge("stripe_waiting", "Calls waiting for their turn", registry=REGISTRY)
+stripe_clock_skew = Gauge(
+    "stripe_clock_skew_seconds", "Our clock minus Stripe's, at its last answer", registry=REGISTRY
+)
 stripe_signatures = Counter(
     "stripe_signatures_total", "Webhook signatures; 'secret 1' is the newest", ("outcome",), registry=REGISTRY
 )

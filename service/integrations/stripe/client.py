@@ -13,6 +13,8 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -20,7 +22,7 @@ import orjson
 import stripe
 from opentelemetry.trace import SpanKind
 
-from service.core import telemetry
+from service.core import clock, telemetry
 from service.core.insecurities import SANDBOX_STRIPE, STRIPE
 from service.core.settings import Settings
 from service.guardrails.circuit_breaker import CircuitBreaker, CircuitOpen
@@ -110,6 +112,11 @@ class StripeApi:
                 return
             asked["starting_after"] = found[-1]["id"]
 
+    @property
+    def clock_skew(self) -> float:
+        """Seconds by which our clock was ahead of Stripe's at its last answer; webhooks beyond the tolerance are lost."""
+        return self._courier.clock_skew
+
     async def aclose(self) -> None:
         await self._courier.close_async()
 
@@ -141,6 +148,7 @@ class _Courier(stripe.HTTPClient):
 
     def __init__(self) -> None:
         super().__init__()
+        self.clock_skew = 0.0
         self._http = httpx.AsyncClient(trust_env=False, timeout=DEADLINE)
 
     async def request_async(
@@ -155,6 +163,7 @@ class _Courier(stripe.HTTPClient):
                         body += part
                         if len(body) > MOST_BYTES:
                             raise StripeAway("garbled", sent=True)
+                    self._compare_clocks(answer.headers.get("date", ""))
                     return bytes(body), answer.status_code, answer.headers
             except httpx.HTTPError as error:
                 if not pauses:
@@ -163,3 +172,8 @@ class _Courier(stripe.HTTPClient):
 
     async def close_async(self) -> None:
         await self._http.aclose()
+
+    def _compare_clocks(self, date: str) -> None:
+        with suppress(ValueError):
+            self.clock_skew = (clock.now() - parsedate_to_datetime(date)).total_seconds()
+            telemetry.stripe_clock_skew.set(self.clock_skew)

@@ -68,9 +68,8 @@ class Pace:
             yield
         finally:
             # Given a turn in the same moment as it was cancelled: the slot must come back all the same.
-            if ready.done() and not ready.cancelled():
+            if not ready.cancelled():
                 self._busy[urgency] -= 1
-            ready.cancel()
             self._admit()
 
     def _admit(self) -> None:
