@@ -22,6 +22,7 @@ from infra.sandbox.mail import MailSink
 from infra.sandbox.oidc import OIDCProvider
 from infra.sandbox.postgres import EmbeddedPostgres
 from infra.sandbox.redis import EmbeddedRedis
+from infra.sandbox.stripe.server import StripeStandIn
 from service.core import clock
 from service.core.context import Resources
 from service.core.database import Database
@@ -29,6 +30,7 @@ from service.core.settings import Settings, get_settings
 from tests.support import captured_sql
 from tests.support.factories import Factory
 from tests.support.servers import RunningServer, RunningWorker
+from tests.support.stripe import stock
 
 # Two shared cores are slow at times; a deadline would test the neighbour. CI draws the same examples each time.
 hypothesis.settings.register_profile(
@@ -147,8 +149,21 @@ def oidc() -> Iterator[OIDCProvider]:
 
 
 @pytest.fixture(scope="session")
+def stripe() -> Iterator[StripeStandIn]:
+    """Stripe, healthy and with what we sell; the tests of billing see that each finds it so."""
+    with StripeStandIn() as stand_in:
+        stock(stand_in)
+        yield stand_in
+
+
+@pytest.fixture(scope="session")
 def settings(
-    servers: TestServers, database_name: str, worker_name: str, mailbox: MailSink, oidc: OIDCProvider
+    servers: TestServers,
+    database_name: str,
+    worker_name: str,
+    mailbox: MailSink,
+    oidc: OIDCProvider,
+    stripe: StripeStandIn,
 ) -> Settings:
     """The worker's settings, also in the environment: code that reads `get_settings()` sees the same."""
     from infra.sandbox.ports import free_port
@@ -164,6 +179,8 @@ def settings(
         "REDIS_TIMEOUT_MS": "2000",  # two busy cores are no lost Redis; the tests that lose it set their own
         "SMTP_URL": mailbox.smtp_url,
         "OIDC_ISSUER": oidc.address,
+        "STRIPE_API_BASE": stripe.address,
+        "STRIPE_SECRET_KEY": stripe.secret_key,
         "TRUSTED_PROXIES": "127.0.0.1/32",
         "LOG_LEVEL": "INFO",
     }

@@ -10,7 +10,6 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-import orjson
 
 from service.core.context import Resources
 from service.core.database import Database, UnitOfWork
@@ -96,7 +95,7 @@ async def tie(work: UnitOfWork, organization_id: UUID, customer: str, *, livemod
 
 
 async def _resolve(resources: Resources, maintenance: Database, row: asyncpg.Record) -> None:
-    facts: dict[str, Any] = orjson.loads(row["facts"])
+    facts: dict[str, Any] = row["facts"]
     if row["type"].startswith(HEALTH):
         async with maintenance.unit_of_work() as work:
             await work.raw.execute(RECHECK)
