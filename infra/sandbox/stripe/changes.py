@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -10,6 +10,8 @@ from typing import Any
 from infra.sandbox.stripe import events
 from infra.sandbox.stripe.store import Account, Obj, StripeError
 
+# Work that a change of an object of this kind brings with it.
+FOLLOWS: dict[str, Callable[[Account, Obj], None]] = {}
 WITH_PREVIOUS = (".updated", "charge.refunded")
 
 
@@ -34,6 +36,13 @@ def changing(account: Account, obj: Obj, *types: str) -> Iterator[Obj]:
     if previous := difference(before, obj):
         for one in types:
             events.emit(account, one, obj, previous if one.endswith(WITH_PREVIOUS) else None)
+        settled(account, obj)
+
+
+def settled(account: Account, obj: Obj) -> None:
+    """What follows from the state that an object is in now."""
+    if work := FOLLOWS.get(obj["object"]):
+        work(account, obj)
 
 
 def difference(before: Obj, after: Obj) -> Obj:

@@ -12,7 +12,7 @@ from infra.sandbox.stripe.wire import Operation
 
 
 class Card(NamedTuple):
-    """What a card looks like, and what happens to a charge: ok, declined or challenged."""
+    """What a card looks like, and what happens to a charge: ok, declined, challenged, or ok and disputed at once."""
 
     brand: str
     last4: str
@@ -24,6 +24,7 @@ CARDS = {
     "pm_card_mastercard": Card("mastercard", "4444", "ok"),
     "pm_card_chargeCustomerFail": Card("visa", "0341", "declined"),
     "pm_card_authenticationRequired": Card("visa", "3184", "challenged"),
+    "pm_card_createDispute": Card("visa", "0259", "disputed"),
 }
 TOKENS = {
     "tok_visa": "pm_card_visa",

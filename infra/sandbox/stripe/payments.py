@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from infra.sandbox.stripe import payment_methods
 from infra.sandbox.stripe.changes import changing, create
+from infra.sandbox.stripe.disputes import open_dispute
 from infra.sandbox.stripe.objects import address, nulls
 from infra.sandbox.stripe.params import boolean, integer, merge_metadata, required
 from infra.sandbox.stripe.store import Account, Obj, StripeError, page_of
@@ -64,6 +65,8 @@ def attempt(account: Account, intent: Obj, method: Obj, *, is_present: bool = Fa
         else:
             intent.update(status="requires_payment_method", payment_method=None)
             intent["last_payment_error"] = _error("card_declined", DECLINED, charge["id"], method)
+    if going == "disputed":
+        open_dispute(account, charge["id"])
     return str(intent["status"])
 
 

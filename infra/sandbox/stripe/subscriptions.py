@@ -8,7 +8,7 @@ from __future__ import annotations
 from infra.sandbox.stripe import billing_cycle, invoices, lines, payment_methods, payments
 from infra.sandbox.stripe import items as subscription_items
 from infra.sandbox.stripe.change import Change, plan_change
-from infra.sandbox.stripe.changes import changing
+from infra.sandbox.stripe.changes import changing, settled
 from infra.sandbox.stripe.clock import DAY
 from infra.sandbox.stripe.events import emit
 from infra.sandbox.stripe.params import boolean, integer, one_of, required, take
@@ -44,6 +44,7 @@ def create(account: Account, params: Obj) -> Obj:
     customer["currency"] = subscription["currency"]
     emit(account, "customer.subscription.created", subscription)
     emit(account, "invoice.created", invoice)
+    settled(account, subscription)
     billing_cycle.schedule(account, subscription, is_new_trial=True)
     invoices.finalize(account, invoice)
     if charges:

@@ -1,0 +1,96 @@
+"""Money that goes back: refunds, and credit notes that lower an invoice (docs.stripe.com/refunds)."""
+
+from __future__ import annotations
+
+from infra.sandbox.stripe.changes import changing, create
+from infra.sandbox.stripe.expanding import HIDDEN
+from infra.sandbox.stripe.objects import listing, nulls
+from infra.sandbox.stripe.params import integer, merge_metadata
+from infra.sandbox.stripe.store import Account, Obj, StripeError, page_of
+from infra.sandbox.stripe.wire import Operation
+
+
+def refund(account: Account, charge: Obj, amount: int | None = None, reason: str | None = None) -> Obj:
+    """All that is left, or part of it. Raises StripeError for more than there is."""
+    left = charge["amount_captured"] - charge["amount_refunded"]
+    wanted = left if amount is None else amount
+    if not left:
+        raise StripeError(f"Charge {charge['id']} has already been refunded.", code="charge_already_refunded")
+    if not 0 < wanted <= left:
+        text = f"Refund amount ({wanted}) is greater than unrefunded amount on charge ({left})"
+        raise StripeError(text, param="amount")
+    obj: Obj = {
+        "id": account.new_id("re"),
+        "object": "refund",
+        "amount": wanted,
+        "balance_transaction": account.new_id("txn"),
+        "charge": charge["id"],
+        "created": account.now(),
+        "currency": charge["currency"],
+        "destination_details": {"card": {"type": "refund", "reference_status": "pending"}, "type": "card"},
+        "metadata": {},
+        "payment_intent": charge["payment_intent"],
+        "reason": reason or None,
+        "status": "succeeded",
+        **nulls("receipt_number source_transfer_reversal transfer_reversal"),
+    }
+    create(account, obj, "refund.created")
+    with changing(account, charge, "charge.refunded"):
+        charge["amount_refunded"] += wanted
+        charge["refunded"] = charge["amount_refunded"] == charge["amount_captured"]
+    with changing(account, obj, "refund.updated", "charge.refund.updated"):
+        obj["destination_details"]["card"] |= {"reference_status": "available", "reference": account.new_id("arn")}
+    return obj
+
+
+def fail(account: Account, refund_id: str) -> Obj:
+    """The bank gave it back: the charge counts it no more."""
+    obj = account.store.get("refund", refund_id)
+    charge = account.store.get("charge", obj["charge"])
+    with changing(account, obj, "refund.updated", "refund.failed"):
+        obj.update(
+            status="failed", failure_reason="lost_or_stolen_card", failure_balance_transaction=account.new_id("txn")
+        )
+    with changing(account, charge, "charge.updated"):
+        charge.update(amount_refunded=charge["amount_refunded"] - obj["amount"], refunded=False)
+    return obj
+
+
+def add(account: Account, params: Obj) -> Obj:
+    """Of a charge, or of the charge of a payment intent."""
+    charge_id = params.get("charge")
+    if intent_id := params.get("payment_intent"):
+        charge_id = account.store.get("payment_intent", intent_id, "payment_intent")["latest_charge"]
+    charge = account.store.get("charge", charge_id, "charge")
+    obj = refund(account, charge, integer(params, "amount"), params.get("reason"))
+    merge_metadata(obj, params)
+    return obj
+
+
+def update(account: Account, params: Obj, object_id: str) -> Obj:
+    obj = account.store.get("refund", object_id)
+    with changing(account, obj, "refund.updated"):
+        merge_metadata(obj, params)
+    return obj
+
+
+def list_(account: Account, params: Obj) -> Obj:
+    wanted = {name: params[name] for name in ("charge", "payment_intent") if params.get(name)}
+    return page_of(account.store.of("refund", **wanted), params, "/v1/refunds")
+
+
+def retrieve(account: Account, params: Obj, object_id: str) -> Obj:
+    return account.store.get("refund", object_id)
+
+
+def _of_charge(account: Account, charge: Obj) -> Obj:
+    return listing(account.store.of("refund", charge=charge["id"]), f"/v1/charges/{charge['id']}/refunds")
+
+
+HIDDEN["charge", "refunds"] = _of_charge
+OPERATIONS: list[Operation] = [
+    ("POST", "/v1/refunds", add),
+    ("GET", "/v1/refunds", list_),
+    ("GET", "/v1/refunds/{object_id}", retrieve),
+    ("POST", "/v1/refunds/{object_id}", update),
+]
