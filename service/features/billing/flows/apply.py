@@ -24,6 +24,7 @@ from service.features.billing.flows.metrics import alarms
 from service.features.billing.flows.notices import notices
 from service.features.billing.flows.snapshot import Snapshot
 from service.features.billing.models import Invoice, LedgerEntry, PlanOverride, Subscription
+from service.features.billing.models.customer import reading_of
 from service.features.billing.models.derive import Grant, derive
 from service.features.billing.models.mirror import TERMINAL
 from service.features.billing.models.plans import BY_KEY
@@ -61,7 +62,8 @@ async def apply_snapshot(resources: Resources, work: UnitOfWork, claim: Claim, s
     version = await raw.fetchval(COMPARE_AND_SET, claim.id, claim.sync_version, claim.gen, snapshot.deleted)
     if version is None:
         return False
-    ctx = Context(work, resources, SYSTEM, Caller(f"stripe {claim.stripe_customer_id}"), claim.organization_id)
+    caller = Caller(reading_of(claim.stripe_customer_id, version))
+    ctx = Context(work, resources, SYSTEM, caller, claim.organization_id)
     subscriptions = await _copy_subscriptions(ctx, claim, snapshot)
     if snapshot.invoices is not None:
         await _copy_invoices(ctx, claim, snapshot)

@@ -26,7 +26,10 @@ from service.guardrails.retention import forever, with_parent
 COALESCE_MS = 150
 """How long the first message of a burst waits for the others: an upgrade at a cycle's close makes two dozen of them
 within 200 ms, and one reading serves them all."""
-DIRTY = f"""dirty_gen = dirty_gen + 1, next_attempt_at = CASE WHEN dirty_gen > synced_gen THEN next_attempt_at
+# A customer that fails keeps its pause; one that only waits in a long line (a resync of everybody) need not.
+DIRTY = f"""dirty_gen = dirty_gen + 1, next_attempt_at = CASE
+    WHEN dirty_gen > synced_gen AND failures > 0 THEN next_attempt_at
+    WHEN dirty_gen > synced_gen THEN least(next_attempt_at, now() + interval '{COALESCE_MS} milliseconds')
     ELSE now() + interval '{COALESCE_MS} milliseconds' END"""
 
 INBOX = Inbox(
@@ -37,6 +40,11 @@ INBOX = Inbox(
         RETURNING dirty_gen AS gen
     """,  # noqa: S608 - our own constant
 )
+
+
+def reading_of(stripe_customer_id: str, version: int) -> str:
+    """The audit log's name for the reading that wrote this version: what a message changed is found by it."""
+    return f"stripe {stripe_customer_id} {version}"
 
 
 class BillingCustomer(Base):
