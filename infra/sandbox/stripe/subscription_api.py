@@ -68,8 +68,8 @@ def add_item(account: Account, params: Obj) -> Obj:
     required(params, "subscription")
     before = {item["id"] for item in account.store.get("subscription", params["subscription"])["items"]["data"]}
     updated = subscriptions.update(account, params["subscription"], _split(params))
-    new = [item for item in updated["items"]["data"] if item["id"] not in before]
-    return new[0] if new else updated["items"]["data"][-1]
+    items: list[Obj] = updated["items"]["data"]
+    return next((item for item in items if item["id"] not in before), items[-1])
 
 
 def update_item(account: Account, params: Obj, object_id: str) -> Obj:

@@ -9,6 +9,8 @@ from stripe import StripeClient
 
 from infra.sandbox.stripe.server import StripeStandIn
 from tests.sandbox.stripe.receiver import Receiver
+from tests.sandbox.stripe.shop import Person, Shop
+from tests.sandbox.stripe.shop import Shop, open_shop
 
 
 @pytest.fixture
@@ -26,3 +28,20 @@ def client(stand_in: StripeStandIn) -> StripeClient:
 def receiver() -> Iterator[Receiver]:
     with Receiver() as running:
         yield running
+
+
+@pytest.fixture
+def shop(stand_in: StripeStandIn, client: StripeClient) -> Shop:
+    return open_shop(stand_in, client)
+
+
+@pytest.fixture
+def shop(client: StripeClient) -> Shop:
+    return Shop(client)
+
+
+@pytest.fixture
+def person() -> Iterator[Person]:
+    someone = Person()
+    yield someone
+    someone.http.close()
