@@ -8,9 +8,9 @@ import pytest
 from stripe import StripeClient
 
 from infra.sandbox.stripe.server import StripeStandIn
+from tests.sandbox.stripe.business import Business, open_business
 from tests.sandbox.stripe.receiver import Receiver
 from tests.sandbox.stripe.shop import Person, Shop
-from tests.sandbox.stripe.shop import Shop, open_shop
 
 
 @pytest.fixture
@@ -31,11 +31,6 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def shop(stand_in: StripeStandIn, client: StripeClient) -> Shop:
-    return open_shop(stand_in, client)
-
-
-@pytest.fixture
 def shop(client: StripeClient) -> Shop:
     return Shop(client)
 
@@ -45,3 +40,8 @@ def person() -> Iterator[Person]:
     someone = Person()
     yield someone
     someone.http.close()
+
+
+@pytest.fixture
+def business(stand_in: StripeStandIn, client: StripeClient) -> Business:
+    return open_business(stand_in, client)

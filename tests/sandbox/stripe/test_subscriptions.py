@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import stripe
 
-from tests.sandbox.stripe.shop import BASIC, DAY, HOUR, PRO, YEARLY, Shop, item
+from tests.sandbox.stripe.business import BASIC, DAY, HOUR, PRO, YEARLY, Business, item
 
 
-def test_a_new_subscription_is_paid_at_once(shop: Shop) -> None:
-    known = len(shop.events())
+def test_a_new_subscription_is_paid_at_once(business: Business) -> None:
+    known = len(business.events())
 
-    subscription = shop.subscribe(quantity=2, expand=["latest_invoice"])
+    subscription = business.subscribe(quantity=2, expand=["latest_invoice"])
 
     assert subscription.status == "active"
     invoice = subscription.latest_invoice
@@ -20,7 +20,7 @@ def test_a_new_subscription_is_paid_at_once(shop: Shop) -> None:
     assert invoice.parent
     assert invoice.parent.subscription_details
     assert invoice.parent.subscription_details.subscription == subscription.id
-    assert shop.types(known)[-11:] == [
+    assert business.types(known)[-11:] == [
         "customer.created",
         "customer.subscription.created",
         "invoice.created",
@@ -35,288 +35,288 @@ def test_a_new_subscription_is_paid_at_once(shop: Shop) -> None:
     ]
 
 
-def test_the_period_is_on_the_item_and_not_on_the_subscription(shop: Shop) -> None:
-    subscription = shop.subscribe()
+def test_the_period_is_on_the_item_and_not_on_the_subscription(business: Business) -> None:
+    subscription = business.subscribe()
 
     assert item(subscription).current_period_end > item(subscription).current_period_start
     assert not hasattr(subscription, "current_period_end")
 
 
-def test_an_upgrade_keeps_the_item_and_charges_the_difference(shop: Shop) -> None:
-    subscription = shop.subscribe()
+def test_an_upgrade_keeps_the_item_and_charges_the_difference(business: Business) -> None:
+    subscription = business.subscribe()
     start, end = item(subscription).current_period_start, item(subscription).current_period_end
-    shop.stand_in.account.clock.advance_to(start + (end - start) // 2)
+    business.stand_in.account.clock.advance_to(start + (end - start) // 2)
 
-    upgraded = shop.upgrade(subscription)
+    upgraded = business.upgrade(subscription)
 
     assert item(upgraded).id == item(subscription).id
-    assert item(upgraded).price.id == shop.pro.id
-    invoice = shop.client.v1.invoices.retrieve(str(upgraded.latest_invoice))
+    assert item(upgraded).price.id == business.pro.id
+    invoice = business.client.v1.invoices.retrieve(str(upgraded.latest_invoice))
     assert (invoice.status, invoice.billing_reason) == ("paid", "subscription_update")
     assert abs(invoice.total - (PRO - BASIC) // 2) <= 1
     assert len(invoice.lines.data) == 2
 
 
-def test_an_upgrade_tells_what_was_there_before(shop: Shop) -> None:
-    subscription = shop.subscribe()
-    known = len(shop.events())
+def test_an_upgrade_tells_what_was_there_before(business: Business) -> None:
+    subscription = business.subscribe()
+    known = len(business.events())
 
-    shop.upgrade(subscription)
+    business.upgrade(subscription)
 
-    (updated,) = (one for one in shop.events(known) if one.type == "customer.subscription.updated")
+    (updated,) = (one for one in business.events(known) if one.type == "customer.subscription.updated")
     before = updated.data.to_dict()["previous_attributes"]
     assert set(before) == {"items", "latest_invoice"}
-    assert before["items"]["data"][0]["price"]["id"] == shop.basic.id
+    assert before["items"]["data"][0]["price"]["id"] == business.basic.id
 
 
-def test_a_declined_upgrade_waits_and_changes_nothing(shop: Shop) -> None:
-    subscription = shop.subscribe()
-    shop.use_card(subscription.customer, "pm_card_chargeCustomerFail")
+def test_a_declined_upgrade_waits_and_changes_nothing(business: Business) -> None:
+    subscription = business.subscribe()
+    business.use_card(subscription.customer, "pm_card_chargeCustomerFail")
 
-    declined = shop.upgrade(subscription)
+    declined = business.upgrade(subscription)
 
-    assert (declined.status, item(declined).price.id) == ("active", shop.basic.id)
+    assert (declined.status, item(declined).price.id) == ("active", business.basic.id)
     pending = declined.pending_update
     assert pending
     assert pending.subscription_items
-    assert pending.subscription_items[0].price.id == shop.pro.id
-    assert pending.expires_at == shop.stand_in.account.now() + 23 * HOUR
+    assert pending.subscription_items[0].price.id == business.pro.id
+    assert pending.expires_at == business.stand_in.account.now() + 23 * HOUR
 
 
-def test_a_waiting_upgrade_is_made_when_it_is_paid(shop: Shop) -> None:
-    subscription = shop.subscribe()
-    shop.use_card(subscription.customer, "pm_card_chargeCustomerFail")
-    declined = shop.upgrade(subscription)
-    shop.use_card(subscription.customer, "pm_card_visa")
-    known = len(shop.events())
+def test_a_waiting_upgrade_is_made_when_it_is_paid(business: Business) -> None:
+    subscription = business.subscribe()
+    business.use_card(subscription.customer, "pm_card_chargeCustomerFail")
+    declined = business.upgrade(subscription)
+    business.use_card(subscription.customer, "pm_card_visa")
+    known = len(business.events())
 
-    shop.client.v1.invoices.pay(str(declined.latest_invoice))
+    business.client.v1.invoices.pay(str(declined.latest_invoice))
 
-    paid = shop.now(subscription)
-    assert (item(paid).price.id, item(paid).id, paid.pending_update) == (shop.pro.id, item(subscription).id, None)
-    assert "customer.subscription.pending_update_applied" in shop.types(known)
-
-
-def test_a_waiting_upgrade_is_off_after_23_hours(shop: Shop) -> None:
-    subscription = shop.subscribe()
-    shop.use_card(subscription.customer, "pm_card_chargeCustomerFail")
-    declined = shop.upgrade(subscription)
-    known = len(shop.events())
-
-    shop.stand_in.account.clock.advance(23 * HOUR)
-
-    after = shop.now(subscription)
-    assert (after.pending_update, item(after).price.id, after.status) == (None, shop.basic.id, "active")
-    assert shop.client.v1.invoices.retrieve(str(declined.latest_invoice)).status == "void"
-    assert "customer.subscription.pending_update_expired" in shop.types(known)
+    paid = business.now(subscription)
+    assert (item(paid).price.id, item(paid).id, paid.pending_update) == (business.pro.id, item(subscription).id, None)
+    assert "customer.subscription.pending_update_applied" in business.types(known)
 
 
-def test_only_some_fields_may_wait_for_a_payment(shop: Shop) -> None:
-    subscription = shop.subscribe()
+def test_a_waiting_upgrade_is_off_after_23_hours(business: Business) -> None:
+    subscription = business.subscribe()
+    business.use_card(subscription.customer, "pm_card_chargeCustomerFail")
+    declined = business.upgrade(subscription)
+    known = len(business.events())
+
+    business.stand_in.account.clock.advance(23 * HOUR)
+
+    after = business.now(subscription)
+    assert (after.pending_update, item(after).price.id, after.status) == (None, business.basic.id, "active")
+    assert business.client.v1.invoices.retrieve(str(declined.latest_invoice)).status == "void"
+    assert "customer.subscription.pending_update_expired" in business.types(known)
+
+
+def test_only_some_fields_may_wait_for_a_payment(business: Business) -> None:
+    subscription = business.subscribe()
 
     with pytest.raises(stripe.InvalidRequestError, match="pending_if_incomplete"):
-        shop.upgrade(subscription, cancel_at_period_end=True)
+        business.upgrade(subscription, cancel_at_period_end=True)
 
-    assert item(shop.now(subscription)).price.id == shop.basic.id
-
-
-def test_a_declined_upgrade_that_may_be_incomplete_is_past_due(shop: Shop) -> None:
-    subscription = shop.subscribe()
-    shop.use_card(subscription.customer, "pm_card_chargeCustomerFail")
-
-    upgraded = shop.upgrade(subscription, payment_behavior="allow_incomplete")
-
-    assert (upgraded.status, item(upgraded).price.id) == ("past_due", shop.pro.id)
+    assert item(business.now(subscription)).price.id == business.basic.id
 
 
-def test_an_upgrade_may_be_refused_when_the_card_is(shop: Shop) -> None:
-    subscription = shop.subscribe()
-    shop.use_card(subscription.customer, "pm_card_chargeCustomerFail")
+def test_a_declined_upgrade_that_may_be_incomplete_is_past_due(business: Business) -> None:
+    subscription = business.subscribe()
+    business.use_card(subscription.customer, "pm_card_chargeCustomerFail")
+
+    upgraded = business.upgrade(subscription, payment_behavior="allow_incomplete")
+
+    assert (upgraded.status, item(upgraded).price.id) == ("past_due", business.pro.id)
+
+
+def test_an_upgrade_may_be_refused_when_the_card_is(business: Business) -> None:
+    subscription = business.subscribe()
+    business.use_card(subscription.customer, "pm_card_chargeCustomerFail")
 
     with pytest.raises(stripe.CardError):
-        shop.upgrade(subscription, payment_behavior="error_if_incomplete")
+        business.upgrade(subscription, payment_behavior="error_if_incomplete")
 
-    assert shop.now(subscription).to_dict() == subscription.to_dict()
+    assert business.now(subscription).to_dict() == subscription.to_dict()
 
 
-def test_seats_are_charged_with_the_next_cycle_unless_asked_for_now(shop: Shop) -> None:
-    subscription = shop.subscribe()
+def test_seats_are_charged_with_the_next_cycle_unless_asked_for_now(business: Business) -> None:
+    subscription = business.subscribe()
 
-    shop.client.v1.subscriptions.update(subscription.id, {"items": [{"id": item(subscription).id, "quantity": 3}]})
+    business.client.v1.subscriptions.update(subscription.id, {"items": [{"id": item(subscription).id, "quantity": 3}]})
 
-    waiting = shop.client.v1.invoice_items.list({"customer": str(subscription.customer), "pending": True}).data
+    waiting = business.client.v1.invoice_items.list({"customer": str(subscription.customer), "pending": True}).data
     assert [one.amount for one in waiting] == [3 * BASIC, -BASIC]
-    shop.wait_for_renewal(subscription)
-    invoice = shop.client.v1.invoices.retrieve(str(shop.now(subscription).latest_invoice))
+    business.wait_for_renewal(subscription)
+    invoice = business.client.v1.invoices.retrieve(str(business.now(subscription).latest_invoice))
     assert [line.amount for line in invoice.lines.data] == [-BASIC, 3 * BASIC, 3 * BASIC]
-    assert not shop.client.v1.invoice_items.list({"customer": str(subscription.customer), "pending": True}).data
+    assert not business.client.v1.invoice_items.list({"customer": str(subscription.customer), "pending": True}).data
 
 
-def test_another_interval_starts_a_new_cycle_today(shop: Shop) -> None:
-    subscription = shop.subscribe()
-    shop.stand_in.account.clock.advance(10 * DAY)
-    now = shop.stand_in.account.now()
+def test_another_interval_starts_a_new_cycle_today(business: Business) -> None:
+    subscription = business.subscribe()
+    business.stand_in.account.clock.advance(10 * DAY)
+    now = business.stand_in.account.now()
 
-    yearly = shop.client.v1.subscriptions.update(
-        subscription.id, {"items": [{"id": item(subscription).id, "price": shop.yearly.id}]}
+    yearly = business.client.v1.subscriptions.update(
+        subscription.id, {"items": [{"id": item(subscription).id, "price": business.yearly.id}]}
     )
 
     assert (item(yearly).current_period_start, yearly.billing_cycle_anchor) == (now, now)
     assert item(yearly).current_period_end - now in (365 * DAY, 366 * DAY)
-    invoice = shop.client.v1.invoices.retrieve(str(yearly.latest_invoice))
+    invoice = business.client.v1.invoices.retrieve(str(yearly.latest_invoice))
     assert YEARLY - BASIC < invoice.total < YEARLY
 
 
-def test_a_cancellation_at_the_end_is_kept_by_both_fields(shop: Shop) -> None:
-    subscription = shop.subscribe()
+def test_a_cancellation_at_the_end_is_kept_by_both_fields(business: Business) -> None:
+    subscription = business.subscribe()
 
-    ending = shop.client.v1.subscriptions.update(subscription.id, {"cancel_at_period_end": True})
+    ending = business.client.v1.subscriptions.update(subscription.id, {"cancel_at_period_end": True})
 
     assert (ending.status, ending.cancel_at_period_end) == ("active", True)
     assert ending.cancel_at == item(subscription).current_period_end
-    shop.wait_for_renewal(subscription)
-    ended = shop.now(subscription)
+    business.wait_for_renewal(subscription)
+    ended = business.now(subscription)
     assert (ended.status, ended.ended_at) == ("canceled", ending.cancel_at)
 
 
-def test_a_cancellation_may_be_a_moment_alone(shop: Shop) -> None:
-    subscription = shop.subscribe()
+def test_a_cancellation_may_be_a_moment_alone(business: Business) -> None:
+    subscription = business.subscribe()
 
-    ending = shop.client.v1.subscriptions.update(subscription.id, {"cancel_at": "min_period_end"})
+    ending = business.client.v1.subscriptions.update(subscription.id, {"cancel_at": "min_period_end"})
 
     assert (ending.cancel_at, ending.cancel_at_period_end) == (item(subscription).current_period_end, False)
 
 
 @pytest.mark.parametrize("way", ["cancel_at_period_end", "cancel_at"])
-def test_an_empty_moment_takes_a_cancellation_back(shop: Shop, way: str) -> None:
-    subscription = shop.subscribe()
+def test_an_empty_moment_takes_a_cancellation_back(business: Business, way: str) -> None:
+    subscription = business.subscribe()
     given = {"cancel_at_period_end": True} if way == "cancel_at_period_end" else {"cancel_at": "min_period_end"}
-    shop.client.v1.subscriptions.update(subscription.id, given)  # type: ignore[arg-type]
+    business.client.v1.subscriptions.update(subscription.id, given)  # type: ignore[arg-type]
 
-    kept = shop.client.v1.subscriptions.update(subscription.id, {"cancel_at": ""})
+    kept = business.client.v1.subscriptions.update(subscription.id, {"cancel_at": ""})
 
     assert (kept.cancel_at, kept.cancel_at_period_end, kept.canceled_at) == (None, False, None)
-    shop.wait_for_renewal(subscription)
-    assert shop.now(subscription).status == "active"
+    business.wait_for_renewal(subscription)
+    assert business.now(subscription).status == "active"
 
 
-def test_the_flag_does_not_take_back_a_moment(shop: Shop) -> None:
-    subscription = shop.subscribe()
-    ending = shop.client.v1.subscriptions.update(subscription.id, {"cancel_at": "min_period_end"})
+def test_the_flag_does_not_take_back_a_moment(business: Business) -> None:
+    subscription = business.subscribe()
+    ending = business.client.v1.subscriptions.update(subscription.id, {"cancel_at": "min_period_end"})
 
-    shop.client.v1.subscriptions.update(subscription.id, {"cancel_at_period_end": False})
+    business.client.v1.subscriptions.update(subscription.id, {"cancel_at_period_end": False})
 
-    assert shop.now(subscription).cancel_at == ending.cancel_at
+    assert business.now(subscription).cancel_at == ending.cancel_at
 
 
-def test_a_cancellation_now_is_final(shop: Shop) -> None:
-    subscription = shop.subscribe()
+def test_a_cancellation_now_is_final(business: Business) -> None:
+    subscription = business.subscribe()
 
-    ended = shop.client.v1.subscriptions.cancel(subscription.id, {"prorate": True, "invoice_now": True})
+    ended = business.client.v1.subscriptions.cancel(subscription.id, {"prorate": True, "invoice_now": True})
 
-    assert (ended.status, ended.ended_at) == ("canceled", shop.stand_in.account.now())
-    credit = shop.client.v1.invoices.retrieve(str(ended.latest_invoice))
+    assert (ended.status, ended.ended_at) == ("canceled", business.stand_in.account.now())
+    credit = business.client.v1.invoices.retrieve(str(ended.latest_invoice))
     assert (credit.status, credit.total) == ("paid", -BASIC)
-    assert shop.client.v1.customers.retrieve(str(subscription.customer)).balance == -BASIC
+    assert business.client.v1.customers.retrieve(str(subscription.customer)).balance == -BASIC
     with pytest.raises(stripe.InvalidRequestError):
-        shop.upgrade(subscription)
-    shop.stand_in.account.clock.advance(40 * DAY)
-    assert shop.now(subscription).status == "canceled"
+        business.upgrade(subscription)
+    business.stand_in.account.clock.advance(40 * DAY)
+    assert business.now(subscription).status == "canceled"
 
 
-def test_a_trial_costs_nothing_and_says_when_it_ends(shop: Shop) -> None:
-    known = len(shop.events())
+def test_a_trial_costs_nothing_and_says_when_it_ends(business: Business) -> None:
+    known = len(business.events())
 
-    subscription = shop.subscribe(trial_period_days=14)
+    subscription = business.subscribe(trial_period_days=14)
 
     assert subscription.status == "trialing"
     assert subscription.trial_end == item(subscription).current_period_end
-    shop.stand_in.account.clock.advance(11 * DAY)
-    assert shop.types(known).count("customer.subscription.trial_will_end") == 1
-    shop.stand_in.account.clock.advance(3 * DAY + HOUR)
-    after = shop.now(subscription)
-    invoice = shop.client.v1.invoices.retrieve(str(after.latest_invoice))
+    business.stand_in.account.clock.advance(11 * DAY)
+    assert business.types(known).count("customer.subscription.trial_will_end") == 1
+    business.stand_in.account.clock.advance(3 * DAY + HOUR)
+    after = business.now(subscription)
+    invoice = business.client.v1.invoices.retrieve(str(after.latest_invoice))
     assert (after.status, invoice.status, invoice.total) == ("active", "paid", BASIC)
 
 
-def test_a_short_trial_announces_its_end_at_once(shop: Shop) -> None:
-    known = len(shop.events())
+def test_a_short_trial_announces_its_end_at_once(business: Business) -> None:
+    known = len(business.events())
 
-    shop.subscribe(trial_period_days=1)
-    shop.stand_in.account.clock.advance(HOUR)
+    business.subscribe(trial_period_days=1)
+    business.stand_in.account.clock.advance(HOUR)
 
-    assert shop.types(known).count("customer.subscription.trial_will_end") == 1
+    assert business.types(known).count("customer.subscription.trial_will_end") == 1
 
 
 @pytest.mark.parametrize(("setting", "status"), [("pause", "paused"), ("cancel", "canceled")])
-def test_a_trial_without_a_card_ends_as_it_was_told(shop: Shop, setting: str, status: str) -> None:
+def test_a_trial_without_a_card_ends_as_it_was_told(business: Business, setting: str, status: str) -> None:
     settings = {"end_behavior": {"missing_payment_method": setting}}
-    subscription = shop.subscribe(shop.customer(card=""), trial_period_days=7, trial_settings=settings)
+    subscription = business.subscribe(business.customer(card=""), trial_period_days=7, trial_settings=settings)
 
-    shop.wait_for_renewal(subscription)
+    business.wait_for_renewal(subscription)
 
-    assert shop.now(subscription).status == status
+    assert business.now(subscription).status == status
 
 
-def test_a_paused_subscription_resumes(shop: Shop) -> None:
+def test_a_paused_subscription_resumes(business: Business) -> None:
     settings = {"end_behavior": {"missing_payment_method": "pause"}}
-    subscription = shop.subscribe(shop.customer(card=""), trial_period_days=7, trial_settings=settings)
-    shop.wait_for_renewal(subscription)
-    shop.use_card(subscription.customer, "pm_card_visa")
+    subscription = business.subscribe(business.customer(card=""), trial_period_days=7, trial_settings=settings)
+    business.wait_for_renewal(subscription)
+    business.use_card(subscription.customer, "pm_card_visa")
 
-    shop.client.v1.subscriptions.resume(subscription.id)
+    business.client.v1.subscriptions.resume(subscription.id)
 
-    assert shop.now(subscription).status == "active"
+    assert business.now(subscription).status == "active"
 
 
 @pytest.mark.parametrize(
     ("behavior", "status"), [("void", "void"), ("mark_uncollectible", "uncollectible"), ("keep_as_draft", "draft")]
 )
-def test_paused_collection_renews_without_money(shop: Shop, behavior: str, status: str) -> None:
-    subscription = shop.subscribe()
+def test_paused_collection_renews_without_money(business: Business, behavior: str, status: str) -> None:
+    subscription = business.subscribe()
     pause = {"behavior": behavior}
-    shop.client.v1.subscriptions.update(subscription.id, {"pause_collection": pause})  # type: ignore[typeddict-item]
+    business.client.v1.subscriptions.update(subscription.id, {"pause_collection": pause})  # type: ignore[typeddict-item]
 
-    shop.wait_for_renewal(subscription, after=2 * HOUR)
+    business.wait_for_renewal(subscription, after=2 * HOUR)
 
-    renewed = shop.now(subscription)
+    renewed = business.now(subscription)
     assert renewed.status == "active"
-    assert shop.client.v1.invoices.retrieve(str(renewed.latest_invoice)).status == status
-    assert shop.client.v1.subscriptions.update(subscription.id, {"pause_collection": ""}).pause_collection is None
+    assert business.client.v1.invoices.retrieve(str(renewed.latest_invoice)).status == status
+    assert business.client.v1.subscriptions.update(subscription.id, {"pause_collection": ""}).pause_collection is None
 
 
-def test_a_first_payment_that_fails_leaves_it_incomplete_for_23_hours(shop: Shop) -> None:
-    subscription = shop.subscribe(shop.customer("pm_card_chargeCustomerFail"))
+def test_a_first_payment_that_fails_leaves_it_incomplete_for_23_hours(business: Business) -> None:
+    subscription = business.subscribe(business.customer("pm_card_chargeCustomerFail"))
 
     assert subscription.status == "incomplete"
-    shop.stand_in.account.clock.advance(23 * HOUR)
-    expired = shop.now(subscription)
+    business.stand_in.account.clock.advance(23 * HOUR)
+    expired = business.now(subscription)
     assert expired.status == "incomplete_expired"
-    assert shop.client.v1.invoices.retrieve(str(expired.latest_invoice)).status == "void"
+    assert business.client.v1.invoices.retrieve(str(expired.latest_invoice)).status == "void"
 
 
-def test_an_incomplete_subscription_lives_when_its_invoice_is_paid(shop: Shop) -> None:
-    subscription = shop.subscribe(shop.customer(card=""), payment_behavior="default_incomplete")
+def test_an_incomplete_subscription_lives_when_its_invoice_is_paid(business: Business) -> None:
+    subscription = business.subscribe(business.customer(card=""), payment_behavior="default_incomplete")
     assert subscription.status == "incomplete"
 
-    shop.client.v1.invoices.pay(str(subscription.latest_invoice), {"payment_method": "pm_card_visa"})
+    business.client.v1.invoices.pay(str(subscription.latest_invoice), {"payment_method": "pm_card_visa"})
 
-    assert shop.now(subscription).status == "active"
+    assert business.now(subscription).status == "active"
 
 
-def test_a_customer_without_a_card_cannot_subscribe(shop: Shop) -> None:
+def test_a_customer_without_a_card_cannot_subscribe(business: Business) -> None:
     with pytest.raises(stripe.InvalidRequestError, match="no attached payment source"):
-        shop.subscribe(shop.customer(card=""))
+        business.subscribe(business.customer(card=""))
 
-    assert not shop.client.v1.subscriptions.list({"status": "all"}).data
+    assert not business.client.v1.subscriptions.list({"status": "all"}).data
 
 
-def test_lists_by_status(shop: Shop) -> None:
-    running, over = shop.subscribe(), shop.subscribe()
-    shop.client.v1.subscriptions.cancel(over.id)
+def test_lists_by_status(business: Business) -> None:
+    running, over = business.subscribe(), business.subscribe()
+    business.client.v1.subscriptions.cancel(over.id)
 
     def listed(status: str = "") -> list[str]:
-        found = shop.client.v1.subscriptions.list({"status": status} if status else {})  # type: ignore[typeddict-item]
+        found = business.client.v1.subscriptions.list({"status": status} if status else {})  # type: ignore[typeddict-item]
         return [one.id for one in found.data]
 
     assert listed() == listed("active") == [running.id]
@@ -324,21 +324,21 @@ def test_lists_by_status(shop: Shop) -> None:
     assert listed("all") == [over.id, running.id]
 
 
-def test_metadata_is_merged_and_cleared(shop: Shop) -> None:
-    subscription = shop.subscribe(metadata={"org": "1", "old": "x"})
+def test_metadata_is_merged_and_cleared(business: Business) -> None:
+    subscription = business.subscribe(metadata={"org": "1", "old": "x"})
 
-    changed = shop.client.v1.subscriptions.update(subscription.id, {"metadata": {"old": "", "operation": "7"}})
+    changed = business.client.v1.subscriptions.update(subscription.id, {"metadata": {"old": "", "operation": "7"}})
 
     assert changed.metadata.to_dict() == {"org": "1", "operation": "7"}
 
 
-def test_a_deleted_customer_takes_subscriptions_along(shop: Shop) -> None:
-    customer = shop.customer()
-    subscription = shop.subscribe(customer)
+def test_a_deleted_customer_takes_subscriptions_along(business: Business) -> None:
+    customer = business.customer()
+    subscription = business.subscribe(customer)
 
-    shop.client.v1.customers.delete(customer.id)
+    business.client.v1.customers.delete(customer.id)
 
-    assert shop.now(subscription).status == "canceled"
-    assert shop.client.v1.customers.retrieve(customer.id).deleted is True
-    shop.stand_in.account.clock.advance(40 * DAY)
-    assert shop.types()[-1] == "customer.deleted"
+    assert business.now(subscription).status == "canceled"
+    assert business.client.v1.customers.retrieve(customer.id).deleted is True
+    business.stand_in.account.clock.advance(40 * DAY)
+    assert business.types()[-1] == "customer.deleted"
