@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from infra.sandbox.pages import TEMPLATES, page
+from infra.sandbox.pages import page
 from infra.sandbox.stripe import endpoints, events
+from infra.sandbox.stripe.pages import Form, locked
 from infra.sandbox.stripe.records import Event
 from infra.sandbox.stripe.renderings import thin
-from infra.sandbox.stripe.store import Account, StripeError
+from infra.sandbox.stripe.store import Account
 
 SHOWN = 50
 HOUR, DAY = 3600, 86_400
@@ -25,39 +24,18 @@ STEPS = [("1 hour", HOUR), ("1 day", DAY), ("7 days", 7 * DAY), ("31 days", 31 *
 LONGEST_STEP = 400 * DAY
 
 
-def moment(seconds: float) -> str:
-    """A time as people read it, in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-TEMPLATES.env.filters["moment"] = moment
-
-
 def console_routes(account: Account) -> list[Route]:
-    """Reads and changes take the account's lock, like everything else."""
-
-    def locked(work: Callable[[Account, Request, dict[str, str]], Response]) -> Callable[[Request], Any]:
-        async def answer(request: Request) -> Response:
-            form = {name: str(value) for name, value in (await request.form()).items()}
-            try:
-                with account.lock:
-                    return work(account, request, form)
-            except StripeError as error:
-                raise HTTPException(error.status, str(error)) from None
-
-        return answer
-
     return [
-        Route("/", locked(_timeline)),
-        Route("/events/{id}", locked(_event)),
-        Route("/events/{id}/resend", locked(_resend), methods=["POST"]),
-        Route("/clock", locked(_advance), methods=["POST"]),
-        Route("/endpoints", locked(_endpoints)),
-        Route("/endpoints/{id}/roll", locked(_roll), methods=["POST"]),
+        Route("/", locked(account, _timeline)),
+        Route("/events/{id}", locked(account, _event)),
+        Route("/events/{id}/resend", locked(account, _resend), methods=["POST"]),
+        Route("/clock", locked(account, _advance), methods=["POST"]),
+        Route("/endpoints", locked(account, _endpoints)),
+        Route("/endpoints/{id}/roll", locked(account, _roll), methods=["POST"]),
     ]
 
 
-def _timeline(account: Account, request: Request, form: dict[str, str], *, problem: str = "") -> Response:
+def _timeline(account: Account, request: Request, form: Form, *, problem: str = "") -> Response:
     asked = request.query_params
     wanted, undelivered, after = asked.get("q", "").strip(), "undelivered" in asked, asked.get("after", "")
     source: Iterator[Event] = account.events.newest_first()
@@ -87,7 +65,7 @@ def _fits(event: Event, wanted: str) -> bool:
     return not wanted or event.type.startswith(wanted) or wanted in (event.id, event.object_id, event.customer)
 
 
-def _event(account: Account, request: Request, form: dict[str, str]) -> Response:
+def _event(account: Account, request: Request, form: Form) -> Response:
     event = events.find(account, request.path_params["id"])
     shown = event.snapshot()
     return page(
@@ -106,13 +84,13 @@ def _readable(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def _resend(account: Account, request: Request, form: dict[str, str]) -> Response:
+def _resend(account: Account, request: Request, form: Form) -> Response:
     event = events.find(account, request.path_params["id"])
     account.courier.resend(event, form.get("endpoint", ""))
     return RedirectResponse(f"/events/{event.id}#deliveries", status_code=303)
 
 
-def _advance(account: Account, request: Request, form: dict[str, str]) -> Response:
+def _advance(account: Account, request: Request, form: Form) -> Response:
     """Moves forward by a step that was pressed, or by the hours that were typed."""
     try:
         seconds = float(form["step"]) if "step" in form else float(form.get("hours", "")) * HOUR
@@ -124,11 +102,11 @@ def _advance(account: Account, request: Request, form: dict[str, str]) -> Respon
     return RedirectResponse("/", status_code=303)
 
 
-def _endpoints(account: Account, request: Request, form: dict[str, str], *, secret: str = "") -> Response:
+def _endpoints(account: Account, request: Request, form: Form, *, secret: str = "") -> Response:
     newest_first = list(reversed(account.endpoints.values()))
     return page(request, "stripe/endpoints.html", endpoints=newest_first, secret=secret)
 
 
-def _roll(account: Account, request: Request, form: dict[str, str]) -> Response:
+def _roll(account: Account, request: Request, form: Form) -> Response:
     """Shows the new secret this once, as Stripe does."""
     return _endpoints(account, request, form, secret=endpoints.roll(account, request.path_params["id"]))

@@ -16,10 +16,13 @@ from infra.sandbox.knobs import knob_routes
 from infra.sandbox.pages import static_files
 from infra.sandbox.ports import HOST
 from infra.sandbox.standin import StandIn
+from infra.sandbox.stripe.checkout_page import checkout_routes
 from infra.sandbox.stripe.console import console_routes
 from infra.sandbox.stripe.control import control_routes
+from infra.sandbox.stripe.invoice_page import invoice_routes
 from infra.sandbox.stripe.knobs import StripeKnobs
 from infra.sandbox.stripe.operations import OPERATIONS
+from infra.sandbox.stripe.portal_page import portal_routes
 from infra.sandbox.stripe.store import Account
 from infra.sandbox.stripe.wire import api_routes
 
@@ -54,6 +57,9 @@ class StripeStandIn(StandIn):
                 *api_routes(self.account, OPERATIONS),
                 *control_routes(self.account),
                 *console_routes(self.account),
+                *checkout_routes(self.account),
+                *invoice_routes(self.account),
+                *portal_routes(self.account),
                 *knob_routes(self),
                 static_files(),
             ]
