@@ -24,8 +24,8 @@ from service.core.database import Database, UnitOfWork
 from service.core.errors import Unavailable
 from service.core.ids import new_id
 from service.core.logging import get_logger
+from service.features.billing.actions.marks import tie
 from service.features.billing.flows.requests import Impossible, build, happened, price_of
-from service.features.billing.flows.resolve import tie
 from service.features.billing.flows.synchronize import synchronize_now
 from service.features.billing.models import BillingCustomer, Kind, Operation, Status
 from service.features.billing.models.operation import OPEN

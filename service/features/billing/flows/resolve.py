@@ -7,14 +7,13 @@ there is none yet, because everybody with access to Stripe's dashboard can edit 
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 
 from service.core.context import Resources
 from service.core.database import Database, UnitOfWork
-from service.core.ids import new_id
 from service.core.logging import get_logger
+from service.features.billing.actions.marks import tie
 from service.features.billing.flows import metrics
 from service.features.billing.flows.receive import HEALTH
 from service.features.billing.models.customer import DIRTY
@@ -60,16 +59,6 @@ BY_CHARGE = """
     SELECT stripe_customer_id FROM billing_ledger JOIN billing_customers ON billing_customers.id = customer_id
     WHERE stripe_id = $1 LIMIT 1
 """
-# Two generations at once: one for what had waited, one for the tie itself, so that everything is read.
-TIE = """
-    INSERT INTO billing_customers
-        (id, organization_id, stripe_customer_id, livemode, created_at, dirty_gen, dirty_since)
-    VALUES ($1, $2, $3, $4, now(), 2, now()) ON CONFLICT DO NOTHING RETURNING id
-"""
-RELEASE = """
-    UPDATE inbox SET gen = 1, state = 'pending', reason = ''
-    WHERE source = 'stripe' AND subject = $1 AND (state = 'unmatched' OR (state = 'ignored' AND reason = 'foreign'))
-"""
 EXISTS = "SELECT EXISTS (SELECT FROM organizations WHERE id = $1 AND deleted_at IS NULL)"
 RECHECK = "UPDATE billing_sweeps SET ran_at = 'epoch' WHERE stream = 'objects'"
 
@@ -84,14 +73,6 @@ async def resolve_messages(resources: Resources, maintenance: Database) -> int:
         except StripeFailed as error:
             log.warning("message not resolved", message=row["id"], error=str(error))
     return len(taken)
-
-
-async def tie(work: UnitOfWork, organization_id: UUID, customer: str, *, livemode: bool) -> UUID | None:
-    """Tie a customer to an organization and release the messages that waited for it; None: one of them is tied."""
-    found: UUID | None = await work.raw.fetchval(TIE, new_id(), organization_id, customer, livemode)
-    if found is not None:
-        await work.raw.execute(RELEASE, customer)
-    return found
 
 
 async def _resolve(resources: Resources, maintenance: Database, row: asyncpg.Record) -> None:
