@@ -50,17 +50,24 @@ Refuse = Callable[[Scope, ServiceError], ASGIApp]
 """Renders a refusal as the API's problem or as a page; given by the composition root."""
 
 
-def security_headers(settings: Settings) -> list[tuple[bytes, bytes]]:
-    """The headers of every answer; nothing inline is allowed, so an injected script or style does not run."""
-    # form-action also governs the redirect after a POST: the identity provider must be listed or login breaks.
-    forms = " ".join(["'self'", *([_origin(settings.oidc_issuer)] if settings.oidc_issuer else [])])
-    policy = (
+def content_policy(settings: Settings, *forms: str) -> str:
+    """What a page may load (nothing inline: an injected script or style does not run), and where its forms may lead.
+
+    form-action also governs the redirect after a POST: the identity provider must be listed or login breaks, and a page
+    with a form that ends elsewhere names those origins as `forms`, for itself alone.
+    """
+    targets = " ".join(["'self'", *([_origin(settings.oidc_issuer)] if settings.oidc_issuer else []), *forms])
+    return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
-        f"connect-src 'self'; manifest-src 'self'; form-action {forms}; frame-ancestors 'none'; base-uri 'none'; "
+        f"connect-src 'self'; manifest-src 'self'; form-action {targets}; frame-ancestors 'none'; base-uri 'none'; "
         "require-trusted-types-for 'script'; trusted-types htmx"
     )
+
+
+def security_headers(settings: Settings) -> list[tuple[bytes, bytes]]:
+    """The headers of every answer that has none of its own by that name."""
     headers = {
-        "content-security-policy": policy,
+        "content-security-policy": content_policy(settings),
         "x-content-type-options": "nosniff",
         "referrer-policy": "same-origin",
         "cross-origin-opener-policy": "same-origin",

@@ -84,6 +84,10 @@ TOKEN = Policy("token", "closed", address="30/10 minutes")
 SIGN_UP = Policy("sign-up", "closed", address="5/hour; 20/day", everyone="300/hour")
 STEP_UP = Policy("step-up", "closed", address="20/hour", user="5/15 minutes")
 EXPORT = Policy("export", "closed", address="10/hour", organization="5/hour", headers=True)
+# Stripe takes 20 invoices a day for one subscription, and answers more with an error (docs.stripe.com/rate-limits).
+PLAN_CHANGE = Policy("plan-change", "open", subject="6/hour")
+# Reads Stripe while the person waits; its confirming page asks again every few seconds, for two minutes.
+STRIPE_READ = Policy("stripe-read", "open", user="60/10 minutes", organization="120/10 minutes")
 UNSIGNED = Policy("unsigned", "open", subject="60/minute")
 READ = Policy("read", "open", address="600/minute", user="300/minute", headers=True)
 WRITE = Policy("write", "open", address="120/minute", user="60/minute", headers=True)

@@ -15,6 +15,11 @@ MINUS = "\N{MINUS SIGN}"
 UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 BIGGEST_SPELLED = 1e15
 ISO, READABLE = "%Y-%m-%dT%H:%M:%SZ", "%-d %b %Y, %H:%M UTC"
+SYMBOLS = {"eur": "€", "usd": "$", "gbp": "£"}
+WITHOUT_CENTS = frozenset(
+    {"bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "ugx", "vnd", "vuv", "xaf", "xof", "xpf"}
+)
+"""docs.stripe.com/currencies#zero-decimal"""
 SCHEMES = ("https://", "http://", "mailto:")
 
 
@@ -70,6 +75,19 @@ def percent(ratio: float | Decimal | None, *, signed: bool = False, digits: int 
     text = f"{abs(share):,.{digits}f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return f"{plus or (MINUS if share < 0 else '')}{text} %"
+
+
+def money(minor: int, currency: str) -> str:
+    """`€12.00` from 1200 and "eur"; amounts come from Stripe in the currency's minor unit."""
+    digits = 0 if currency in WITHOUT_CENTS else 2
+    size = f"{abs(minor) / 10**digits:,.{digits}f}"
+    sign = MINUS if minor < 0 else ""
+    return f"{sign}{SYMBOLS[currency]}{size}" if currency in SYMBOLS else f"{sign}{size} {currency.upper()}"
+
+
+def day(moment: datetime | None) -> str:
+    """`3 December 2026`: what a customer is told about money and dates is the same in every zone."""
+    return f"{as_utc(moment):%-d %B %Y}" if moment else NOTHING
 
 
 def as_utc(moment: datetime) -> datetime:

@@ -9,6 +9,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from service.core.settings import Settings
+from service.integrations.stripe.addresses import is_stripe_page
 from service.web.assets import assets
 from service.web.flash import carry_messages
 
@@ -50,6 +52,18 @@ def redirect(request: Request, to: str) -> Response:
         response = Response(status_code=204, headers={"HX-Redirect": to, "Vary": "HX-Request"})
     else:
         response = RedirectResponse(to, status_code=303, headers={"Vary": "HX-Request"})
+    carry_messages(request, response)
+    return response
+
+
+def to_stripe(request: Request, settings: Settings, address: str) -> Response:
+    """303 to one of the pages where people pay at Stripe; raises ValueError for any other target.
+
+    The page with the form before it must allow that: `content_policy(settings, *stripe_origins(settings))`.
+    """
+    if not is_stripe_page(settings, address):
+        raise ValueError("this is none of Stripe's pages")
+    response = RedirectResponse(address, status_code=303)
     carry_messages(request, response)
     return response
 

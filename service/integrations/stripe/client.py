@@ -114,8 +114,17 @@ class StripeApi:
 
     @property
     def clock_skew(self) -> float:
-        """Seconds by which our clock was ahead of Stripe's at its last answer; webhooks beyond the tolerance are lost."""
+        """Seconds by which our clock was ahead of Stripe's at its last answer; too much, and no webhook counts."""
         return self._courier.clock_skew
+
+    @property
+    def away(self) -> bool:
+        """Whether a call would be refused at once, because Stripe has not answered lately."""
+        try:
+            self._breaker.check()
+        except CircuitOpen:
+            return True
+        return False
 
     async def aclose(self) -> None:
         await self._courier.close_async()
