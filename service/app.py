@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Scope
 
 from service.catalog import load_tables
 from service.core import telemetry
-from service.core.context import Resources
+from service.core.context import Allowance, Resources
 from service.core.database import Database
 from service.core.errors import NotAuthenticated, ServiceError, StepUpRequired
 from service.core.features import load
@@ -26,10 +26,13 @@ from service.core.redis import create_redis
 from service.core.settings import Settings
 from service.core.startup import freeze_startup_objects, share_one_heap
 from service.features import FEATURES
+from service.features.billing.models import plans
 from service.features.organizations.queries import identify
+from service.guardrails import entitlements
 from service.guardrails.addresses import client_address, is_from_proxy
 from service.guardrails.browser import Shield
 from service.guardrails.contexts import POLICIES, Identifier, NoOrganization
+from service.guardrails.entitlements import Plans
 from service.guardrails.inbox import AcknowledgingPool
 from service.integrations.http import HttpClient
 from service.integrations.identity import IdentityProvider
@@ -131,6 +134,9 @@ def create_resources(settings: Settings, *, maintenance: bool = False) -> Resour
         second = Database(settings.database_maintenance_url.get_secret_value(), settings, name="maintenance", size=2)
     resources = Resources(settings, database, create_redis(settings), second)
     resources.provide(Identifier, Identifier(identify))
+    names = {plan.key: plan.name for plan in plans.PLANS}
+    resources.provide(Plans, Plans(plans.FREE.key, plans.grants_of(plans.FREE), names))
+    resources.provide(Allowance, Allowance(entitlements.allow))
     http = HttpClient(settings)
     resources.provide(HttpClient, http)
     resources.provide(IdentityProvider, IdentityProvider(settings, http))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
@@ -83,6 +84,33 @@ class Login:
     remembered: bool = False
 
 
+class Access(StrEnum):
+    FULL = "full"
+    READ_ONLY = "read_only"
+
+
+@dataclass(frozen=True, slots=True)
+class Entitlements:
+    """What an organization may use, as its plan has it; see guardrails.entitlements."""
+
+    plan: str
+    limits: Mapping[str, int]
+    """By the words of guardrails.entitlements.Feature."""
+    full_until: datetime | None = None
+    valid_until: datetime | None = None
+    organization_id: UUID | None = None
+
+    def access(self, now: datetime) -> Access:
+        return Access.READ_ONLY if self.full_until is not None and self.full_until <= now else Access.FULL
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """Raises unless the plan has room for one more; provided by the composition root: core knows no guard rail."""
+
+    ask: Callable[[Context, StrEnum], Awaitable[None]]
+
+
 class Resources:
     """What lives as long as the process: settings, pools, clients. Made once, by the composition root."""
 
@@ -115,6 +143,8 @@ class Context:
     organization_id: UUID | None = None
     role: IntEnum | None = None
     login: Login | None = None
+    entitlements: Entitlements | None = None
+    """The acting organization's; requests bring them, guardrails.entitlements.of asks for what is missing."""
     security_events: list[SecurityEvent] = field(default_factory=list)
     """Written in a transaction of their own after this one has ended, so that a rollback cannot erase them."""
     facts: dict[str, Any] = field(default_factory=dict)
@@ -143,6 +173,10 @@ class Context:
 
     def deny(self, action: str) -> None:
         self.note(action, "denied")
+
+    async def allow(self, feature: StrEnum) -> None:
+        """Go on only if the organization's plan has room for one more; raises what guardrails.entitlements says."""
+        await self.resources.get(Allowance).ask(self, feature)
 
     async def fetch(self, statement: AnyPrepared, /, **values: Any) -> list[asyncpg.Record]:
         return await self.work.fetch(statement, **values)

@@ -4,7 +4,8 @@
     ├── BadRequest 400          the request cannot be understood
     ├── NotAuthenticated 401    we do not know who asks
     ├── Forbidden 403           we know, and they may not
-    │   └── StepUpRequired 403  they may, after proving again who they are
+    │   ├── StepUpRequired 403  they may, after proving again who they are
+    │   └── NotInPlan 403       what the organization pays for does not include it (guardrails.entitlements)
     ├── NotFound 404            no such thing, or not yours: the answer is the same
     ├── Conflict 409            the state of things forbids it
     ├── PreconditionFailed 412  somebody changed it in between
@@ -31,6 +32,8 @@ class ServiceError(Exception):
     code: ClassVar[str] = "internal"
     title: ClassVar[str] = "Something went wrong"
     default_mend: ClassVar[str] = ""
+    way_out: ClassVar[tuple[str, str] | None] = None
+    """Label and path of the page that helps, as a button for people."""
 
     def __init__(
         self, detail: str, *, mend: str = "", fields: dict[str, str] | None = None, retry_after: int | None = None

@@ -20,9 +20,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from service.core import telemetry
 from service.core.context import Context
 from service.core.database import Base
-from service.guardrails import audit, jobs, permissions, switches
+from service.guardrails import audit, entitlements, jobs, permissions, switches
 from service.guardrails.jobs import Event
-from service.guardrails.permissions import Requirement
+from service.guardrails.permissions import Requirement, Role
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,20 +38,28 @@ class Rule:
     writes: bool
     step_up: bool = False
     while_read_only: bool = False
+    while_unpaid: bool = False
 
 
 RULES: dict[str, Rule] = {}
 
 
 def action(
-    name: str, *, requires: Requirement, step_up: bool = False, while_read_only: bool = False
+    name: str,
+    *,
+    requires: Requirement,
+    step_up: bool = False,
+    while_read_only: bool = False,
+    while_unpaid: bool = False,
 ) -> Callable[[Verb[P, R]], Verb[P, R]]:
     """A write: permitted, traced, audited, announced; all in the caller's transaction.
 
     `step_up` asks for a recent password check. `while_read_only` marks the few acts that must work while changes are
-    paused (logging in, ending the pause).
+    paused (logging in, ending the pause); `while_unpaid` those that an organization may do that owes us money: paying,
+    deleting, leaving. What a person does for themselves never depends on an organization's bill.
     """
-    rule = _register(Rule(name, requires, writes=True, step_up=step_up, while_read_only=while_read_only))
+    rule = _register(Rule(name, requires, True, step_up, while_read_only, while_unpaid))
+    needs_paying = isinstance(requires, Role) and not while_unpaid
 
     def decorate(body: Verb[P, R]) -> Verb[P, R]:
         @wraps(body)
@@ -59,6 +67,8 @@ def action(
             permissions.demand(ctx, name, requires, step_up=step_up)
             if not while_read_only:
                 await switches.refuse_while_read_only(ctx)
+            if needs_paying:
+                await entitlements.refuse_while_unpaid(ctx)
             with telemetry.span(f"action {name}"):
                 outer, ctx.facts = ctx.facts, {}
                 place = (ctx.work.tenant, ctx.work.user, ctx.organization_id, ctx.role)

@@ -15,10 +15,10 @@ Safe methods (GET, HEAD) get a read-only transaction: a link that changes someth
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import structlog
@@ -26,10 +26,11 @@ from fastapi import Depends
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
+from service.core import clock
 from service.core.context import ANONYMOUS, SAFE_METHODS, Actor, ActorKind, Caller, Context, Login, Resources
 from service.core.database import UnitOfWork, overload_is_unavailable
 from service.core.errors import Conflict, Forbidden, NotAuthenticated
-from service.guardrails import audit, browser, gate, switches
+from service.guardrails import audit, browser, entitlements, gate, switches
 from service.guardrails.permissions import Role
 
 
@@ -45,6 +46,8 @@ class Identity:
     organization_id: UUID | None
     organization_name: str | None
     role: Role | None
+    entitlement: Mapping[str, Any] | None = None
+    """What the organization's plan says: the columns of guardrails.entitlements, empty without a row."""
 
 
 Identify = Callable[[UnitOfWork, Login], Awaitable[Identity | None]]
@@ -112,7 +115,12 @@ async def _person(request: Request) -> AsyncIterator[Context]:
             if identity.is_staff:
                 ctx.actor = Actor(ActorKind.STAFF, login.user_id)
             ctx.role, ctx.organization_id = identity.role, identity.organization_id
-            request.scope["state"].update(identity=identity, context=ctx, switches=await switches.current(ctx))
+            if ctx.organization_id is not None:
+                plans, row = resources.get(entitlements.Plans), identity.entitlement
+                ctx.entitlements = entitlements.current(row, plans, clock.now(), ctx.organization_id)
+            state = request.scope["state"]
+            state.update(identity=identity, context=ctx, entitlements=ctx.entitlements)
+            state["switches"] = await switches.current(ctx)
             structlog.contextvars.bind_contextvars(actor=str(ctx.actor), organization=str(ctx.organization_id or ""))
             yield ctx
 

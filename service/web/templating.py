@@ -19,8 +19,11 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from service.core import clock
+from service.core.context import Access, Entitlements
 from service.core.settings import get_settings
 from service.guardrails.browser import CSRF_FIELD, CSRF_HEADER, csrf_token
+from service.guardrails.entitlements import NotInPlan
 from service.guardrails.permissions import Requirement, Role, Who
 from service.guardrails.switches import Switch
 from service.web import formats
@@ -74,6 +77,10 @@ class Page:
     paused: str
     """What everybody must know while changes are paused; empty otherwise."""
     messages: tuple[Message, ...]
+    due: str = ""
+    """What everybody must know while a payment is due; empty otherwise."""
+    pay_at: str = ""
+    """Where to pay, for those who may."""
 
     @property
     def hidden(self) -> dict[str, str]:
@@ -104,6 +111,8 @@ def page_globals(request: Request) -> Page:
         viewer=viewer,
         nav=tuple(sorted(nav, key=lambda item: (item.order, item.label))),
         paused=_paused(state),
+        due=_due(state),
+        pay_at=NotInPlan.way_out[1] if viewer and viewer.meets(Role.ADMIN) else "",
         messages=tuple(take_messages(request)),
     )
 
@@ -114,6 +123,15 @@ def _paused(state: Mapping[str, Any]) -> str:
         return ""
     reason = switches[Switch.READ_ONLY]
     return f"Changes are paused{f': {reason}' if reason else ''}. Reading works as always."
+
+
+def _due(state: Mapping[str, Any]) -> str:
+    held: Entitlements | None = state.get("entitlements")
+    if held is None or held.full_until is None:
+        return ""
+    if held.access(clock.now()) is Access.READ_ONLY:
+        return "This organization is read-only, because a payment is due. Nothing is lost, and reading works as always."
+    return f"A payment is due. Everything works until {held.full_until:%-d %B %Y}; after that, only reading does."
 
 
 def _viewer(state: Mapping[str, Any]) -> Viewer | None:

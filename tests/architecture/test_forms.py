@@ -82,6 +82,7 @@ async def test_every_form_comes_back_with_what_was_typed(
 async def plant(factory: Factory, owner: Person) -> dict[str, str]:
     """What the addresses name: a member, a switch, an indicator with one reading."""
     assert owner.organization_id is not None
+    await factory.plan(owner.organization_id)  # the reading is older than what the free plan shows
     member = await factory.person(Role.VIEWER, owner.organization_id)
     indicator, at = await factory.indicator(owner.organization_id), datetime(2026, 1, 2, tzinfo=UTC)
     await factory.superuser.execute(

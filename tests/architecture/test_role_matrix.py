@@ -53,6 +53,7 @@ Plant = Callable[[Factory, UUID, Owner], Awaitable[str]]
 async def everybody(factory: Factory) -> tuple[UUID, dict[str, Owner]]:
     """One organization with somebody of each role in it, and the people outside."""
     organization = await factory.organization()
+    await factory.plan(organization)
     people: dict[str, Owner] = {"anonymous": None, "stranger": await factory.person(Role.OWNER)}
     for role in Role:
         people[role.label] = await factory.person(role, organization)

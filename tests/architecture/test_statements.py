@@ -139,6 +139,7 @@ async def visits(routes: list[Route], factory: Factory) -> AsyncIterator[tuple[d
     person = await factory.person(Role.OWNER, staff=True)
     organization = person.organization_id
     assert organization is not None
+    await factory.plan(organization)
     reads = [route for route in routes if route.method == "GET"]
     paths = {str(route): await address(route, factory, organization, person) for route in reads}
     paths |= {f"GET {path}": path for path in VARIANTS}

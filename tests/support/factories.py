@@ -7,10 +7,12 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import orjson
 
 from service.core import clock
 from service.core.context import Caller, Login, Resources
 from service.core.ids import new_id
+from service.features.billing.models import plans
 from service.guardrails import sessions
 from service.guardrails.permissions import Role
 from tests.support.client import Client
@@ -71,6 +73,21 @@ class Factory:
                 "UPDATE users SET last_organization_id = $2 WHERE id = $1", identifier, organization
             )
         return Person(identifier, email, organization, role)
+
+    async def plan(self, organization: UUID, key: str = "business", **columns: Any) -> None:
+        """What the organization may use from now on; `limits` differ from the plan's in what they name."""
+        limits = plans.grants_of(plans.BY_KEY[key]) | columns.pop("limits", {})
+        values = {
+            "organization_id": organization, "plan": key, "grants": orjson.dumps(limits).decode(),
+            "source": "test", "version": 1, "changed_at": clock.now(), **columns,
+        }  # fmt: skip
+        marks = ", ".join(f"${n + 1}" for n in range(len(values)))
+        updates = ", ".join(f"{name} = excluded.{name}" for name in values)
+        await self.superuser.execute(
+            f"INSERT INTO entitlements ({', '.join(values)}) VALUES ({marks})"
+            f" ON CONFLICT (organization_id) DO UPDATE SET {updates}",
+            *values.values(),
+        )
 
     async def log_in(self, person: Person, *methods: str) -> tuple[str, Login]:
         """A session without the login page: the cookie's value and what is behind it."""

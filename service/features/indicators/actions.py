@@ -5,16 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
+from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
 from service.core import clock
 from service.core.context import Context
 from service.core.errors import Conflict, NotFound
-from service.core.statements import PreparedText
+from service.core.statements import Prepared, PreparedText
 from service.features.indicators.models import Indicator
 from service.features.indicators.schemas import BatchRead, IndicatorCreate, IndicatorUpdate, ReadingCreate
 from service.guardrails import soft_delete
 from service.guardrails.actions import action
+from service.guardrails.entitlements import Feature, counted
 from service.guardrails.permissions import Role
 
 # One round trip for what belongs together: store what is new, summarise its hours, move the indicator's latest value.
@@ -75,8 +77,19 @@ CORRECT = PreparedText("""
 """)
 
 
+HOW_MANY = Prepared(select(func.count().label("used")).select_from(Indicator))
+
+
+@counted(Feature.INDICATORS, "delete one")
+async def _count_indicators(ctx: Context) -> int:
+    """Archived ones count: they keep their readings. Those in the bin do not, and ask on their way back."""
+    row = await ctx.fetch_one(HOW_MANY)
+    return row["used"] if row else 0
+
+
 @action("indicators.create", requires=Role.MEMBER)
 async def create_indicator(ctx: Context, given: IndicatorCreate) -> Indicator:
+    await ctx.allow(Feature.INDICATORS)
     indicator = Indicator(**given.model_dump(), created_by=ctx.actor.id)
     ctx.add(indicator)
     await _flush_unique(ctx)
@@ -106,7 +119,7 @@ async def unarchive_indicator(ctx: Context, indicator_id: UUID) -> Indicator:
     return indicator
 
 
-@action("indicators.delete", requires=Role.MEMBER)
+@action("indicators.delete", requires=Role.MEMBER, while_unpaid=True)
 async def delete_indicator(ctx: Context, indicator_id: UUID) -> Indicator:
     indicator = await ctx.get(Indicator, indicator_id)
     await soft_delete.delete(ctx, indicator)
@@ -115,6 +128,7 @@ async def delete_indicator(ctx: Context, indicator_id: UUID) -> Indicator:
 
 @action("indicators.restore", requires=Role.MEMBER)
 async def restore_indicator(ctx: Context, indicator_id: UUID) -> Indicator:
+    await ctx.allow(Feature.INDICATORS)
     return await soft_delete.restore(ctx, Indicator, indicator_id)
 
 

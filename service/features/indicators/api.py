@@ -21,7 +21,7 @@ from service.features.indicators.schemas import (
     ReadingBatch,
     ReadingCorrection,
     ReadingCreate,
-    ReadingRead,
+    Readings,
 )
 from service.guardrails.contexts import Ctx
 from service.guardrails.idempotency import IdempotencyKey, IdempotentRoute
@@ -86,7 +86,7 @@ async def unarchive_indicator(ctx: Ctx, indicator_id: UUID) -> IndicatorRead:
 
 
 @router.get("/{indicator_id}/readings")
-async def list_readings(ctx: Ctx, indicator_id: UUID, page: PageRequest) -> Page[ReadingRead]:
+async def list_readings(ctx: Ctx, indicator_id: UUID, page: PageRequest) -> Readings:
     return await queries.list_readings(ctx, indicator_id, page)
 
 

@@ -6,7 +6,7 @@ import re
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import bindparam, func, literal_column, select
+from sqlalchemy import Interval, bindparam, func, literal_column, select
 from sqlalchemy.dialects.postgresql import TIMESTAMP, aggregate_order_by
 
 from service.core import clock
@@ -22,10 +22,12 @@ from service.features.indicators.schemas import (
     Detail,
     IndicatorRead,
     ReadingRead,
+    Readings,
     Tile,
 )
 from service.guardrails.actions import query
-from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
+from service.guardrails.entitlements import PlanLimit, history
+from service.guardrails.pagination import Keyset, Page, PageRequest, Position, paginate
 from service.guardrails.permissions import Role
 
 TILE_LIMIT = 60
@@ -63,7 +65,11 @@ READING = Prepared(
     )
 )
 READINGS = Keyset(
-    select(Reading.at, Reading.value, Reading.corrected_at).where(Reading.indicator_id == bindparam("indicator_id")),
+    select(Reading.at, Reading.value, Reading.corrected_at).where(
+        Reading.indicator_id == bindparam("indicator_id"),
+        # Relative to now, and a parameter that stays the same: a cursor is bound to its list's parameters.
+        Reading.at >= func.date_trunc("day", func.now() - bindparam("reach", type_=Interval()), "UTC"),
+    ),
     order=(Reading.at.desc(),),
 )
 
@@ -173,14 +179,17 @@ async def get_indicator(ctx: Context, indicator_id: UUID) -> IndicatorRead:
 
 
 @query("indicators.readings", requires=Role.VIEWER)
-async def list_readings(ctx: Context, indicator_id: UUID, page: PageRequest) -> Page[ReadingRead]:
+async def list_readings(ctx: Context, indicator_id: UUID, page: PageRequest) -> Readings:
     await get_indicator(ctx, indicator_id)
-    return await paginate(ctx, READINGS, page, ReadingRead, indicator_id=indicator_id)
+    return await _readings(ctx, indicator_id, page)
 
 
 @query("indicators.reading", requires=Role.VIEWER)
 async def get_reading(ctx: Context, indicator_id: UUID, at: datetime) -> ReadingRead:
+    since, notice = await _horizon(ctx)
     row = await ctx.fetch_one(READING, indicator_id=indicator_id, at=at)
+    if row is not None and at < since:
+        raise PlanLimit("This reading is older than what your plan shows.", mend=notice)
     if row is None:
         raise NotFound("There is no reading at this moment.")
     return ReadingRead.model_validate(dict(row))
@@ -202,7 +211,19 @@ async def get_detail(
     """What the indicator's page shows, in three statements."""
     indicator = await get_indicator(ctx, indicator_id)
     chart = await _aggregates(ctx, indicator_id, since, until, step)
-    return Detail(indicator, chart, await paginate(ctx, READINGS, page, ReadingRead, indicator_id=indicator_id))
+    return Detail(indicator, chart, await _readings(ctx, indicator_id, page))
+
+
+async def _readings(ctx: Context, indicator_id: UUID, page: Position) -> Readings:
+    reach, notice = await history(ctx)
+    found = await paginate(ctx, READINGS, page, ReadingRead, indicator_id=indicator_id, reach=reach)
+    return Readings.model_construct(**vars(found), notice=None if found.has_more else notice)
+
+
+async def _horizon(ctx: Context) -> tuple[datetime, str]:
+    """The first moment that the plan shows, and the sentence about it. Whole days: all of the first is shown."""
+    reach, notice = await history(ctx)
+    return (clock.now() - reach).replace(hour=0, minute=0, second=0, microsecond=0), notice
 
 
 async def _aggregates(ctx: Context, indicator_id: UUID, since: datetime, until: datetime, step: Step) -> Aggregates:
@@ -212,8 +233,10 @@ async def _aggregates(ctx: Context, indicator_id: UUID, since: datetime, until: 
         raise Invalid(
             "The range has too many buckets.", fields={"step": f"more than {BUCKET_LIMIT}; choose a wider step"}
         )
-    rows = await ctx.fetch(BUCKETS[step], indicator_id=indicator_id, since=since, until=until)
-    return Aggregates(step=step, buckets=[Bucket.model_construct(**row) for row in rows])
+    first, notice = await _horizon(ctx)
+    rows = await ctx.fetch(BUCKETS[step], indicator_id=indicator_id, since=max(since, first), until=until)
+    buckets = [Bucket.model_construct(**row) for row in rows]
+    return Aggregates(step=step, buckets=buckets, notice=notice if since < first else None)
 
 
 @query("indicators.version", requires=Role.VIEWER)

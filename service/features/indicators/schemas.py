@@ -124,6 +124,12 @@ class ReadingRead(Output):
     corrected_at: datetime | None
 
 
+class Readings(Page[ReadingRead]):
+    """`notice`, on the last page, says how far back the plan shows readings."""
+
+    notice: str | None
+
+
 class BatchRead(Output):
     """`unchanged` were stored before with the same value."""
 
@@ -140,10 +146,14 @@ class Bucket(Output):
 
 
 class Aggregates(Output):
-    """All buckets of the range in one answer, whatever the number of readings behind them."""
+    """All buckets of the range in one answer, whatever the number of readings behind them.
+
+    `notice` says when the plan hides the beginning of the range.
+    """
 
     step: Step
     buckets: list[Bucket]
+    notice: str | None
 
     def points(self) -> list[tuple[datetime, float]]:
         return [(bucket.at, bucket.mean) for bucket in self.buckets]
@@ -155,7 +165,7 @@ class Detail:
 
     indicator: IndicatorRead
     chart: Aggregates
-    readings: Page[ReadingRead]
+    readings: Readings
 
 
 class Tile(Output):

@@ -23,6 +23,7 @@ from service.features.organizations.schemas import (
 from service.guardrails import sessions
 from service.guardrails.actions import allow, may
 from service.guardrails.contexts import Ctx, PublicCtx, UserCtx
+from service.guardrails.entitlements import NotInPlan
 from service.guardrails.pagination import PageRequest
 from service.guardrails.permissions import Role
 from service.guardrails.rate_limits import INVITATION, TOKEN, limit
@@ -176,7 +177,7 @@ async def invite(request: Request, ctx: Ctx, page: PageRequest) -> Response:
     if form.valid:
         try:
             invitation = await actions.invite(ctx, form.data)
-        except StepUpRequired:
+        except (StepUpRequired, NotInPlan):
             raise
         except (Conflict, Forbidden, TooManyRequests) as error:
             form.refuse(error)
@@ -269,8 +270,8 @@ async def _attempt(
     allow(ctx, verb)
     try:
         await verb(ctx, *arguments)
-    except StepUpRequired:
-        raise  # to the confirmation, and back to the list
+    except (StepUpRequired, NotInPlan):
+        raise  # to the confirmation and back to the list; to the plan page
     except (Conflict, Forbidden, TooManyRequests) as error:
         flash(request, f"{error.detail} {error.mend}", "danger")
     else:

@@ -30,8 +30,10 @@ from service.features.organizations.schemas import (
     MemberRead,
     OrganizationRead,
 )
+from service.guardrails import entitlements
 from service.guardrails.actions import query
 from service.guardrails.contexts import Identity
+from service.guardrails.entitlements import Entitlement
 from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
 from service.guardrails.permissions import Role, Who
 
@@ -48,11 +50,14 @@ IDENTIFY = Prepared(
         Organization.id.label("organization_id"),
         Organization.name.label("organization_name"),
         Membership.role,
+        *entitlements.COLUMNS,
     )
     .outerjoin(Membership, and_(Membership.user_id == User.id, Membership.organization_id == context_tenant()))
     .outerjoin(Organization, Organization.id == Membership.organization_id)
+    .outerjoin(Entitlement, Entitlement.organization_id == Organization.id)
     .where(User.id == context_user())
 )
+OF_THE_PERSON = tuple(name for name in Identity.__slots__ if name not in ("role", "entitlement"))
 ROLES = {role.label: role for role in Role}
 
 _mine = (
@@ -129,7 +134,7 @@ async def identify(work: UnitOfWork, login: Login) -> Identity | None:
         # Row-level security must not go on showing an organization that this person no longer belongs to.
         await work.act_for(tenant=None, user=login.user_id)
     role = ROLES[row["role"]] if row["organization_id"] is not None else None
-    return Identity(**{**row, "role": role})
+    return Identity(**{name: row[name] for name in OF_THE_PERSON}, role=role, entitlement=row)
 
 
 @query("organizations.list", requires=Who.SIGNED_IN)

@@ -28,6 +28,7 @@ class Team:
 @pytest.fixture
 async def team(factory: Factory) -> AsyncIterator[Team]:
     organization = await factory.organization()
+    await factory.plan(organization)  # years of history, and room for what the tests make
     member = await factory.client(await factory.person(Role.MEMBER, organization))
     viewer = await factory.client(await factory.person(Role.VIEWER, organization))
     stranger = await factory.client(await factory.person(Role.OWNER))

@@ -81,6 +81,7 @@ class Team:
 async def team(factory: Factory, superuser: asyncpg.Connection[Any]) -> AsyncIterator[Team]:
     async with AsyncExitStack() as stack:
         made = Team(await factory.organization(), factory, superuser, stack)
+        await factory.plan(made.organization)
         for role in Role:
             made.people[role.label] = await factory.person(role, made.organization)
         made.people["stranger"] = await factory.person(Role.OWNER)

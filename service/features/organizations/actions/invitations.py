@@ -16,10 +16,19 @@ from service.features.organizations.actions._shared import act_in, lock_organiza
 from service.features.organizations.models import Invitation, Membership, Organization, hash_token
 from service.features.organizations.schemas import InvitationCreate
 from service.guardrails.actions import action
+from service.guardrails.entitlements import Feature, NotInPlan, counted
 from service.guardrails.permissions import Role, Who, demand
 from service.guardrails.rate_limits import INVITATION, spend
 
 MOST_OPEN_INVITATIONS = 100
+WAITING = select(func.count()).where(Invitation.accepted_at.is_(None), Invitation.revoked_at.is_(None))
+
+
+@counted(Feature.SEATS, "remove a member or withdraw an invitation")
+async def _count_seats(ctx: Context) -> int:
+    """An invitation keeps a seat from the moment it is sent, or ten could be accepted where one is left."""
+    members = select(func.count()).select_from(Membership).join(User, User.id == Membership.user_id)
+    return (await ctx.db.scalar(members) or 0) + (await ctx.db.scalar(WAITING) or 0)
 
 
 @action("organizations.invite", requires=Role.ADMIN)
@@ -31,10 +40,10 @@ async def invite(ctx: Context, given: InvitationCreate) -> Invitation:
     if await ctx.db.scalar(select(exists().where(Membership.user_id == User.id, User.email == given.email))):
         taken = "This person is already a member."
         raise Conflict(taken, fields={"email": taken}, mend="Change their role on the members page instead.")
-    waiting = select(func.count()).where(Invitation.accepted_at.is_(None), Invitation.revoked_at.is_(None))
-    if (await ctx.db.scalar(waiting) or 0) >= MOST_OPEN_INVITATIONS:
+    if (await ctx.db.scalar(WAITING) or 0) >= MOST_OPEN_INVITATIONS:
         raise Conflict(f"{MOST_OPEN_INVITATIONS} invitations are waiting.", mend="Revoke those no longer needed.")
     await spend(ctx.resources, INVITATION, subject=given.email)
+    await ctx.allow(Feature.SEATS)
     invitation = Invitation(id=new_id(), email=given.email, role=given.role, invited_by=ctx.user_id, sendings=0)
     invitation.renew()
     ctx.add(invitation)
@@ -61,7 +70,7 @@ async def resend_invitation(ctx: Context, invitation_id: UUID) -> Invitation:
     return invitation
 
 
-@action("organizations.revoke_invitation", requires=Role.ADMIN)
+@action("organizations.revoke_invitation", requires=Role.ADMIN, while_unpaid=True)
 async def revoke_invitation(ctx: Context, invitation_id: UUID) -> Invitation:
     invitation = await ctx.get(Invitation, invitation_id)
     invitation.revoke()
@@ -95,6 +104,12 @@ async def accept_invitation(ctx: Context, token: str) -> Membership:
             f"You are already a member of {organization.name}.", mend="Switch to it on your organizations page."
         )
     invitation.accept()
+    await ctx.db.flush()  # it kept one of the seats that are counted next
+    try:
+        await ctx.allow(Feature.SEATS)
+    except NotInPlan as error:  # what the plan is, and what it owes, is for those who belong
+        room = "Ask whoever invited you to make room, then follow the link again."
+        raise Conflict(f"{organization.name} has no free seat right now.", mend=room) from error
     inviter = select(Membership.role).join(User, User.id == Membership.user_id)
     backing = await ctx.db.scalar(inviter.where(Membership.user_id == invitation.invited_by))
     if (backing or Role.VIEWER) < max(Role.ADMIN, invitation.role):  # or removed admins bring their friends in

@@ -18,7 +18,7 @@ from service.guardrails.actions import action
 from service.guardrails.permissions import Role, demand
 
 
-@action("organizations.transfer", requires=Role.OWNER, step_up=True)
+@action("organizations.transfer", requires=Role.OWNER, step_up=True, while_unpaid=True)
 async def transfer_ownership(ctx: Context, membership_id: UUID) -> Membership:
     """Somebody else becomes owner and the asking person admin."""
     await lock_successor(ctx, membership_id)
@@ -32,7 +32,7 @@ async def transfer_ownership(ctx: Context, membership_id: UUID) -> Membership:
     return successor
 
 
-@action("organizations.leave", requires=Role.VIEWER)
+@action("organizations.leave", requires=Role.VIEWER, while_unpaid=True)
 async def leave_organization(ctx: Context) -> Membership:
     await lock_organization(ctx)
     mine = await get_member(ctx, Membership.user_id == ctx.user_id)
@@ -55,7 +55,7 @@ async def change_role(ctx: Context, membership_id: UUID, role: Role) -> Membersh
     return membership
 
 
-@action("organizations.remove_member", requires=Role.ADMIN)
+@action("organizations.remove_member", requires=Role.ADMIN, while_unpaid=True)
 async def remove_member(ctx: Context, membership_id: UUID) -> Membership:
     """Ends at the person's next request: who belongs is asked on every one."""
     await lock_organization(ctx)

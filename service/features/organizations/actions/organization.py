@@ -60,7 +60,7 @@ async def rename_organization(ctx: Context, name: str) -> Organization:
     return organization
 
 
-@action("organizations.delete", requires=Role.OWNER, step_up=True)
+@action("organizations.delete", requires=Role.OWNER, step_up=True, while_unpaid=True)
 async def delete_organization(ctx: Context, typed_name: str) -> Organization:
     """Hide it from everybody; an owner can bring it back for 30 days, then a job purges all it owned."""
     organization = await lock_organization(ctx)
