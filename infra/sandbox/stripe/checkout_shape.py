@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra.sandbox.stripe.objects import automatic_tax, nulls
+from infra.sandbox.stripe.objects import nulls
 from infra.sandbox.stripe.params import boolean, integer, merge_metadata, one_of
 from infra.sandbox.stripe.store import Account, Obj
 
@@ -24,7 +24,7 @@ def shape(account: Account, params: Obj, expires_at: int) -> Obj:
         "allow_promotion_codes": boolean(params, "allow_promotion_codes"),
         "amount_subtotal": total,
         "amount_total": total,
-        "automatic_tax": automatic_tax() | nulls("provider status"),
+        "automatic_tax": {"enabled": False, **nulls("liability provider status")},
         "cancel_url": params.get("cancel_url"),
         "client_reference_id": params.get("client_reference_id"),
         "created": account.now(),

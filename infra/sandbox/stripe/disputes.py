@@ -34,6 +34,7 @@ def open_dispute(account: Account, charge_id: str, reason: str = "fraudulent") -
         charge["disputed"] = True
     due_by = account.now() + ANSWER_SECONDS
     details: Obj = {"due_by": due_by, "has_evidence": False, "past_due": False, "submission_count": 0}
+    details |= {"submission_method": "not_submitted"}
     dispute: Obj = {
         "id": account.new_id("du"),
         "object": "dispute",
@@ -50,7 +51,7 @@ def open_dispute(account: Account, charge_id: str, reason: str = "fraudulent") -
         "metadata": {},
         "payment_intent": charge["payment_intent"],
         "payment_method_details": {
-            "card": {"brand": "visa", "case_type": "chargeback", "network_reason_code": "10.4"},
+            "card": {"brand": "visa", "case_type": "chargeback", "network_reason_code": "10.4", "network": "visa"},
             "type": "card",
         },
         "reason": reason,
@@ -73,7 +74,7 @@ def update(account: Account, params: Obj, object_id: str) -> Obj:
         dispute["evidence"] |= evidence
         if evidence and boolean(params, "submit", default=True):
             dispute["status"] = "under_review"
-            dispute["evidence_details"].update(has_evidence=True, submission_count=1)
+            dispute["evidence_details"].update(has_evidence=True, submission_count=1, submission_method="manual")
     if evidence.get("uncategorized_text") in (WON, LOST):
         decide(account, object_id, won=evidence["uncategorized_text"] == WON)
     return dispute

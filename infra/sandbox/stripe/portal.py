@@ -102,6 +102,7 @@ def _configuration(account: Account, params: Obj, *, is_default: bool) -> Obj:
             "mode": "at_period_end",
             "proration_behavior": "none",
         },
+        "subscription_pause": {"duration": {"interval_options": [], "type": "indefinite"}, "enabled": False},
         "subscription_update": {
             "default_allowed_updates": ["price", "quantity"],
             "enabled": True,
