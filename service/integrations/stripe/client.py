@@ -14,6 +14,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -45,6 +46,8 @@ class StripeApi:
         key, base = settings.stripe_secret_key.get_secret_value(), settings.stripe_api_base
         # The sandbox's key is known to the stand-in alone: without its address there is nobody to ask.
         self.enabled = settings.billing_enabled and bool(base or SANDBOX_STRIPE not in key)
+        self.answered_at: datetime | None = None
+        """The last good answer to this process."""
         self._pace = Pace()
         self._breaker = CircuitBreaker("stripe", counts=(StripeAway, TimeoutError))
         self._courier = _Courier()
@@ -74,7 +77,7 @@ class StripeApi:
                 self._breaker.check()
                 async with self._pace.turn(urgency), self._breaker, asyncio.timeout(DEADLINE):
                     answer = await self._send(method.lower(), path, dict(params or {}), key)
-            outcome = "ok"
+            outcome, self.answered_at = "ok", clock.now()
             return answer
         except CircuitOpen as error:
             outcome = "open"
