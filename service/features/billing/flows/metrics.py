@@ -25,3 +25,14 @@ lag = Histogram(
 )
 alarms = Counter("billing_alarms_total", "What a person must look at", ("what",), registry=REGISTRY)
 misconfigured = Gauge("billing_misconfigured", "1 while Stripe refuses our key", registry=REGISTRY)
+price_mismatches = Gauge("billing_price_mismatches", "Prices in Stripe that are not as in plans.py", registry=REGISTRY)
+drift = Gauge("billing_drift", "Differences that the last comparison found", ("kind",), registry=REGISTRY)
+inbox_oldest = Gauge("billing_inbox_oldest_seconds", "Age of the oldest message that waits", registry=REGISTRY)
+inbox_unmatched = Gauge("billing_inbox_unmatched", "Messages whose customer is not known yet", registry=REGISTRY)
+dirty = Gauge("billing_customers_dirty", "Customers that wait to be read", registry=REGISTRY)
+dirty_oldest = Gauge("billing_customers_dirty_oldest_seconds", "How long the first has waited", registry=REGISTRY)
+dead = Gauge("billing_customers_dead", "Customers given up on: dead letters", registry=REGISTRY)
+unknown_oldest = Gauge(
+    "billing_operations_unknown_oldest_seconds", "Since when no answer", registry=REGISTRY
+)
+silence = Gauge("billing_payment_silence_days", "Days since Stripe last told us of a payment", registry=REGISTRY)

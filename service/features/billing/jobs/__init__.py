@@ -1,3 +1,3 @@
-from service.features.billing.jobs import followers, loops
+from service.features.billing.jobs import followers, loops, sweeps
 
-__all__ = ["followers", "loops"]
+__all__ = ["followers", "loops", "sweeps"]
