@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -186,6 +186,9 @@ def record_statement(sql: str, started_ns: int) -> None:
         )
         done.end()
 
+
+measures: list[Callable[[Any], Awaitable[None]]] = []
+"""What features ask their tables each time /metrics is read; called with the process's resources."""
 
 statement_listeners: list[Any] = []
 """Callables that see the text of every statement; tests use it to EXPLAIN what the suite really ran."""

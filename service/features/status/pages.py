@@ -129,8 +129,8 @@ def _older_revisions() -> frozenset[str]:
 async def _measure_database(resources: Resources) -> None:
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
-            await jobs.measure(resources)
-            await invariants.measure(resources)
+            for measure in (jobs.measure, invariants.measure, *telemetry.measures):
+                await measure(resources)
         database_up.set(1)
     except Exception as error:
         log.warning("jobs not measured", error=type(error).__name__)
