@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Index, Integer, String, UniqueConstraint, text
+from sqlalchemy import Enum, Index, Integer, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.core import clock
@@ -53,6 +53,11 @@ class Status(StrEnum):
 OPEN = (Status.PLANNED, Status.IN_FLIGHT, Status.UNKNOWN)
 
 
+def _words(kind: type[StrEnum]) -> Enum:
+    """Stored as its word and read back as the member: a plain string equals the member, and never `is` it."""
+    return Enum(kind, native_enum=False, length=16, values_callable=lambda members: [each.value for each in members])
+
+
 class Operation(TenantScoped, Base):
     __tablename__ = "billing_operations"
     __retention__ = with_parent("organizations", reason="answers who changed the plan, when, and what Stripe said")
@@ -78,7 +83,7 @@ class Operation(TenantScoped, Base):
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, info=internal())
-    kind: Mapped[Kind] = mapped_column(String(16), info=internal())
+    kind: Mapped[Kind] = mapped_column(_words(Kind), info=internal())
     intent: Mapped[str] = mapped_column(String(64), info=internal())
     """The asker's name for this one wish (a form's nonce): the same click twice is one operation."""
     wish: Mapped[dict[str, Any]] = mapped_column(info=internal())
@@ -88,7 +93,7 @@ class Operation(TenantScoped, Base):
     params: Mapped[dict[str, Any] | None] = mapped_column(info=content("billing"))
     """The exact request; set, with `first_sent_at`, in the transaction before the first sending."""
     idempotency_key: Mapped[str] = mapped_column(String(255), info=internal())
-    status: Mapped[Status] = mapped_column(String(16), default=Status.PLANNED, info=internal())
+    status: Mapped[Status] = mapped_column(_words(Status), default=Status.PLANNED, info=internal())
     result_id: Mapped[str | None] = mapped_column(String(255), info=internal())
     result_url: Mapped[str | None] = mapped_column(info=internal())
     error_code: Mapped[str | None] = mapped_column(String(64), info=internal())
