@@ -137,7 +137,8 @@ class StripeApi:
             params["idempotency_key"] = key
         try:
             answer = await self._client.raw_request_async(method, path, **params)
-        except AttributeError as error:  # an error that is none: the library looks into it all the same
+        except (AttributeError, UnicodeDecodeError) as error:
+            # An error that is none, or bytes that are no text: the library looks into both all the same.
             raise StripeAway("garbled", sent=True) from error
         except stripe.StripeError as error:
             status = error.http_status or 0

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import orjson
 
-NAME = re.compile(r"[\w.\[\]-]{1,255}", re.ASCII)
-"""Ids, types and versions; what becomes part of a path or a column. Never a slash, a space or a NUL."""
+NAME = re.compile(r"\w[\w.\[\]-]{0,254}", re.ASCII)
+"""Ids, types and versions; what becomes part of a path or a column. Never a slash, `..`, a space or a NUL."""
 LATEST = 253_402_300_799
 """The last second of year 9999, which is the last that a timestamp can hold."""
 
