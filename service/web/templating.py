@@ -228,6 +228,8 @@ def build_environment(features: Path) -> Environment:
         datetime=formats.date_time,
         iso=formats.iso,
         number=formats.number,
+        money=formats.money,
+        day=formats.day,
         percent=formats.percent,
         initials=formats.initials,
         safe_url=formats.safe_url,

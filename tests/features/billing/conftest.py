@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
 
 from infra.sandbox.stripe.knobs import StripeKnobs
 from infra.sandbox.stripe.server import StripeStandIn
+from service.guardrails.permissions import Role
+from tests.features.billing.buyer import Buyer
 from tests.support.factories import Factory
 from tests.support.servers import RunningServer, RunningWorker
 from tests.support.stripe import Subscriber, listen, make_subscriber
 
 Subscribe = Callable[..., Awaitable[Subscriber]]
+MakeBuyer = Callable[..., Awaitable[Buyer]]
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +46,18 @@ def subscriber(
         return await make_subscriber(connected, superuser, organization, **options)
 
     return make
+
+
+@pytest.fixture
+async def buyer(
+    connected: StripeStandIn, superuser: asyncpg.Connection[Any], factory: Factory
+) -> AsyncIterator[MakeBuyer]:
+    """Makes a person in an organization of their own, or in a given one, with a browser."""
+    async with AsyncExitStack() as stack:
+
+        async def make(role: Role = Role.OWNER, organization: UUID | None = None) -> Buyer:
+            person = await factory.person(role, organization)
+            client = await stack.enter_async_context(await factory.client(person))
+            return Buyer(client, person, connected, superuser)
+
+        yield make

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from service.features.billing.flows.receive import receive
+from service.features.billing.pages._shared import router
 from service.guardrails.contexts import SignedCtx
-
-router = APIRouter()
 
 
 @router.post("/webhooks/stripe")

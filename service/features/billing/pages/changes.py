@@ -1,0 +1,121 @@
+"""Another plan, through a preview of what it costs; the end of a plan, and taking that back."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from fastapi import Request, Response
+
+from service.core import clock
+from service.core.logging import get_logger
+from service.features.billing import actions, queries
+from service.features.billing.flows.preview import preview
+from service.features.billing.flows.requests import Impossible
+from service.features.billing.models import Kind, Status
+from service.features.billing.models.plans import BY_KEY
+from service.features.billing.pages._shared import (
+    PAUSED,
+    PLAN,
+    RECENT,
+    begin,
+    go_back,
+    owed,
+    read,
+    router,
+    sentence,
+    show,
+)
+from service.features.billing.schemas import BillingRead, ChangeWish, Intent, OperationRead
+from service.guardrails.actions import allow
+from service.guardrails.contexts import Ctx
+from service.integrations.stripe.client import StripeApi
+from service.integrations.stripe.errors import StripeFailed
+from service.web.formats import money
+from service.web.responses import After, redirect
+
+log = get_logger()
+REFRESH = {"Refresh": "4"}
+
+
+@router.post("/billing/cancellation")
+async def cancel(request: Request, ctx: Ctx) -> Response:
+    wish = await read(request, ctx, actions.plan_cancellation, Intent)
+    return await begin(request, ctx, actions.plan_cancellation, wish.intent)
+
+
+@router.post("/billing/resumption")
+async def resume(request: Request, ctx: Ctx) -> Response:
+    wish = await read(request, ctx, actions.plan_resumption, Intent)
+    return await begin(request, ctx, actions.plan_resumption, wish.intent)
+
+
+@router.get("/billing/change")
+async def preview_change(request: Request, ctx: Ctx, plan: str = "") -> Response:
+    """What another plan costs now and per month, as Stripe works it out; asked with no transaction open."""
+    allow(ctx, actions.plan_change)
+    billing, wanted = await queries.get_billing(ctx), BY_KEY.get(plan)
+    held = billing.subscription
+    if held is None or wanted is None or not wanted.lookup_key or wanted == held.plan:
+        return redirect(request, PLAN)
+    if ctx.resources.get(StripeApi).away:
+        return go_back(request, PAUSED, "warning")
+    assert ctx.organization_id is not None  # noqa: S101 - narrows the type: this context always has one
+    resources, organization_id, subscription = ctx.resources, ctx.organization_id, held.stripe_id
+    # Within the period as we know it, or Stripe refuses: its clock and ours need not agree at a cycle's edge.
+    now = max(clock.now(), held.period_start or clock.now())
+    at = int(min(now, held.period_end or now).timestamp())
+
+    async def work() -> Response:
+        try:
+            found = await preview(resources, organization_id, subscription, wanted.key, at)
+        except (StripeFailed, Impossible) as error:
+            log.warning("no preview", error=type(error).__name__)
+            return go_back(request, "What the change would cost cannot be worked out right now. Try again in a moment.")
+        values = {
+            "lines": [(line.text, money(line.amount, found.currency)) for line in found.lines],
+            "due_now": money(max(0, found.due_now), found.currency),
+            "credit": sum(line.amount for line in found.lines) < 0,
+            "per_month": money(wanted.amount * held.seats, found.currency),
+            "proration_date": found.proration_date,
+            "over": [text for one in billing.usage if (text := one.over(wanted))],
+        }
+        return show(request, ctx, "change", billing=billing, wanted=wanted, **values)
+
+    return After(work)
+
+
+@router.post("/billing/change")
+async def change_plan(request: Request, ctx: Ctx) -> Response:
+    wish = await read(request, ctx, actions.plan_change, ChangeWish)
+    return await begin(request, ctx, actions.plan_change, wish.plan, wish.intent, wish.proration_date)
+
+
+@router.get("/billing/operations/{operation_id}")
+async def show_operation(request: Request, ctx: Ctx, operation_id: UUID) -> Response:
+    """What became of a change, in plain words; asks again by itself while that may still change."""
+    operation = await queries.get_operation(ctx, operation_id)
+    billing = await queries.get_billing(ctx)
+    waits = operation.status is Status.SUCCEEDED and _is_pending(operation, billing)
+    if operation.status is Status.SUCCEEDED and not waits:
+        return go_back(request, _done(operation, billing), "success")
+    invoices = owed(await queries.list_invoices(ctx, RECENT))
+    failed = sentence(operation.error_code) if operation.status is Status.FAILED else ""
+    values = {"operation": operation, "billing": billing, "waits": waits, "failed": failed}
+    return show(request, ctx, "operation", {} if failed else REFRESH, **values, **invoices)
+
+
+def _is_pending(operation: OperationRead, billing: BillingRead) -> bool:
+    held = billing.subscription
+    return operation.plan is not None and held is not None and held.pending == operation.plan
+
+
+def _done(operation: OperationRead, billing: BillingRead) -> str:
+    match operation.kind:
+        case Kind.CHANGE_PLAN if operation.plan == billing.plan:
+            return f"You are on the {billing.plan.name} plan now."
+        case Kind.CANCEL:
+            return "Cancelled. You keep the plan for what is paid, and can take this back until then."
+        case Kind.RESUME:
+            return "Your plan goes on as before."
+        case _:
+            return "Done. If this page does not show it yet, it will in a moment."
