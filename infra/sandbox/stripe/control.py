@@ -1,7 +1,9 @@
 """What a program may do to the stand-in that Stripe's API has no call for: all of it under /sandbox.
 
 POST /sandbox/clock {"advance": seconds}, POST /sandbox/settle {"timeout": 30, "retries": true},
-POST /sandbox/events/{id}/resend {"endpoint": id}, POST /sandbox/endpoints/{id}/roll {"overlap": seconds},
+POST /sandbox/events {"type": name, "object": {...}, "previous": {...}, "livemode": false} for events nothing causes,
+POST /sandbox/events/{id}/resend {"endpoint": id},
+POST /sandbox/endpoints/{id}/roll {"overlap": seconds},
 GET /sandbox/deliveries?event=&endpoint=&limit=
 """
 
@@ -32,6 +34,7 @@ def control_routes(account: Account) -> list[Route]:
         Route("/sandbox/clock", _answering(account, _advance), methods=["POST"]),
         Route("/sandbox/settle", _answering(account, _settle), methods=["POST"]),
         Route("/sandbox/deliveries", _answering(account, _deliveries)),
+        Route("/sandbox/events", _answering(account, _emit), methods=["POST"]),
         Route("/sandbox/events/{id}/resend", _answering(account, _resend), methods=["POST"]),
         Route("/sandbox/endpoints/{id}/roll", _answering(account, _roll), methods=["POST"]),
     ]
@@ -45,7 +48,7 @@ def _answering(account: Account, work: Work) -> Callable[[Request], Awaitable[Re
         except StripeError as error:
             return JSONResponse(error.body, status_code=error.status)
         except (ValueError, TypeError):
-            return JSONResponse({"error": "send a JSON object with numbers where numbers belong"}, status_code=422)
+            return JSONResponse({"error": "send a JSON object with the fields that belong there"}, status_code=422)
 
     return answer
 
@@ -59,6 +62,14 @@ async def _settle(account: Account, request: Request, body: dict[str, Any]) -> d
     retries = bool(body.get("retries", True))
     settled = await asyncio.to_thread(account.courier.settle, timeout, retries=retries)
     return {"settled": settled, "pending": account.courier.pending()}
+
+
+async def _emit(account: Account, request: Request, body: dict[str, Any]) -> dict[str, Any]:
+    """An event without its cause: an unknown type, one of another mode, or noise."""
+    if not isinstance(body.get("type"), str) or not isinstance(body.get("object"), dict):
+        raise ValueError("type and object")
+    livemode = body.get("livemode") is True
+    return events.emit(account, body["type"], body["object"], body.get("previous"), livemode=livemode)
 
 
 async def _resend(account: Account, request: Request, body: dict[str, Any]) -> dict[str, Any]:

@@ -159,7 +159,12 @@ class Courier:
     async def _deliver(self, client: httpx.AsyncClient, delivery: Delivery) -> None:
         lane = self._lanes[delivery.endpoint.id]
         try:
-            self._judge(delivery, await self._call(client, delivery))
+            attempt = await self._call(client, delivery)
+        except Exception as error:
+            # Shown instead of raised: nobody awaits this task, and a delivery that vanished would be a riddle.
+            attempt = Attempt(time.time(), 0.0, problem=f"the stand-in failed: {error!r}")
+        try:
+            self._judge(delivery, attempt)
         finally:
             with self._changed:
                 lane.open -= 1

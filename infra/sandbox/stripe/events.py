@@ -21,16 +21,16 @@ BOUNDS: dict[str, Callable[[int, int], bool]] = {
 }
 
 
-def emit(account: Account, event_type: str, obj: Obj, previous: Obj | None = None) -> Obj:
+def emit(account: Account, event_type: str, obj: Obj, previous: Obj | None = None, *, livemode: bool = False) -> Obj:
     """Make an event of the object as it is now, and queue it for every endpoint that wants it. Never waits."""
     with account.lock:
-        shown = _make(account, event_type, obj, previous)
+        shown = _make(account, event_type, obj, previous, livemode=livemode)
         if account.knobs.strikes("twin"):
-            _make(account, event_type, obj, previous)
+            _make(account, event_type, obj, previous, livemode=livemode)
         return shown
 
 
-def _make(account: Account, event_type: str, obj: Obj, previous: Obj | None) -> Obj:
+def _make(account: Account, event_type: str, obj: Obj, previous: Obj | None, *, livemode: bool) -> Obj:
     endpoints = [one for one in account.endpoints.values() if one.wants(event_type)]
     data: Obj = {"object": obj} if previous is None else {"object": obj, "previous_attributes": previous}
     shown: Obj = {
@@ -39,7 +39,7 @@ def _make(account: Account, event_type: str, obj: Obj, previous: Obj | None) -> 
         "api_version": API_VERSION,
         "created": account.now(),
         "data": data,
-        "livemode": False,
+        "livemode": livemode,
         "pending_webhooks": len(endpoints),
         "request": dict(account.request),
         "type": event_type,
@@ -52,7 +52,7 @@ def _make(account: Account, event_type: str, obj: Obj, previous: Obj | None) -> 
             type=event_type,
             created=shown["created"],
             object_id=obj.get("id") or "",
-            customer=obj["id"] if obj["object"] == "customer" else _id(obj.get("customer")),
+            customer=obj["id"] if obj.get("object") == "customer" else _id(obj.get("customer")),
             body=body,
         )
         account.events.add(event)

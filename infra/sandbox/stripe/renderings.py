@@ -31,9 +31,9 @@ def snapshot_id(event_id: str) -> str:
 def thin(event: Shape) -> Shape:
     """The notification: what changed and where to read it, nothing more (docs.stripe.com/event-destinations)."""
     obj, request = event["data"]["object"], event["request"]
-    kind = obj["object"]
+    kind = obj.get("object")
     related = None
-    if obj.get("id"):
+    if kind and obj.get("id"):
         path = PATHS.get(kind, f"{kind.replace('.', '/')}s")
         related = {"id": obj["id"], "type": kind, "url": f"/v1/{path}/{obj['id']}"}
     return {
@@ -70,9 +70,10 @@ def in_version(event: Shape, version: str) -> Shape:
 
 
 def _old(obj: Shape, whole: Shape) -> Shape:
-    if whole["object"] == "subscription":
+    kind = whole.get("object")
+    if kind == "subscription":
         return _old_subscription(obj)
-    return _old_invoice(obj) if whole["object"] == "invoice" else obj
+    return _old_invoice(obj) if kind == "invoice" else obj
 
 
 def _old_subscription(obj: Shape) -> Shape:

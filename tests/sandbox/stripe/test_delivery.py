@@ -249,3 +249,17 @@ def test_an_endpoint_that_goes_away_ends_its_retries(stand_in: StripeStandIn, re
     assert stand_in.account.courier.settle(5)
     assert of(stand_in, sent)[0].state == "failed"
     assert len(receiver.received) == 1
+
+
+def test_an_event_that_cannot_be_rendered_says_so_and_holds_up_nothing(
+    stand_in: StripeStandIn, receiver: Receiver
+) -> None:
+    stand_in.knobs = StripeKnobs(retry_factor=0)
+    endpoints.add(stand_in.account, receiver.url, api_version="2020-08-27")
+    broken = {"id": "sub_1", "object": "subscription", "items": {}}
+    sent = events.emit(stand_in.account, "customer.subscription.updated", broken)["id"]
+    emit(stand_in)
+    assert stand_in.account.courier.settle(5)
+    assert receiver.types == ["invoice.paid"]
+    assert of(stand_in, sent)[0].state == "failed"
+    assert "the stand-in failed: KeyError" in of(stand_in, sent)[0].attempts[0].problem
