@@ -1,3 +1,3 @@
-from service.features.billing.jobs import followers, loops, sweeps
+from service.features.billing.jobs import followers, loops, mails, sweeps
 
-__all__ = ["followers", "loops", "sweeps"]
+__all__ = ["followers", "loops", "mails", "sweeps"]
