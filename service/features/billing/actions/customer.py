@@ -41,7 +41,7 @@ async def plan_portal(ctx: Context, intent: str) -> Operation:
 async def plan_change(ctx: Context, plan_key: str, intent: str, proration_date: int) -> Operation:
     """Another plan from now on, at the price that the preview of the same `proration_date` (epoch seconds) showed."""
     plan, subscription = _sold(plan_key), await _insist_on_live(ctx)
-    if plan in {plan_of_item(item) for item in subscription.items}:
+    if plan in [plan_of_item(item) for item in subscription.items]:
         raise Conflict(f"You are on the {plan.name} plan already.", mend="Reload the page to see the current state.")
     wish = {"plan": plan.key, "proration_date": proration_date, "subscription": subscription.stripe_id}
     return await _write_down(ctx, Kind.CHANGE_PLAN, intent, wish)
