@@ -9,6 +9,7 @@ from infra.sandbox.mail import MailSink
 from infra.sandbox.oidc import OIDCProvider
 from infra.sandbox.ports import HOST
 from infra.sandbox.standin import run_until_told
+from infra.sandbox.stripe.server import StripeStandIn
 
 
 def main() -> None:
@@ -17,12 +18,15 @@ def main() -> None:
     parser.add_argument("--inbox-port", type=int, default=8025, help="mail as web pages")
     parser.add_argument("--smtp-port", type=int, default=1025, help="mail as SMTP")
     parser.add_argument("--oidc-port", type=int, default=8090, help="OpenID Connect provider")
+    parser.add_argument("--stripe-port", type=int, default=8091, help="Stripe's API, pages and event console")
+    parser.add_argument("--stripe-webhook-url", default="", help="where Stripe's events go")
     parser.add_argument("--identities", type=Path, help="file of demo logins that the provider offers")
     given = parser.parse_args()
     run_until_told(
         lambda: (
             MailSink(given.inbox_port, given.smtp_port, given.host),
             OIDCProvider(given.oidc_port, given.host, identities=given.identities),
+            StripeStandIn(given.stripe_port, given.host, webhook_url=given.stripe_webhook_url),
         )
     )
 

@@ -15,7 +15,15 @@ from infra.sandbox.processes import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 DATABASE_URLS = ("DATABASE_URL", "DATABASE_OWNER_URL", "DATABASE_MAINTENANCE_URL")
-DEFAULT_PORTS = {"app": 8000, "inbox": 8025, "smtp": 1025, "oidc": 8090, "postgres": 5433, "redis": 6380}
+DEFAULT_PORTS = {
+    "app": 8000,
+    "inbox": 8025,
+    "smtp": 1025,
+    "oidc": 8090,
+    "stripe": 8091,
+    "postgres": 5433,
+    "redis": 6380,
+}
 
 
 @dataclass(frozen=True)

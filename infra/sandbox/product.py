@@ -55,9 +55,9 @@ class Product:
         else:
             self._bring("Redis", "REDIS_URL")
         if stand_ins:
-            with self.console.step("Mail and identity") as step:
-                wait_until_answers(f"http://{HOST}:{self.ports['oidc']}/.well-known/openid-configuration", stand_ins)
-                step.detail = self._where("inbox", "smtp", "oidc")
+            with self.console.step("Mail, identity, Stripe") as step:
+                wait_until_answers(f"http://{HOST}:{self.ports['stripe']}/", stand_ins)
+                step.detail = self._where("inbox", "smtp", "oidc", "stripe")
         with self.console.step("Migrations") as step:
             step.detail = self._command("migrate").strip().splitlines()[-1]
         if not is_free(self.ports["app"]):
@@ -80,12 +80,17 @@ class Product:
 
     def _launch_stand_ins(self) -> Child | None:
         """Started first, because they need nothing and take a second; waited for when the databases are up."""
-        if self.environment.get("SMTP_URL") and self.environment.get("OIDC_ISSUER"):
+        brought_stripe = self.environment.get("STRIPE_SECRET_KEY")
+        if self.environment.get("SMTP_URL") and self.environment.get("OIDC_ISSUER") and brought_stripe:
             return None
-        names = ("inbox", "smtp", "oidc")
+        names = ("inbox", "smtp", "oidc", "stripe")
         self._choose_ports(*names)
         flags = [word for name in names for word in (f"--{name}-port", str(self.ports[name]))]
+        flags += ["--stripe-webhook-url", f"{self.environment['BASE_URL']}/webhooks/stripe"]
         self._default(SMTP_URL=f"smtp://{HOST}:{self.ports['smtp']}", OIDC_ISSUER=f"http://{HOST}:{self.ports['oidc']}")
+        if not brought_stripe:
+            # The keys that go with it are the ones that development knows anyway.
+            self._default(STRIPE_API_BASE=f"http://{HOST}:{self.ports['stripe']}")
         return self._child("stand-ins", "infra.sandbox", *flags, "--identities", str(self.home.logins))
 
     def _start_postgres(self) -> None:

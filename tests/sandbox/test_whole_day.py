@@ -87,7 +87,7 @@ async def _assert_addresses(output: str, home: Path) -> None:
     """Whatever is printed as an address answers, as it is printed."""
     rows = [line.strip("| ").split() for line in output.splitlines() if line.startswith("| ")]
     found = {row[0]: row[1] for row in rows if len(row) > 1 and row[1].startswith("http")}
-    assert list(found) == ["app", "API", "inbox", "identity"]
+    assert list(found) == ["app", "API", "inbox", "identity", "Stripe"]
     command = shlex.split(output.partition(READY)[2])
     assert (command[0], command[1], len(command)) == ("curl", "-H", 4)
     header, value = command[2].split(": ")

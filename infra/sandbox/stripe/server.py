@@ -16,6 +16,7 @@ from infra.sandbox.knobs import knob_routes
 from infra.sandbox.pages import static_files
 from infra.sandbox.ports import HOST
 from infra.sandbox.standin import StandIn
+from infra.sandbox.stripe import endpoints
 from infra.sandbox.stripe.checkout_page import checkout_routes
 from infra.sandbox.stripe.console import console_routes
 from infra.sandbox.stripe.control import control_routes
@@ -26,7 +27,9 @@ from infra.sandbox.stripe.portal_page import portal_routes
 from infra.sandbox.stripe.store import Account
 from infra.sandbox.stripe.wire import api_routes
 
-SECRET_KEY = "sk_test_ballast"
+# What the service's settings say in development.
+SECRET_KEY = "sk_test_ballast_sandbox"
+WEBHOOK_SECRET = "whsec_ballast_sandbox_secret"
 TICK_SECONDS = 0.5
 
 
@@ -36,12 +39,20 @@ class StripeStandIn(StandIn):
     name = "Stripe stand-in"
 
     def __init__(
-        self, port: int = 0, host: str = HOST, *, secret_key: str = SECRET_KEY, seed: int | None = None
+        self,
+        port: int = 0,
+        host: str = HOST,
+        *,
+        secret_key: str = SECRET_KEY,
+        seed: int | None = None,
+        webhook_url: str = "",
     ) -> None:
         super().__init__(port, host)
         self.secret_key = secret_key
         # A database outlives a stand-in: ids must differ from one run to the next unless somebody wants them back.
         self.account = Account(self.address, secret_key, StripeKnobs(), secrets.randbits(32) if seed is None else seed)
+        if webhook_url:
+            endpoints.add(self.account, webhook_url, secret=WEBHOOK_SECRET)
 
     @property
     def knobs(self) -> StripeKnobs:
