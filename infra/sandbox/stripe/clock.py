@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -51,10 +52,20 @@ class Clock:
             self._sequence += 1
             heapq.heappush(self.due, (int(moment), self._sequence, name, object_id))
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """One moment for everything that a request does; advancing lets go of it."""
+        self._stopped_at = self.now()
+        try:
+            yield
+        finally:
+            self._stopped_at = None
+
     def advance(self, seconds: float) -> int:
         """Move time forward; everything due in between sees the moment it was due at. Answers the new time."""
         with self._account.lock:
             self.ahead += max(0.0, seconds)
+            self._stopped_at = None
             self.catch_up()
             return self.now()
 

@@ -99,7 +99,8 @@ def _work(
         account.request = {"id": request_id, "idempotency_key": key or None}
         expand = params.pop("expand", [])
         try:
-            result = work(account, params, **request.path_params)
+            with account.clock.held():
+                result = work(account, params, **request.path_params)
             status, shown = 200, expanded(account, result, expand if isinstance(expand, list) else [expand])
         except StripeError as error:
             status, shown = error.status, error.body
