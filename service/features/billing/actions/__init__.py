@@ -9,10 +9,23 @@ from service.features.billing.actions.customer import (
     plan_resumption,
     plan_seats,
 )
+from service.features.billing.actions.staff import (
+    discard,
+    link,
+    override_plan,
+    read_body,
+    replay,
+    resync,
+    resync_all,
+    resync_dead,
+)
 from service.features.billing.actions.system import notify, set_entitlement
 
 __all__ = [
+    "discard",
+    "link",
     "notify",
+    "override_plan",
     "plan_cancel_now",
     "plan_cancellation",
     "plan_change",
@@ -22,5 +35,10 @@ __all__ = [
     "plan_refund",
     "plan_resumption",
     "plan_seats",
+    "read_body",
+    "replay",
+    "resync",
+    "resync_all",
+    "resync_dead",
     "set_entitlement",
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from service.core.context import Resources
 from service.core.database import UnitOfWork
@@ -41,9 +42,10 @@ async def diff(resources: Resources, customer: BillingCustomer, urgency: Urgency
         ledger = {row["stripe_id"]: row for row in await _ledger(work, customer)}
     found = [*_gone(customer, snapshot)]
     theirs = {str(thing["id"]): subscription_columns(thing) for thing in snapshot.subscriptions}
-    # Stripe lists nothing of a customer that is gone; what had ended by then is no difference.
-    ended = {name for name, row in subscriptions.items() if snapshot.deleted and row["status"] in TERMINAL}
-    found += _compare({name: row for name, row in subscriptions.items() if name not in ended}, theirs)
+    if snapshot.deleted:  # of a customer that is gone Stripe may list nothing; what has ended is no difference then
+        over = {name for name, row in subscriptions.items() if row["status"] in TERMINAL} - theirs.keys()
+        subscriptions = {name: row for name, row in subscriptions.items() if name not in over}
+    found += _compare(subscriptions, theirs)
     if not snapshot.deleted:
         bills = {str(thing["id"]): invoice_columns(thing, snapshot.waiting) for thing in snapshot.invoices or ()}
         found += _compare(invoices, bills)
@@ -81,7 +83,7 @@ async def _ledger(work: UnitOfWork, customer: BillingCustomer) -> list[Any]:
     statement = (
         select(LedgerEntry.stripe_id, *(getattr(LedgerEntry, name) for name in MONEY))
         .where(LedgerEntry.customer_id == customer.id)
-        .distinct(LedgerEntry.stripe_id)
+        .ext(distinct_on(LedgerEntry.stripe_id))
         .order_by(LedgerEntry.stripe_id, LedgerEntry.id.desc())
     )
     return list((await work.session.execute(statement)).mappings())

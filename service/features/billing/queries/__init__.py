@@ -1,3 +1,26 @@
 from service.features.billing.queries.customer import find_customer, get_billing, get_operation, list_invoices
+from service.features.billing.queries.staff import (
+    find_customers,
+    get_message,
+    get_overview,
+    get_workbench,
+    is_own_charge,
+    list_dead,
+    list_messages,
+    visit,
+)
 
-__all__ = ["find_customer", "get_billing", "get_operation", "list_invoices"]
+__all__ = [
+    "find_customer",
+    "find_customers",
+    "get_billing",
+    "get_message",
+    "get_operation",
+    "get_overview",
+    "get_workbench",
+    "is_own_charge",
+    "list_dead",
+    "list_invoices",
+    "list_messages",
+    "visit",
+]

@@ -1,0 +1,6 @@
+"""The staff's pages on billing: how far we are behind, every message, one customer beside Stripe, and what to do."""
+
+from service.features.billing.admin import customers, messages
+from service.features.billing.admin._shared import router
+
+__all__ = ["customers", "messages", "router"]
