@@ -112,10 +112,17 @@ class Database:
             self._waiting.dec()
             self._wait.observe(time.perf_counter() - began)
         self._in_use.inc()
+        sync = connection.sync_connection
+        assert sync is not None  # noqa: S101 - narrows the type: the connection is open
+        driver = sync.connection.driver_connection
         try:
             yield connection
         finally:
             self._in_use.dec()
+            # A failover ended it in the middle of a statement on the driver, which SQLAlchemy did not see: handed back
+            # as it is, it would fail the next borrower, and the one after.
+            if not sync.invalidated and driver is not None and driver.is_closed():
+                sync.invalidate()
             await connection.close()
 
     @asynccontextmanager
@@ -252,9 +259,10 @@ def overload_is_unavailable() -> Iterator[None]:
     try:
         yield
     except (asyncpg.PostgresError, DBAPIError) as error:
-        state = getattr(error, "sqlstate", None) or getattr(getattr(error, "orig", None), "sqlstate", None)
-        if state in OVERLOAD:
-            raise Unavailable(OVERLOAD[state], retry_after=2) from error
+        state = str(getattr(error, "sqlstate", None) or getattr(getattr(error, "orig", None), "sqlstate", None) or "")
+        # Class 08 is a connection that ended under a statement: a failover, a network, an operator's kill.
+        if state in OVERLOAD or state.startswith("08"):
+            raise Unavailable(OVERLOAD.get(state, "The connection to the database was lost."), retry_after=2) from error
         raise
     except (asyncpg.InterfaceError, ConnectionError) as error:
         raise Unavailable("The connection to the database was lost.", retry_after=2) from error
