@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # Seconds between attempts; Stripe publishes no table, but "up to three days with an exponential back off".
 LADDER = (300, 1_800, 7_200, 18_000, 36_000, 43_200, 43_200, 43_200, 43_200)
 # Calls of one endpoint at the same time.
-WIDTH = 32
+WIDTH = 16
 # Per endpoint: a receiver that hangs through a storm costs some megabytes, not the machine.
 LONGEST_QUEUE = 50_000
 KEPT_ANSWER = 2_000
