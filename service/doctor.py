@@ -16,8 +16,9 @@ from service.core.insecurities import insecurities
 from service.core.migrate import head
 from service.core.redis import create_redis
 from service.core.settings import Settings, misspelt
+from service.features.billing.flows.catalogue import mismatches
 from service.integrations.stripe.client import StripeApi
-from service.integrations.stripe.errors import StripeMisconfigured
+from service.integrations.stripe.errors import StripeFailed, StripeMisconfigured
 
 PATIENCE = 5.0
 MOST_SKEW = 60
@@ -140,6 +141,22 @@ async def _stripe(settings: Settings) -> str:
     return f"accepts the key ({'real money' if settings.stripe_livemode else 'test mode'}), clocks agree"
 
 
+async def _prices(settings: Settings) -> str:
+    """What plans.py sells must be what Stripe charges."""
+    stripe = StripeApi(settings)
+    if not stripe.enabled:
+        return "billing is off: no key"
+    try:
+        problems = await mismatches(stripe)
+    except StripeFailed as error:
+        raise Trouble(f"not compared: {error}") from None
+    finally:
+        await stripe.aclose()
+    if problems:
+        raise Trouble("; ".join(problems))
+    return "as in plans.py"
+
+
 async def _security(settings: Settings) -> str:
     problems = insecurities(settings)
     if not problems:
@@ -164,6 +181,7 @@ CHECKS: dict[str, Check] = {
     "redis": _redis,
     "mail": _mail,
     "stripe": _stripe,
+    "prices": _prices,
     "settings": _security,
     "spelling": _spelling,
 }

@@ -23,6 +23,7 @@ from service.core.settings import Settings
 from service.core.statements import Prepared
 from service.features.accounts.models import User
 from service.features.accounts.models.passwords import hash_password
+from service.features.billing.flows import catalogue
 from service.features.indicators.actions import APPEND
 from service.features.indicators.models import Indicator
 from service.features.organizations.models import Membership, Organization
@@ -82,6 +83,7 @@ async def plant(settings: Settings) -> list[dict[str, str]]:
     if settings.is_production:
         raise SystemExit("the demo accounts have public passwords: seed only a development database")
     load_tables()
+    await catalogue.stock(settings)
     database = Database(settings.database_url.get_secret_value(), settings)
     try:
         planting = [_organization(database, number, *each) for number, each in enumerate(ORGANIZATIONS)]
