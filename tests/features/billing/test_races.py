@@ -1,0 +1,224 @@
+"""Two workers at once, step by step, on a real database: who may write, and what happens when a part is taken away.
+
+The steps are driven by hand, so that each story happens in exactly the order it tells.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from infra.sandbox.stripe.server import StripeStandIn
+from service.core.context import Resources
+from service.core.database import UnitOfWork
+from service.features.billing.flows import apply, claim
+from service.features.billing.flows.claim import Claim
+from service.features.billing.flows.snapshot import Snapshot, fetch_snapshot
+from service.features.billing.flows.synchronize import mark
+from service.features.billing.models import readings
+from service.integrations.stripe.client import StripeApi
+from tests.support.factories import Factory
+from tests.support.stripe import Subscriber, make_subscriber
+
+
+class Steps:
+    """One worker's steps, one at a time."""
+
+    def __init__(self, resources: Resources, customer: Subscriber) -> None:
+        self.resources, self.customer = resources, customer
+
+    async def mark(self) -> None:
+        async with self.resources.database.unit_of_work() as work:
+            await mark(work, (await self.customer.row())["id"])
+
+    async def claim(self) -> Claim:
+        async with self.resources.database.connection() as connection:
+            only = (await self.customer.row())["id"]
+            [held] = await claim.claim(UnitOfWork(connection).raw, 1, livemode=False, only=only)
+            return held
+
+    async def fetch(self, held: Claim) -> Snapshot:
+        return await fetch_snapshot(self.resources.get(StripeApi), held.stripe_customer_id, None)
+
+    async def apply(self, held: Claim, snapshot: Snapshot) -> bool:
+        async with self.resources.database.unit_of_work(tenant=held.organization_id) as work:
+            return await apply.apply_snapshot(self.resources, work, held, snapshot)
+
+    async def synchronize(self) -> bool:
+        held = await self.claim()
+        return await self.apply(held, await self.fetch(held))
+
+    async def lose_lease(self) -> None:
+        """What 30 seconds of standing still do."""
+        await self.customer.superuser.execute(
+            "UPDATE billing_customers SET lease_until = now() - interval '1 second' WHERE stripe_customer_id = $1",
+            self.customer.customer,
+        )
+
+
+@pytest.fixture
+async def steps(
+    stripe: StripeStandIn, resources: Resources, superuser: asyncpg.Connection[Any], factory: Factory
+) -> Steps:
+    """No deliveries and no worker of its own: nothing moves unless a step says so."""
+    customer = await make_subscriber(stripe, superuser, await factory.organization())
+    # The tests' worker must not be faster than the story.
+    await superuser.execute(
+        "UPDATE billing_customers SET next_attempt_at = now() + interval '1 hour', dirty_gen = 1"
+        " WHERE stripe_customer_id = $1",
+        customer.customer,
+    )
+    return Steps(resources, customer)
+
+
+async def overtaken_writer(steps: Steps) -> bool:
+    """A reads, stands still until its lease is gone; the customer upgrades; B reads and writes; A wakes up and writes.
+
+    Whether A's writing was taken.
+    """
+    subscription = steps.customer.subscribe("team")
+    held = await steps.claim()
+    old = await steps.fetch(held)
+    await steps.lose_lease()
+    steps.customer.change_to(subscription, "business")
+    assert await steps.synchronize()
+    assert await steps.customer.plan() == "business"
+    return await steps.apply(held, old)
+
+
+async def test_scenario_70_a_worker_that_stood_still_writes_nothing(steps: Steps) -> None:
+    before = await steps.customer.superuser.fetchval("SELECT count(*) FROM entitlement_history")
+    assert await overtaken_writer(steps) is False
+    assert await steps.customer.plan() == "business"
+    after = await steps.customer.superuser.fetchval("SELECT count(*) FROM entitlement_history")
+    assert after - before == 1
+    assert (await steps.customer.row())["sync_version"] == 1
+
+
+async def test_without_the_compare_and_set_the_upgrade_is_lost(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lease alone is no fence: this is the incident."""
+    loose = apply.COMPARE_AND_SET.replace("AND sync_version = $2", "AND $2::bigint IS NOT NULL")
+    assert loose != apply.COMPARE_AND_SET
+    monkeypatch.setattr(apply, "COMPARE_AND_SET", loose)
+    assert await overtaken_writer(steps) is True
+    assert await steps.customer.plan() == "team"
+
+
+async def test_scenario_69_a_worker_that_died_leaves_its_customer_to_the_next(steps: Steps) -> None:
+    steps.customer.subscribe("team")
+    await steps.claim()  # and dies here
+    async with steps.resources.database.connection() as connection:
+        only = (await steps.customer.row())["id"]
+        assert await claim.claim(UnitOfWork(connection).raw, 1, livemode=False, only=only) == []
+    await steps.lose_lease()
+    assert await steps.synchronize()
+    assert await steps.customer.plan() == "team"
+
+
+async def test_what_comes_during_the_reading_is_read_again(steps: Steps) -> None:
+    """The mark that arrives between reading and writing must not be taken as read."""
+    subscription = steps.customer.subscribe("team")
+    held = await steps.claim()
+    seen = await steps.fetch(held)
+    steps.customer.change_to(subscription, "business")
+    await steps.mark()
+    assert await steps.apply(held, seen)
+    row = await steps.customer.row()
+    assert row["dirty_gen"] > row["synced_gen"], "the upgrade would never be read"
+    assert await steps.synchronize()
+    assert await steps.customer.plan() == "business"
+
+
+async def test_without_the_dirty_mark_a_change_during_the_reading_stays_unseen(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flag "dirty: yes or no", cleared by the writer, forgets what was marked meanwhile."""
+    loose = apply.COMPARE_AND_SET.replace("synced_gen = $3,", "synced_gen = greatest(dirty_gen, $3),")
+    assert loose != apply.COMPARE_AND_SET
+    monkeypatch.setattr(apply, "COMPARE_AND_SET", loose)
+    subscription = steps.customer.subscribe("team")
+    held = await steps.claim()
+    seen = await steps.fetch(held)
+    steps.customer.change_to(subscription, "business")
+    await steps.mark()
+    assert await steps.apply(held, seen)
+    row = await steps.customer.row()
+    assert row["dirty_gen"] == row["synced_gen"]
+    assert await steps.customer.plan() == "team"
+
+
+async def test_without_writing_nulls_a_cancellation_sticks(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ "Not in the update" is not "unchanged": the customer who took it back would be cut off at midnight."""
+    subscription = steps.customer.subscribe("team")
+    steps.customer.update(subscription, cancel_at_period_end=True)
+    assert await steps.synchronize()
+    steps.customer.update(subscription, cancel_at_period_end=False)
+    await steps.mark()
+    whole = readings.subscription_columns
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            apply, "subscription_columns", lambda thing: {k: v for k, v in whole(thing).items() if v is not None}
+        )
+        assert await steps.synchronize()
+    cancel_at = "SELECT cancel_at FROM billing_subscriptions WHERE stripe_id = $1"
+    assert await steps.customer.superuser.fetchval(cancel_at, subscription["id"]) is not None
+    await steps.mark()
+    assert await steps.synchronize()
+    assert await steps.customer.superuser.fetchval(cancel_at, subscription["id"]) is None
+
+
+async def test_a_reading_older_than_its_own_message_is_not_written(steps: Steps) -> None:
+    """Stripe's replica lags: the message says that the subscription ended, the reading says that it lives."""
+    subscription = steps.customer.subscribe("team")
+    held = await steps.claim()
+    late = await steps.fetch(held)
+    told = Claim(**{**_fields(held), "ended": frozenset({subscription["id"]})})
+    with pytest.raises(apply.StaleReading):
+        await steps.apply(told, late)
+    assert await steps.customer.plan() == "free"
+    assert (await steps.customer.row())["sync_version"] == 0
+
+
+async def test_applying_the_same_reading_twice_changes_nothing_more(steps: Steps) -> None:
+    steps.customer.subscribe("team")
+    assert await steps.synchronize()
+    columns = "SELECT digest FROM billing_subscriptions ORDER BY stripe_id"
+    before = await steps.customer.superuser.fetch(columns)
+    facts = await steps.customer.superuser.fetchval("SELECT count(*) FROM billing_ledger")
+    await steps.mark()
+    assert await steps.synchronize()
+    assert await steps.customer.superuser.fetch(columns) == before
+    assert await steps.customer.superuser.fetchval("SELECT count(*) FROM billing_ledger") == facts
+
+
+async def test_failures_wait_longer_and_end_as_a_dead_letter(steps: Steps) -> None:
+    held = await steps.claim()
+    for attempt in range(1, claim.ATTEMPTS + 1):
+        async with steps.resources.database.connection() as connection:
+            raw = UnitOfWork(connection).raw
+            dead = await claim.give_back(raw, held, "a mapping fault")
+            assert dead is (attempt == claim.ATTEMPTS)
+            if not dead:
+                held = await steps.claim()
+    async with steps.resources.database.connection() as connection:
+        only = (await steps.customer.row())["id"]
+        assert await claim.claim(UnitOfWork(connection).raw, 1, livemode=False, only=only) == []
+
+
+async def test_stripe_being_away_is_no_attempt(steps: Steps) -> None:
+    """An hour of somebody else's outage must not make dead letters of everybody."""
+    held = await steps.claim()
+    for _ in range(claim.ATTEMPTS + 5):
+        async with steps.resources.database.connection() as connection:
+            assert not await claim.give_back(
+                UnitOfWork(connection).raw, held, "Stripe is away", wait=timedelta(seconds=1)
+            )
+        held = await steps.claim()
+    assert (await steps.customer.row())["failures"] == 0
+
+
+def _fields(held: Claim) -> dict[str, Any]:
+    return {name: getattr(held, name) for name in Claim.__dataclass_fields__}
