@@ -80,8 +80,8 @@ async def indicators(_: Request) -> Response:
 async def readings(request: Request) -> Response:
     indicator = UUID(request.path_params["indicator"])
     await fetch(SQL["one"], *_order("one", id=indicator))
-    rows = await fetch(SQL["readings"], *_order("readings", indicator_id=indicator, limit=51))
-    return answer({"items": rows[:50], "next_cursor": "x" * 120, "has_more": True})
+    rows = await fetch(SQL["readings"], *_order("readings", indicator_id=indicator, reach=timedelta(days=90), limit=51))
+    return answer({"items": rows[:50], "next_cursor": "x" * 120, "has_more": True, "notice": None})
 
 
 async def aggregates(request: Request) -> Response:
@@ -89,7 +89,7 @@ async def aggregates(request: Request) -> Response:
     since, until = (datetime.fromisoformat(request.query_params[name]) for name in ("since", "until"))
     await fetch(SQL["one"], *_order("one", id=indicator))
     rows = await fetch(SQL["buckets"], *_order("buckets", indicator_id=indicator, since=since, until=until))
-    return answer({"step": "day", "buckets": rows})
+    return answer({"step": "day", "buckets": rows, "notice": None})
 
 
 async def update(request: Request) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -108,7 +109,8 @@ async def page_buffers(stage: World, planted: Planted) -> dict[int, int]:
     db = await asyncpg.connect(stage.superuser_url)
     found = {}
     for size, identifier in planted.sizes.items():
-        sql, arguments = statement.bind({"indicator_id": identifier}, tenant=planted.organization, user=None)
+        asked = {"indicator_id": identifier, "reach": timedelta(days=90)}
+        sql, arguments = statement.bind(asked, tenant=planted.organization, user=None)
         for _ in range(2):
             plan = json.loads(await db.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", *arguments))
         top = plan[0]["Plan"]

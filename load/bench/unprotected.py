@@ -132,7 +132,7 @@ async def aggregates(db: Db, indicator_id: UUID, since: datetime, until: datetim
         .group_by(day)
         .order_by(day)
     )
-    return Aggregates(step="day", buckets=[Bucket.model_validate(row) for row in rows])
+    return Aggregates(step="day", buckets=[Bucket.model_validate(row) for row in rows], notice=None)
 
 
 @app.patch("/indicators/{indicator_id}")

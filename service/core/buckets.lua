@@ -3,7 +3,9 @@
 -- ARGV from `first`, repeated: name, whose, limit, window in ms. `whose` decides whether a bucket applies:
 --   ''  always          u, o  name is completed by the session's user or organization; without one it is skipped
 --   d   only when the first bucket is empty: counts how many different accounts, not how many attempts
--- step 1 counts, step -1 takes one count back. Answers {wait, limit, remaining, empty_in} of the tightest bucket.
+-- step 1 counts, step -1 takes one count back. Answers {wait, limit, remaining, empty_in} of the tightest bucket, and
+-- leaves in `tightest_at` where in ARGV that one stands.
+local tightest_at = 0
 local function count(now, step, first, user, organization)
   local wait, tightest, untouched, changes = 0, nil, true, {}
   for i = first, #ARGV, 4 do
@@ -23,6 +25,7 @@ local function count(now, step, first, user, organization)
       if step > 0 and over > interval / 2 then wait = math.max(wait, over) end
       local share = (after - now) / window
       if not tightest or share > tightest[1] then
+        tightest_at = i
         tightest = {share, limit, math.max(0, math.floor((1 - share) * limit + 0.001)), after - now}
       end
       changes[#changes + 1] = {name, after}

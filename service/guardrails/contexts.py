@@ -118,6 +118,7 @@ async def _person(request: Request) -> AsyncIterator[Context]:
             if ctx.organization_id is not None:
                 plans, row = resources.get(entitlements.Plans), identity.entitlement
                 ctx.entitlements = entitlements.current(row, plans, clock.now(), ctx.organization_id)
+                await gate.agree(request.scope, resources, ctx.entitlements)
             state = request.scope["state"]
             state.update(identity=identity, context=ctx, entitlements=ctx.entitlements)
             state["switches"] = await switches.current(ctx)

@@ -1,5 +1,9 @@
 """The front door: one Redis round trip per request counts its limits and finds its session.
 
+Requests to the API count against the organization's plan, too, before anybody has asked PostgreSQL which plan that is:
+Redis remembers the rate that it was told last, and `agree` tells it when the two differ. So a new plan's rate holds
+from the second request on, and no request pays a second trip for it.
+
 Protects from: floods and guessing (guardrails.rate_limits) and from a request whose session nobody checked
 (guardrails.sessions). How to use: nothing; every context in guardrails.contexts comes through `enter`.
 
@@ -10,18 +14,23 @@ only where the session is read, so public pages know addresses alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
+
 from starlette.requests import Request
 from starlette.types import Scope
 
 from service.core.buckets import COUNT_LUA, Counted
-from service.core.context import Login, Resources
+from service.core.context import Entitlements, Login, Resources
 from service.core.errors import Unavailable
 from service.core.redis import LOST
 from service.core.scripts import Script, lua, now_ms
 from service.guardrails import rate_limits, sessions
+from service.guardrails.entitlements import Feature, Plans
 
 ENTER = Script("gate.enter", sessions.SESSION_LUA, COUNT_LUA, lua(__file__, "gate.lua"))
-STATE = "rate_limit"
+TELL = Script("gate.tell", "return redis.call('SET', ARGV[1] .. ':rate:' .. ARGV[2], ARGV[3], 'EX', 604800)")
+STATE, RATE = "rate_limit", "plan_rate"
 
 
 async def enter(request: Request, resources: Resources, *, identify: bool = True) -> Login | None:
@@ -41,14 +50,18 @@ async def enter(request: Request, resources: Resources, *, identify: bool = True
         return None
     key = sessions.key_of(token) if token else ""
     now = now_ms()
-    found = b""
+    found, by_plan = b"", 0
+    rate = _rate(resources, resources.get(Plans).limits) if rate_limits.is_api(scope["endpoint"]) else 0
     try:
-        *counts, found = await ENTER.run(resources, settings.redis_namespace, now, key, *arguments)
+        *counts, found, rate, by_plan = await ENTER.run(resources, settings.redis_namespace, now, key, rate, *arguments)
         counted, lost = Counted(*counts), None
+        state[RATE] = rate
     except LOST as error:
         counted, lost = rate_limits.count_locally(resources, policy, buckets, now, 1), error
     if policy.headers:
         state[STATE] = counted, now
+    if counted.wait and by_plan:
+        raise rate_limits.refusal_by_plan(rate, counted)
     if counted.wait:
         raise rate_limits.refusal(policy, counted)
     if lost and token:
@@ -58,6 +71,18 @@ async def enter(request: Request, resources: Resources, *, identify: bool = True
     sessions.refuse_rotated(found)
     login = state["login"] = sessions.unpack(key, found)
     return login
+
+
+async def agree(scope: Scope, resources: Resources, held: Entitlements) -> None:
+    """Tell the door which rate the organization's plan has, when it counted this request with another."""
+    known, rate = scope["state"].get(RATE), _rate(resources, held.limits)
+    if known and known != rate and held.organization_id is not None:
+        with suppress(*LOST):
+            await TELL.run(resources, resources.settings.redis_namespace, held.organization_id.hex, rate)
+
+
+def _rate(resources: Resources, limits: Mapping[str, int]) -> int:
+    return limits[Feature.API_PER_MINUTE] * resources.settings.rate_limit_scale
 
 
 def headers(scope: Scope) -> list[tuple[bytes, bytes]]:

@@ -112,7 +112,13 @@ def policy_of(endpoint: Any, method: str) -> Policy:
         return declared
     if method not in SAFE_METHODS:
         return WRITE
-    return API if getattr(endpoint, "__module__", "").endswith(".api") else READ
+    return API if is_api(endpoint) else READ
+
+
+def is_api(endpoint: Any) -> bool:
+    """What is answered from an api.py counts against the plan of the organization, too (guardrails.gate)."""
+    module: str = getattr(endpoint, "__module__", "")
+    return module.endswith(".api")
 
 
 async def spend(
@@ -186,6 +192,15 @@ def _flat(buckets: Iterable[Bucket]) -> list[str | int]:
 def refusal(policy: Policy, counted: Counted) -> TooManyRequests:
     refusals.labels(policy.name).inc()
     return TooManyRequests("Too many requests of this kind.", retry_after=-(-counted.wait // 1000))
+
+
+def refusal_by_plan(rate: int, counted: Counted) -> TooManyRequests:
+    refusals.labels("plan").inc()
+    return TooManyRequests(
+        f"Your plan allows {rate} API requests per minute for the whole organization.",
+        mend="Wait for the time given in Retry-After; a larger plan allows more (/billing).",
+        retry_after=-(-counted.wait // 1000),
+    )
 
 
 def count_locally(resources: Resources, policy: Policy, buckets: Sequence[Bucket], now: int, step: int) -> Counted:
