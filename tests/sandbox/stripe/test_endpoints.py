@@ -51,7 +51,8 @@ def test_an_endpoint_gets_the_types_it_asked_for_and_none_while_disabled(
     events.emit(account, "invoice.paid", {"id": "in_1", "object": "invoice"})
     assert account.courier.settle()
     client.v1.webhook_endpoints.update(made.id, {"disabled": True})
-    events.emit(account, "invoice.paid", {"id": "in_2", "object": "invoice"})
+    unheard = events.emit(account, "invoice.paid", {"id": "in_2", "object": "invoice"})
+    assert unheard["pending_webhooks"] == 0
     client.v1.webhook_endpoints.update(made.id, {"disabled": False})
     events.emit(account, "invoice.paid", {"id": "in_3", "object": "invoice"})
     assert account.courier.settle()
