@@ -18,7 +18,7 @@ from service.features.billing import actions, queries
 from service.features.billing.admin._shared import CUSTOMERS, DEAD, HOME, REFUSALS, Why, router
 from service.features.billing.flows.diff import diff
 from service.features.billing.flows.operations import perform
-from service.features.billing.flows.resync import resync_everybody
+from service.features.billing.flows.resync import resync_customers
 from service.features.billing.flows.synchronize import synchronize_now
 from service.features.billing.models import BillingCustomer, Operation, Status
 from service.features.billing.models.mirror import LIVE
@@ -76,7 +76,7 @@ async def resync_all(request: Request, ctx: StaffCtx) -> Response:
     await actions.resync_all(ctx, form.data.reason)
 
     async def mark() -> Response:
-        flash(request, f"{await resync_everybody(ctx.resources):,} customers are read again, one after the other.")
+        flash(request, f"{await resync_customers(ctx.resources):,} customers are read again, one after the other.")
         return redirect(request, HOME)
 
     return After(mark)

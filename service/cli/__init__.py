@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from service.cli._running import as_maintenance, as_system
+from service.cli.billing import billing
 from service.core.settings import InsecureSettings, get_settings, insist_on
 
 if TYPE_CHECKING:
-    from service.core.context import Context
     from service.core.database import Database
 
-T = TypeVar("T")
 Email = Annotated[str, typer.Argument(help="The address of their account.")]
 
 cli = typer.Typer(
@@ -32,6 +31,7 @@ staff = typer.Typer(no_args_is_help=True, help="Who may open the staff panel.")
 cli.add_typer(audit, name="audit")
 cli.add_typer(jobs, name="jobs")
 cli.add_typer(staff, name="staff")
+cli.add_typer(billing, name="billing")
 
 
 @cli.command()
@@ -142,7 +142,7 @@ def verify_audit(
 
     settings = get_settings()
     insist_on(settings, "database_maintenance_url", "audit_seal_key")
-    report = asyncio.run(_as_maintenance(lambda database: verify(database, settings, anchors)))
+    report = asyncio.run(as_maintenance(lambda database: verify(database, settings, anchors)))
     for kind, what in report.problems:
         typer.echo(f"{kind}: {what}")
     typer.echo(f"{report.rows} rows in {report.segments} segments, {sum(report.counts.values())} problems")
@@ -158,7 +158,7 @@ def failed_jobs() -> None:
         async with database.unit_of_work(read_only=True) as work:
             return await failed(work)
 
-    for letter in asyncio.run(_as_maintenance(read)):
+    for letter in asyncio.run(as_maintenance(read)):
         typer.echo(json.dumps(asdict(letter), default=str))
 
 
@@ -171,7 +171,7 @@ def replay_jobs(ids: Annotated[list[int], typer.Argument(help="Ids that `jobs fa
         async with database.unit_of_work() as work:
             return await replay(work, ids)
 
-    typer.echo(f"{asyncio.run(_as_maintenance(send))} of {len(ids)} will run again")
+    typer.echo(f"{asyncio.run(as_maintenance(send))} of {len(ids)} will run again")
 
 
 @staff.command("add")
@@ -179,7 +179,7 @@ def add_staff(email: Email) -> None:
     """Make an account staff, once it has a second factor; its sessions end."""
     from service.features.accounts import actions
 
-    asyncio.run(_as_system(lambda ctx: actions.add_staff(ctx, email)))
+    asyncio.run(as_system(lambda ctx: actions.add_staff(ctx, email)))
     typer.echo(f"{email} is staff")
 
 
@@ -188,36 +188,8 @@ def remove_staff(email: Email) -> None:
     """Make staff an ordinary account again; its sessions end."""
     from service.features.accounts import actions
 
-    asyncio.run(_as_system(lambda ctx: actions.remove_staff(ctx, email)))
+    asyncio.run(as_system(lambda ctx: actions.remove_staff(ctx, email)))
     typer.echo(f"{email} is not staff any more")
-
-
-async def _as_system(act: Callable[[Context], Awaitable[T]]) -> T:
-    from service.app import close_resources, create_resources
-    from service.catalog import load_tables
-    from service.core.context import SYSTEM, Caller, Context
-    from service.core.errors import ServiceError
-
-    load_tables()
-    resources = create_resources(get_settings())
-    try:
-        async with resources.database.unit_of_work() as work:
-            return await act(Context(work, resources, SYSTEM, Caller("command line")))
-    except ServiceError as error:
-        raise SystemExit(f"{error.detail} {error.mend}") from None
-    finally:
-        await close_resources(resources)
-
-
-async def _as_maintenance(use: Callable[[Database], Awaitable[T]]) -> T:
-    from service.core.database import Database
-
-    settings = get_settings()
-    database = Database(settings.database_maintenance_url.get_secret_value(), settings, name="cli", size=1)
-    try:
-        return await use(database)
-    finally:
-        await database.dispose()
 
 
 def main() -> None:

@@ -1,0 +1,53 @@
+"""How a command gets what it works with: the service's resources, a unit of work, the maintenance role."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from service.core.settings import get_settings
+
+if TYPE_CHECKING:
+    from service.core.context import Context, Resources
+    from service.core.database import Database
+
+T = TypeVar("T")
+
+
+async def as_system(act: Callable[[Context], Awaitable[T]]) -> T:
+    from service.core.context import SYSTEM, Caller, Context
+
+    async def run(resources: Resources) -> T:
+        async with resources.database.unit_of_work() as work:
+            return await act(Context(work, resources, SYSTEM, Caller("command line")))
+
+    return await with_resources(run)
+
+
+async def with_resources(use: Callable[[Resources], Awaitable[T]], *, maintenance: bool = False) -> T:
+    from service.app import close_resources, create_resources
+    from service.catalog import load_tables
+    from service.core.errors import ServiceError
+    from service.integrations.stripe.errors import StripeFailed
+
+    load_tables()
+    resources = create_resources(get_settings(), maintenance=maintenance)
+    try:
+        return await use(resources)
+    except ServiceError as error:
+        raise SystemExit(f"{error.detail} {error.mend}") from None
+    except StripeFailed as error:
+        raise SystemExit(str(error)) from None
+    finally:
+        await close_resources(resources)
+
+
+async def as_maintenance(use: Callable[[Database], Awaitable[T]]) -> T:
+    from service.core.database import Database
+
+    settings = get_settings()
+    database = Database(settings.database_maintenance_url.get_secret_value(), settings, name="cli", size=1)
+    try:
+        return await use(database)
+    finally:
+        await database.dispose()
