@@ -89,6 +89,14 @@ async def test_scenario_11_a_reading_that_broke_off_begins_again_where_it_began(
     assert row is not None
     assert row["cursor"] == 1234567
     assert timedelta(minutes=3, seconds=50) < row["ago"] < timedelta(minutes=4, seconds=30), "again in a minute"
+    stripe.knobs = StripeKnobs()
+    await superuser.execute("UPDATE billing_sweeps SET ran_at = 'epoch' WHERE stream = 'events'")
+    deadline = clock.now() + timedelta(seconds=15)
+    done = "SELECT cursor > 1234567 AND drift = '{}' AND ran_at > now() - interval '20 s' FROM billing_sweeps"
+    while not await superuser.fetchval(f"{done} WHERE stream = 'events'"):
+        assert clock.now() < deadline, "neither we nor the worker took the turn"
+        await sweep_when_due(resources, maintenance, "events")
+        await asyncio.sleep(0.1)
 
 
 async def test_two_workers_do_not_sweep_at_once(

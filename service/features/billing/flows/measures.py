@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-import orjson
-
 from service.core.context import Resources
 from service.core.database import UnitOfWork
 from service.features.billing.flows import metrics
@@ -23,7 +21,7 @@ MEASURE = """
         (SELECT count(*) FROM billing_customers WHERE dead_at IS NOT NULL) AS dead,
         (SELECT extract(epoch FROM now() - received_at)::float8 / 86400 FROM inbox
             WHERE type = 'invoice.paid' ORDER BY id DESC LIMIT 1) AS silence,
-        (SELECT json_object_agg(stream, drift) FROM billing_sweeps) AS drift
+        (SELECT jsonb_object_agg(stream, drift) FROM billing_sweeps) AS drift
 """
 UNKNOWN = """
     SELECT extract(epoch FROM now() - min(first_sent_at))::float8 FROM billing_operations WHERE status = 'unknown'
@@ -48,7 +46,7 @@ async def measure(resources: Resources) -> None:
     if found["silence"] is not None:
         metrics.silence.set(found["silence"])
     drift: Counter[str] = Counter()
-    for one in orjson.loads(found["drift"] or b"{}").values():
+    for one in (found["drift"] or {}).values():
         drift |= Counter(one)
     for kind in KINDS:
         metrics.drift.labels(kind).set(drift[kind])

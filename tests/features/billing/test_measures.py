@@ -1,0 +1,197 @@
+"""What operators see of billing, and what time alone changes: gauges, ends that come unannounced, bodies that go."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeAlias
+
+import asyncpg
+import pytest
+
+from infra.sandbox.stripe.server import StripeStandIn
+from service.core import clock, telemetry
+from service.core.context import SYSTEM, Caller, Context, Resources
+from service.core.database import Database
+from service.core.ids import new_id
+from service.features.billing.flows.measures import measure
+from service.features.billing.jobs.sweeps import find_what_ran_out
+from service.features.status import pages
+from service.guardrails.inbox import BODY_DAYS, forget_bodies
+from service.guardrails.purge import purge_expired
+from tests.features.billing.conftest import Subscribe
+from tests.support.factories import Factory
+
+Superuser: TypeAlias = "asyncpg.Connection[Any]"
+Gauge = Callable[..., float]
+
+
+@pytest.fixture
+def gauge(resources: Resources) -> Gauge:
+    def value(name: str, **labels: str) -> float:
+        found = telemetry.REGISTRY.get_sample_value(name, labels)
+        assert found is not None, name
+        return found
+
+    return value
+
+
+@pytest.fixture
+async def workers(resources: Resources, maintenance: Database) -> Resources:
+    """What a worker has: the maintenance role besides."""
+    return Resources(resources.settings, resources.database, resources.redis, maintenance)
+
+
+async def message(superuser: Superuser, *, state: str = "pending", kind: str = "invoice.created", days: float) -> str:
+    name = f"evt_{new_id().hex}"
+    await superuser.execute(
+        "INSERT INTO inbox (source, realm, external_id, type, subject, facts, body, state, reason, attempts,"
+        " received_at, next_attempt_at) VALUES ('stripe', 'test', $1::text, $2, $1, '{}', 'a body', $3, '', 0,"
+        " now() - make_interval(secs => $4), now() + interval '1 day')",
+        name, kind, state, days * 86400,
+    )  # fmt: skip
+    return name
+
+
+async def test_what_waits_is_measured(
+    subscriber: Subscribe, workers: Resources, superuser: Superuser, factory: Factory, gauge: Gauge
+) -> None:
+    customer, lost = await subscriber(), await subscriber()
+    organization = await factory.organization()
+    await message(superuser, days=20)
+    await message(superuser, state="unmatched", days=0)
+    await superuser.execute("DELETE FROM inbox WHERE type = 'invoice.paid'")
+    await message(superuser, state="processed", kind="invoice.paid", days=12)
+    await superuser.execute(
+        "UPDATE billing_customers SET dirty_gen = dirty_gen + 1, next_attempt_at = now() + interval '1 day',"
+        " dirty_since = now() - interval '40 days' WHERE stripe_customer_id = $1",
+        customer.customer,
+    )
+    await superuser.execute(
+        "UPDATE billing_customers SET dead_at = now(), dirty_gen = dirty_gen + 1 WHERE stripe_customer_id = $1",
+        lost.customer,
+    )
+    operation = new_id()
+    await superuser.execute(
+        "INSERT INTO billing_operations (id, organization_id, kind, intent, wish, idempotency_key, status, actor,"
+        " created_at, first_sent_at, next_attempt_at) VALUES ($1::uuid, $2, 'refund', 'x', '{}', $1::text, 'unknown',"
+        " 'system', now(), now() - interval '5 days', now() + interval '1 day')",
+        operation, organization,
+    )  # fmt: skip
+    stream = "INSERT INTO billing_sweeps VALUES ($1, 0, now(), $2::jsonb) ON CONFLICT (stream) DO UPDATE SET drift = $2"
+    await superuser.execute(stream, "objects", '{"state_differs": 2}')
+    await superuser.execute(stream, "night", '{"ledger_differs": 3, "state_differs": 1}')
+    try:
+        await measure(workers)
+        assert gauge("billing_inbox_oldest_seconds") == pytest.approx(20 * 86400, abs=60)
+        assert gauge("billing_inbox_unmatched") >= 1
+        assert gauge("billing_customers_dirty") >= 1
+        assert gauge("billing_customers_dirty_oldest_seconds") == pytest.approx(40 * 86400, abs=60)
+        assert gauge("billing_customers_dead") >= 1
+        assert gauge("billing_operations_unknown_oldest_seconds") == pytest.approx(5 * 86400, abs=60)
+        assert gauge("billing_payment_silence_days") == pytest.approx(12, abs=0.01)
+        assert gauge("billing_drift", kind="state_differs") == 2
+        assert gauge("billing_drift", kind="ledger_differs") == 3
+        assert gauge("billing_drift", kind="local_only") == 0
+    finally:
+        await superuser.execute("DELETE FROM inbox WHERE body = 'a body'")
+        await superuser.execute("DELETE FROM billing_operations WHERE id = $1", operation)
+        await superuser.execute("UPDATE billing_customers SET dead_at = NULL, next_attempt_at = now()")
+        await superuser.execute("UPDATE billing_sweeps SET drift = '{}'")
+    await customer.settled()
+    await lost.settled()
+    await measure(workers)
+    assert gauge("billing_customers_dead") == 0
+    assert gauge("billing_drift", kind="state_differs") == 0
+    assert gauge("billing_customers_dirty_oldest_seconds") < 60
+
+
+async def test_what_could_not_be_measured_is_not_a_number(
+    resources: Resources, gauge: Gauge, superuser: Superuser
+) -> None:
+    await measure(resources)
+    assert gauge("billing_customers_dead") == 0
+    unknown = gauge("billing_operations_unknown_oldest_seconds")
+    assert unknown != unknown, "only a worker sees every organization's operations"
+    await superuser.execute("BEGIN; LOCK TABLE billing_customers IN ACCESS EXCLUSIVE MODE")
+    try:
+        await pages._measure_database(resources)
+    finally:
+        await superuser.execute("ROLLBACK")
+    dead = gauge("billing_customers_dead")
+    assert dead != dead, "an old number would look like a new one"
+
+
+def context(work: Any, resources: Resources) -> Context:
+    return Context(work, resources, SYSTEM, Caller("test"))
+
+
+async def eventually(customer: Any, plan: str, seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while await customer.plan() != plan:
+        assert time.monotonic() < deadline, f"still {await customer.plan()}"
+        await asyncio.sleep(0.05)
+
+
+async def test_a_gift_that_ends_leaves_what_is_paid_for(
+    subscriber: Subscribe, resources: Resources, maintenance: Database, superuser: Superuser, factory: Factory
+) -> None:
+    customer, alone = await subscriber(), await subscriber()
+    customer.subscribe("team")
+    await customer.settled()
+    ended = clock.now() - timedelta(seconds=5)
+    for one in (customer, alone):
+        await superuser.execute(
+            "INSERT INTO billing_overrides (id, organization_id, plan, reason, created_at, created_by, ends_at)"
+            " VALUES ($1, $2, 'business', 'a gift', now(), $1, $3)",
+            new_id(), one.organization, ended,
+        )  # fmt: skip
+        await factory.plan(one.organization, source="override", valid_until=ended + timedelta(hours=1))
+        assert await one.plan() == "business"
+    async with maintenance.unit_of_work() as work:
+        await find_what_ran_out(context(work, resources))
+    await eventually(customer, "team")
+    await eventually(alone, "free")
+
+
+async def test_a_period_that_ends_unannounced_is_read_again(
+    subscriber: Subscribe, stripe: StripeStandIn, resources: Resources, maintenance: Database, superuser: Superuser
+) -> None:
+    """The renewal's events were lost, and so was every sweep: the end of what we know sets off a reading."""
+    customer = await subscriber()
+    subscription = customer.subscribe("team")
+    before = await customer.settled()
+    await superuser.execute(
+        "UPDATE entitlements SET valid_until = now() - interval '1 minute' WHERE organization_id = $1",
+        customer.organization,
+    )
+    await superuser.execute(
+        "UPDATE billing_subscriptions SET period_end = now() - interval '72 hours 1 minute' WHERE stripe_id = $1",
+        subscription["id"],
+    )
+    async with maintenance.unit_of_work() as work:
+        await find_what_ran_out(context(work, resources))
+    deadline = time.monotonic() + 15
+    valid = "SELECT valid_until > now() FROM entitlements WHERE organization_id = $1"
+    while not await superuser.fetchval(valid, customer.organization):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+    after = await customer.settled()
+    assert after["dirty_gen"] == before["dirty_gen"] + 1
+
+
+async def test_scenario_78_bodies_go_after_90_days_and_the_rest_after_400(
+    workers: Resources, maintenance: Database, superuser: Superuser
+) -> None:
+    ages = {"young": BODY_DAYS - 1, "old": BODY_DAYS + 1, "almost": 399, "ancient": 401}
+    names = {name: await message(superuser, state="processed", days=days) for name, days in ages.items()}
+    async with maintenance.unit_of_work() as work:
+        await forget_bodies(context(work, workers))
+    await purge_expired(workers)
+    rows = await superuser.fetch(
+        "SELECT external_id, body IS NOT NULL AS kept FROM inbox WHERE external_id = ANY($1)", list(names.values())
+    )
+    kept = {row["external_id"]: row["kept"] for row in rows}
+    assert kept == {names["young"]: True, names["old"]: False, names["almost"]: False}
