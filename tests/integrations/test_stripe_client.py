@@ -71,11 +71,14 @@ class Stripe:
 
 
 @pytest.fixture
-async def far(peer: Peer) -> Stripe:
+async def far(peer: Peer) -> AsyncIterator[Stripe]:
     made = Stripe()
     address = f"http://127.0.0.1:{await peer(made.talk)}"
     made.settings = Settings(stripe_secret_key=SecretStr(KEY), stripe_api_base=address)
-    return made
+    yield made
+    if made.hang is not None:
+        made.hang.set()
+    await asyncio.sleep(0)
 
 
 @pytest.fixture
