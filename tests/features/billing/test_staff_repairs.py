@@ -15,6 +15,7 @@ from infra.sandbox.stripe.server import StripeStandIn
 from service.core import clock
 from service.core.context import Resources
 from service.core.ids import new_id
+from service.core.settings import Settings
 from service.features.billing.flows import snapshot
 from service.features.billing.flows.resync import resync_customers
 from service.guardrails.permissions import Role
