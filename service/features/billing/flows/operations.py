@@ -153,12 +153,10 @@ async def _send(api: StripeApi, operation: Operation) -> dict[str, Any]:
         if await happened(api, operation):
             return {"id": operation.wish.get("subscription")}
         raise StripeRefused(409, "expired" if too_old else "server_error")
-    pauses = list(BUSY_PAUSES)
+    pauses, params = list(BUSY_PAUSES), in_order(operation.params)
     while True:
         try:
-            return await api.call(
-                operation.method or "", operation.path, operation.params, key=operation.idempotency_key
-            )
+            return await api.call(operation.method or "", operation.path, params, key=operation.idempotency_key)
         except StripeAway as error:
             # Somebody else holds the object for a moment (lock_timeout), or our own first try is still being answered.
             if error.reason not in ("limited", "conflict") or not pauses:
@@ -206,6 +204,16 @@ async def _settle_failure(
             row.status, row.settled_at = Status.FAILED, clock.now()
         log.warning("billing operation", operation=str(row.id), kind=row.kind, status=row.status, error=row.error_code)
         return Outcome(row.status, error_code=row.error_code)
+
+
+def in_order(params: Any) -> Any:
+    """The same bytes whether they were just made or come back from PostgreSQL, whose jsonb sorts keys its own way.
+
+    The same key with other bytes is refused by Stripe, and the operation would never be found out about.
+    """
+    if isinstance(params, dict):
+        return {name: in_order(params[name]) for name in sorted(params)}
+    return [in_order(one) for one in params] if isinstance(params, list) else params
 
 
 def code_of(error: StripeFailed | Impossible) -> str:
