@@ -51,8 +51,6 @@ def _show(account: Account, request: Request, form: Form, *, problem: str = "") 
 
 def _pay(account: Account, request: Request, form: Form) -> Response:
     session = account.store.get("checkout.session", request.path_params["id"])
-    if session["status"] != "open":
-        return _show(account, request, form)
     try:
         checkout.complete(account, session["id"], form.get("card", ""))
     except StripeError as error:

@@ -8,21 +8,18 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-import json
 import threading
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from random import Random
 from typing import TYPE_CHECKING
 
 import httpx
 
+from infra.sandbox.stripe.calls import call
 from infra.sandbox.stripe.records import ACCEPTED, FAILED, LOST, WAITING, Attempt, Delivery, Endpoint, Event
-from infra.sandbox.stripe.renderings import in_version, thin
-from infra.sandbox.stripe.signatures import signature
 
 if TYPE_CHECKING:
     from infra.sandbox.stripe.store import Account
@@ -33,7 +30,6 @@ LADDER = (300, 1_800, 7_200, 18_000, 36_000, 43_200, 43_200, 43_200, 43_200)
 WIDTH = 16
 # Per endpoint: a receiver that hangs through a storm costs some megabytes, not the machine.
 LONGEST_QUEUE = 50_000
-KEPT_ANSWER = 2_000
 KEPT_ATTEMPTS = 20
 
 
@@ -112,7 +108,7 @@ class Courier:
         self._loop = asyncio.get_running_loop()
         # One client for all: each new one would load the certificates again, some 30 ms of work.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=WIDTH)
-        async with httpx.AsyncClient(timeout=None, limits=limits, trust_env=False) as client:  # noqa: S113 - see _call
+        async with httpx.AsyncClient(timeout=None, limits=limits, trust_env=False) as client:  # noqa: S113 - see calls.py
             dispatching = asyncio.create_task(self._dispatch(client))
             try:
                 yield
@@ -159,7 +155,7 @@ class Courier:
     async def _deliver(self, client: httpx.AsyncClient, delivery: Delivery) -> None:
         lane = self._lanes[delivery.endpoint.id]
         try:
-            attempt = await self._call(client, delivery)
+            attempt = await call(client, delivery, self._account.knobs)
         except Exception as error:
             # Shown instead of raised: nobody awaits this task, and a delivery that vanished would be a riddle.
             attempt = Attempt(time.time(), 0.0, problem=f"the stand-in failed: {error!r}")
@@ -170,29 +166,6 @@ class Courier:
                 lane.open -= 1
                 self._changed.notify_all()
             self._wake_up()
-
-    async def _call(self, client: httpx.AsyncClient, delivery: Delivery) -> Attempt:
-        endpoint, knobs = delivery.endpoint, self._account.knobs
-        body = _body(delivery)
-        chance = Random(f"{delivery.luck}/{len(delivery.attempts)}").random()  # noqa: S311 - repeatable on purpose
-        is_bad = delivery.why != "resend" and chance < knobs.bad_signature
-        headers = {
-            "Content-Type": "application/json; charset=utf-8",
-            "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
-            "Stripe-Signature": signature(body, ["whsec_wrong"] if is_bad else endpoint.live_secrets, int(time.time())),
-        }
-        remark = "signed with a wrong secret" if is_bad else ""
-        started, clock = time.time(), time.monotonic()
-        status, text, problem = None, "", ""
-        try:
-            async with asyncio.timeout(knobs.receiver_timeout):
-                async with client.stream("POST", endpoint.url, content=body, headers=headers) as answer:
-                    status, text = answer.status_code, await _beginning(answer)
-        except TimeoutError:
-            status, problem = None, f"no answer within {knobs.receiver_timeout:g} s"
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            status, problem = None, f"{type(error).__name__}: {error}"
-        return Attempt(started, (time.monotonic() - clock) * 1000, status, text, problem, remark)
 
     def _judge(self, delivery: Delivery, attempt: Attempt) -> None:
         """Accepted, to be tried again, or given up. Anything but a 2xx is a refusal, redirects too."""
@@ -227,23 +200,3 @@ class Courier:
             # The stand-in may stop between these two lines; then nobody is left to wake.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._wake.set)
-
-
-def _body(delivery: Delivery) -> bytes:
-    """The bytes to send; only an endpoint that asks for another shape costs a second rendering."""
-    event, endpoint = delivery.event, delivery.endpoint
-    if endpoint.kind == "thin":
-        return json.dumps(thin(json.loads(event.body))).encode()
-    if endpoint.api_version:
-        return json.dumps(in_version(json.loads(event.body), endpoint.api_version)).encode()
-    return event.body
-
-
-async def _beginning(answer: httpx.Response) -> str:
-    """As much of the answer as is worth showing; leaving early closes the connection."""
-    kept = b""
-    async for chunk in answer.aiter_bytes():
-        kept += chunk
-        if len(kept) >= KEPT_ANSWER:
-            break
-    return kept[:KEPT_ANSWER].decode(errors="replace")

@@ -1,19 +1,15 @@
-"""Where events go: /v1/webhook_endpoints for snapshots, /v2/core/event_destinations for thin events, secrets for both.
-
-docs.stripe.com/api/webhook_endpoints and docs.stripe.com/api/v2/core/event-destinations
-"""
+"""Where snapshots of events go, and the secrets of every endpoint (docs.stripe.com/api/webhook_endpoints)."""
 
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from math import inf
 from urllib.parse import urlsplit
 
 from infra.sandbox.stripe.params import boolean, merge_metadata, required
 from infra.sandbox.stripe.records import Endpoint
 from infra.sandbox.stripe.store import Account, Obj, StripeError, page_of
-from infra.sandbox.stripe.wire import API_VERSION, Operation
+from infra.sandbox.stripe.wire import Operation
 
 # Stripe lets both secrets sign for as long as somebody asks, up to a day.
 LONGEST_OVERLAP = 24 * 3600
@@ -102,40 +98,6 @@ def delete(account: Account, params: Obj, object_id: str) -> Obj:
     return {"id": object_id, "object": "webhook_endpoint", "deleted": True}
 
 
-def create_destination(account: Account, params: Obj) -> Obj:
-    """Thin or snapshot, to a webhook; the secret is shown to those who `include` it."""
-    required(params, "name", "enabled_events", "event_payload", "type")
-    if params["type"] != "webhook_endpoint":
-        raise StripeError("The stand-in knows destinations of type webhook_endpoint", param="type")
-    given = add(
-        account,
-        (params.get("webhook_endpoint") or {}).get("url", ""),
-        params["enabled_events"],
-        kind="thin" if params["event_payload"] == "thin" else "snapshot",
-        name=params["name"],
-        api_version=params.get("snapshot_api_version"),
-        description=params.get("description"),
-    )
-    shown = _destination(account.endpoints[given["id"]])
-    if "webhook_endpoint.signing_secret" in params.get("include", []):
-        shown["webhook_endpoint"] = {"signing_secret": given["secret"], "url": given["url"]}
-    return shown
-
-
-def list_destinations(account: Account, params: Obj) -> Obj:
-    data = [_destination(one) for one in reversed(account.endpoints.values())]
-    return {"data": data, "next_page_url": None, "previous_page_url": None}
-
-
-def retrieve_destination(account: Account, params: Obj, object_id: str) -> Obj:
-    return _destination(find(account, object_id))
-
-
-def delete_destination(account: Account, params: Obj, object_id: str) -> Obj:
-    delete(account, params, object_id)
-    return {"id": object_id, "object": "v2.core.event_destination"}
-
-
 def _checked(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -163,35 +125,10 @@ def _shown(endpoint: Endpoint) -> Obj:
     }
 
 
-def _destination(endpoint: Endpoint) -> Obj:
-    created = datetime.fromtimestamp(endpoint.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
-    return {
-        "id": endpoint.id,
-        "object": "v2.core.event_destination",
-        "created": created,
-        "description": endpoint.description or "",
-        "enabled_events": endpoint.enabled_events,
-        "event_payload": endpoint.kind,
-        "events_from": ["@self"],
-        "livemode": False,
-        "metadata": endpoint.metadata,
-        "name": endpoint.name,
-        "snapshot_api_version": (endpoint.api_version or API_VERSION) if endpoint.kind == "snapshot" else None,
-        "status": "enabled" if endpoint.is_enabled else "disabled",
-        "status_details": None,
-        "type": "webhook_endpoint",
-        "updated": created,
-    }
-
-
 OPERATIONS: list[Operation] = [
     ("POST", "/v1/webhook_endpoints", create),
     ("GET", "/v1/webhook_endpoints", list_),
     ("GET", "/v1/webhook_endpoints/{object_id}", retrieve),
     ("POST", "/v1/webhook_endpoints/{object_id}", update),
     ("DELETE", "/v1/webhook_endpoints/{object_id}", delete),
-    ("POST", "/v2/core/event_destinations", create_destination),
-    ("GET", "/v2/core/event_destinations", list_destinations),
-    ("GET", "/v2/core/event_destinations/{object_id}", retrieve_destination),
-    ("DELETE", "/v2/core/event_destinations/{object_id}", delete_destination),
 ]

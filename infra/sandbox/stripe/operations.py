@@ -7,6 +7,7 @@ from infra.sandbox.stripe import (
     checkout,
     credit_notes,
     customers,
+    destinations,
     disputes,
     endpoints,
     entitlements,
@@ -41,6 +42,7 @@ OPERATIONS: list[Operation] = [
     *meters.OPERATIONS,
     *test_clocks.OPERATIONS,
     *endpoints.OPERATIONS,
+    *destinations.OPERATIONS,
     *events.OPERATIONS,
     *thin_events.OPERATIONS,
 ]
