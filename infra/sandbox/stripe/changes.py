@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from typing import Any
 
 from infra.sandbox.stripe import events
+from infra.sandbox.stripe.objects import copied
 from infra.sandbox.stripe.store import Account, Obj, StripeError
 
 # Work that a change of an object of this kind brings with it.
@@ -26,7 +26,7 @@ def create(account: Account, obj: Obj, event: str = "") -> Obj:
 @contextmanager
 def changing(account: Account, obj: Obj, *types: str) -> Iterator[Obj]:
     """Change the object inside; one event of each type follows if anything did change. An error takes it all back."""
-    before = deepcopy(obj)
+    before = copied(obj)
     try:
         yield obj
     except StripeError:

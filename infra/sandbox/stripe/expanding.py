@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from typing import Any
 
+from infra.sandbox.stripe.objects import copied
 from infra.sandbox.stripe.store import Account, Obj, StripeError
 
 DEEPEST = 4
@@ -15,7 +15,7 @@ HIDDEN: dict[tuple[str, str], Callable[[Account, Obj], Any]] = {}
 
 def expanded(account: Account, result: Obj, paths: list[str]) -> Obj:
     """A copy of the result with these paths expanded. Raises StripeError for a path that leads nowhere."""
-    shown = deepcopy(result)
+    shown: Obj = copied(result)
     for path in paths:
         parts = path.split(".")
         if len(parts) - parts.count("data") > DEEPEST:
@@ -34,11 +34,11 @@ def _expand(account: Account, node: Any, parts: list[str], path: str) -> None:
     name, rest = parts[0], parts[1:]
     hidden = HIDDEN.get((str(node.get("object")), name))
     if name not in node and hidden:
-        node[name] = deepcopy(hidden(account, node))
+        node[name] = copied(hidden(account, node))
     elif name not in node:
         text = f"This property cannot be expanded ({path})."
         raise StripeError(text, param="expand")
     value = node[name]
     if isinstance(value, str) and (found := account.store.find(value)):
-        node[name] = deepcopy(found)
+        node[name] = copied(found)
     _expand(account, node[name], rest, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from infra.sandbox.stripe.store import Obj
@@ -10,6 +11,11 @@ from infra.sandbox.stripe.store import Obj
 def nulls(names: str) -> Obj:
     """Fields that are there and empty."""
     return dict.fromkeys(names.split())
+
+
+def copied(value: Any) -> Any:
+    """A deep copy by way of JSON, which is several times as fast as the other way."""
+    return json.loads(json.dumps(value))
 
 
 def listing(data: list[Obj], url: str) -> Obj:

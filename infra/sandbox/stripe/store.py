@@ -19,6 +19,10 @@ Obj = dict[str, Any]
 LETTERS = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 LARGEST_PAGE = 100
 USUAL_PAGE = 10
+# Fields that never change and that storms look things up by; everything else is found by looking at all of a kind.
+OWNER = {"subscription": "customer", "invoice": "customer", "invoiceitem": "customer", "charge": "customer"} | {
+    "invoice_payment": "invoice"
+}
 
 
 class StripeError(Exception):
@@ -46,6 +50,7 @@ class Store:
     def __init__(self, random: Random) -> None:
         self.kinds: dict[str, dict[str, Obj]] = {}
         self.kind_of: dict[str, str] = {}
+        self._owned: dict[tuple[str, str], dict[str, Obj]] = {}
         self.counter = 0
         self._random = random
 
@@ -57,11 +62,15 @@ class Store:
     def add(self, obj: Obj) -> Obj:
         self.kinds.setdefault(obj["object"], {})[obj["id"]] = obj
         self.kind_of[obj["id"]] = obj["object"]
+        if owner := OWNER.get(obj["object"]):
+            self._owned.setdefault((obj["object"], obj[owner]), {})[obj["id"]] = obj
         return obj
 
     def remove(self, obj: Obj) -> None:
         del self.kinds[obj["object"]][obj["id"]]
         del self.kind_of[obj["id"]]
+        if owner := OWNER.get(obj["object"]):
+            del self._owned[obj["object"], obj[owner]][obj["id"]]
 
     def find(self, object_id: object) -> Obj | None:
         """Any object by its id, or None."""
@@ -79,7 +88,9 @@ class Store:
 
     def of(self, kind: str, **fields: object) -> list[Obj]:
         """Newest first, where all the named fields have the named values."""
-        every = reversed(list(self.kinds.get(kind, {}).values()))
+        owner = OWNER.get(kind, "")
+        found = self._owned.get((kind, str(fields[owner]))) if owner in fields else self.kinds.get(kind)
+        every = reversed(list((found or {}).values()))
         return [one for one in every if all(one.get(name) == value for name, value in fields.items())]
 
 

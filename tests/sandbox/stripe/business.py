@@ -29,13 +29,13 @@ class Business:
 
     def subscribe(self, customer: Customer | None = None, quantity: int = 1, **more: Any) -> Subscription:
         owner = customer or self.customer()
-        items: Any = [{"price": self.basic.id, "quantity": quantity}]
-        return self.client.v1.subscriptions.create({"customer": owner.id, "items": items, **more})
+        params: Any = {"customer": owner.id, "items": [{"price": self.basic.id, "quantity": quantity}]}
+        return self.client.v1.subscriptions.create(params | more)
 
     def upgrade(self, subscription: Subscription, **more: Any) -> Subscription:
-        items: Any = [{"id": item(subscription).id, "price": self.pro.id}]
-        behavior: Any = {"proration_behavior": "always_invoice", "payment_behavior": "pending_if_incomplete"} | more
-        return self.client.v1.subscriptions.update(subscription.id, {"items": items, **behavior})
+        params: Any = {"items": [{"id": item(subscription).id, "price": self.pro.id}]}
+        params |= {"proration_behavior": "always_invoice", "payment_behavior": "pending_if_incomplete"}
+        return self.client.v1.subscriptions.update(subscription.id, params | more)
 
     def now(self, subscription: Subscription) -> Subscription:
         """As Stripe has it now."""

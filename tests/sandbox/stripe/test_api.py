@@ -104,7 +104,8 @@ def test_lists_are_filtered_by_time(business: Business) -> None:
     second = business.customer(card="")
 
     def listed(**created: int) -> list[str]:
-        return [one.id for one in business.client.v1.customers.list({"created": created}).data]  # type: ignore[typeddict-item]
+        params: Any = {"created": created}
+        return [one.id for one in business.client.v1.customers.list(params).data]
 
     assert listed(gte=second.created) == listed(gt=first.created) == [second.id]
     assert listed(lt=second.created) == listed(lte=first.created) == [first.id]

@@ -10,12 +10,12 @@ from typing import Any
 import httpx
 import pytest
 import stripe
-from stripe import StripeClient
+from stripe import RequestOptions, StripeClient
 
 from infra.sandbox.stripe.server import StripeStandIn
 from tests.sandbox.stripe.business import DAY, Business
 
-KEY = {"idempotency_key": "operation-1"}
+KEY: RequestOptions = {"idempotency_key": "operation-1"}
 
 
 @pytest.fixture

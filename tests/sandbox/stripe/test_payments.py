@@ -25,7 +25,9 @@ def test_a_card_belongs_to_one_customer(business: Business) -> None:
         business.use_card(bob, method.id)
 
     v1.payment_methods.detach(method.id)
-    assert v1.customers.retrieve(ada.id).invoice_settings.to_dict()["default_payment_method"] is None  # type: ignore[union-attr]
+    settings = v1.customers.retrieve(ada.id).invoice_settings
+    assert settings
+    assert settings.default_payment_method is None
 
 
 @pytest.mark.parametrize(("card", "status"), [(GOOD, "succeeded"), (CHALLENGED, "requires_action")])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import stripe
 
@@ -190,8 +192,8 @@ def test_a_cancellation_may_be_a_moment_alone(business: Business) -> None:
 @pytest.mark.parametrize("way", ["cancel_at_period_end", "cancel_at"])
 def test_an_empty_moment_takes_a_cancellation_back(business: Business, way: str) -> None:
     subscription = business.subscribe()
-    given = {"cancel_at_period_end": True} if way == "cancel_at_period_end" else {"cancel_at": "min_period_end"}
-    business.client.v1.subscriptions.update(subscription.id, given)  # type: ignore[arg-type]
+    given: Any = {"cancel_at_period_end": True} if way == "cancel_at_period_end" else {"cancel_at": "min_period_end"}
+    business.client.v1.subscriptions.update(subscription.id, given)
 
     kept = business.client.v1.subscriptions.update(subscription.id, {"cancel_at": ""})
 
@@ -274,8 +276,8 @@ def test_a_paused_subscription_resumes(business: Business) -> None:
 )
 def test_paused_collection_renews_without_money(business: Business, behavior: str, status: str) -> None:
     subscription = business.subscribe()
-    pause = {"behavior": behavior}
-    business.client.v1.subscriptions.update(subscription.id, {"pause_collection": pause})  # type: ignore[typeddict-item]
+    pause: Any = {"pause_collection": {"behavior": behavior}}
+    business.client.v1.subscriptions.update(subscription.id, pause)
 
     business.wait_for_renewal(subscription, after=2 * HOUR)
 
@@ -316,7 +318,8 @@ def test_lists_by_status(business: Business) -> None:
     business.client.v1.subscriptions.cancel(over.id)
 
     def listed(status: str = "") -> list[str]:
-        found = business.client.v1.subscriptions.list({"status": status} if status else {})  # type: ignore[typeddict-item]
+        params: Any = {"status": status} if status else {}
+        found = business.client.v1.subscriptions.list(params)
         return [one.id for one in found.data]
 
     assert listed() == listed("active") == [running.id]
