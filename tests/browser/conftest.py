@@ -63,6 +63,8 @@ def signed_in(open_tab: OpenTab, factory: Factory, server: RunningServer) -> Ope
 
     async def open_one(role: Role = Role.OWNER, *, staff: bool = False, **options: Any) -> Page:
         person = await factory.person(role, staff=staff)
+        assert person.organization_id is not None
+        await factory.plan(person.organization_id)  # years of history: the readings that tests type have fixed dates
         token, _ = await factory.log_in(person, "password", "totp")
         page = await open_one_tab(**options)
         name = sessions.cookie_name(factory.resources.settings)

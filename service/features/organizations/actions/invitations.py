@@ -104,9 +104,8 @@ async def accept_invitation(ctx: Context, token: str) -> Membership:
             f"You are already a member of {organization.name}.", mend="Switch to it on your organizations page."
         )
     invitation.accept()
-    await ctx.db.flush()  # it kept one of the seats that are counted next
     try:
-        await ctx.allow(Feature.SEATS)
+        await ctx.allow(Feature.SEATS)  # the seat that the invitation kept is free from here on
     except NotInPlan as error:  # what the plan is, and what it owes, is for those who belong
         room = "Ask whoever invited you to make room, then follow the link again."
         raise Conflict(f"{organization.name} has no free seat right now.", mend=room) from error
