@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
 from service.core import telemetry
+from service.features.billing.flows import metrics  # noqa: F401 - declared where they are used
 
 ROOT = Path(__file__).resolve().parents[2]
 RULE_FILES = sorted((ROOT / "ops" / "alerts").glob("*.yml"))

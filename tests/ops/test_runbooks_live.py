@@ -14,6 +14,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
@@ -25,6 +26,7 @@ from infra.sandbox.ports import free_port
 from infra.sandbox.processes import wait_until
 from ops import local
 from ops.runbook import execute, load_all
+from service.core.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_SECONDS = 240
@@ -163,6 +165,58 @@ async def leave_a_job_lying(stack: Stack, name: str) -> None:
     assert matches(name, "set-aside-stuck-jobs")
 
 
+A_CUSTOMER = """
+    INSERT INTO billing_customers
+        (id, organization_id, stripe_customer_id, livemode, created_at, dirty_gen, dirty_since, next_attempt_at)
+    SELECT gen_random_uuid(), id, $1, false, now(), 1, now() - interval '10 minutes', now() + $2::interval
+    FROM organizations ORDER BY created_at, id LIMIT 1
+"""
+
+
+async def put_off_a_reading(stack: Stack, name: str) -> None:
+    await stack.superuser.execute(A_CUSTOMER, "cus_opsWaits", timedelta(hours=1))
+    assert matching(name, "diagnose", patience=10) == names(name, "diagnose")
+    assert matches(name, "try-now")
+
+
+async def give_a_plan_away(stack: Stack, name: str) -> None:
+    given = await stack.superuser.fetchval(
+        "INSERT INTO entitlements (organization_id, plan, grants, source, version, changed_at)"
+        " SELECT id, 'business', '{}', 'somebody', 1, now() FROM organizations"
+        " WHERE id NOT IN (SELECT organization_id FROM entitlements) ORDER BY id LIMIT 1 RETURNING organization_id"
+    )
+    # What the hourly comparison will say, without waiting for it.
+    drift = '{"entitlement_without_cause": 1}'
+    await stack.superuser.execute("UPDATE billing_sweeps SET drift = $1::jsonb WHERE stream = 'objects'", drift)
+    assert matching(name, "diagnose", patience=10) == names(name, "diagnose")
+    await stack.superuser.execute("DELETE FROM entitlements WHERE organization_id = $1", given)
+    assert matches(name, "compare-again")
+
+
+async def lose_stripe(stack: Stack, name: str) -> None:
+    knobs = f"{local.environment()['STRIPE_API_BASE']}/api/knobs"
+    httpx.post(knobs, json={"api_error_before": 1}).raise_for_status()
+    await stack.superuser.execute(A_CUSTOMER, "cus_opsFails", timedelta())
+    assert matching(name, "diagnose", patience=30) == names(name, "diagnose")
+    httpx.delete(knobs).raise_for_status()
+    assert matches(name, "try-now")
+
+
+async def spoil_the_setup(stack: Stack, name: str) -> None:
+    variables = local.environment()
+    key = variables.get("STRIPE_SECRET_KEY") or Settings(_env_file=None).stripe_secret_key.get_secret_value()
+    with httpx.Client(base_url=variables["STRIPE_API_BASE"], headers={"Authorization": f"Bearer {key}"}) as stripe:
+        price = stripe.get("/v1/prices").json()["data"][0]["id"]
+        stripe.post(f"/v1/prices/{price}", data={"active": "false"}).raise_for_status()
+        await stack.superuser.execute(
+            "INSERT INTO inbox (source, realm, external_id, type, facts, state, reason, attempts, received_at)"
+            " VALUES ('stripe', 'live', 'evt_ops', 'invoice.paid', '{}', 'ignored', 'mode', 0, now())"
+        )
+        assert matching(name, "diagnose", patience=10) == names(name, "diagnose")
+        stripe.post(f"/v1/prices/{price}", data={"active": "true"}).raise_for_status()
+    await stack.superuser.execute("DELETE FROM inbox WHERE external_id = 'evt_ops'")
+
+
 async def hold_a_lock(stack: Stack, name: str) -> None:
     await stack.blocker.execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
     with load_on(stack.address, **PAGES[name].front["drill"]["load"]):
@@ -179,6 +233,10 @@ FAULTS: dict[str, Callable[[Stack, str], Awaitable[None]]] = {
     "pause redis": lose_redis,
     "pause worker": stall_the_worker,
     "a job that nobody runs": leave_a_job_lying,
+    "a reading that was put off": put_off_a_reading,
+    "Stripe answers 500": lose_stripe,
+    "a price is archived": spoil_the_setup,
+    "a plan that nobody pays for": give_a_plan_away,
     "a session holds alembic_version locked": hold_a_lock,
 }
 
@@ -189,7 +247,7 @@ def drills() -> dict[str, str]:
 
 
 def test_each_page_names_a_fault_that_is_drilled_here() -> None:
-    assert len(PAGES) >= 4
+    assert len(PAGES) >= 8
     assert sorted(drills()) == sorted(FAULTS), "a page's `drill.fault` is a key of FAULTS; a new page needs its fault"
     assert len(drills()) == len(PAGES), "two pages name the same fault"
     assert [name for name, page in PAGES.items() if "load" in page.front["drill"]] == [

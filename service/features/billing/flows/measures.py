@@ -18,7 +18,7 @@ MEASURE = """
         (SELECT count(*) FROM billing_customers WHERE dirty_gen > synced_gen AND dead_at IS NULL) AS dirty,
         (SELECT extract(epoch FROM now() - min(dirty_since))::float8 FROM billing_customers
             WHERE dirty_gen > synced_gen AND dead_at IS NULL) AS dirty_oldest,
-        (SELECT count(*) FROM billing_customers WHERE dead_at IS NOT NULL) AS dead,
+        (SELECT count(*) FROM billing_customers WHERE dirty_gen > synced_gen AND dead_at IS NOT NULL) AS dead,
         (SELECT extract(epoch FROM now() - received_at)::float8 / 86400 FROM inbox
             WHERE type = 'invoice.paid' ORDER BY id DESC LIMIT 1) AS silence,
         (SELECT jsonb_object_agg(stream, drift) FROM billing_sweeps) AS drift

@@ -24,6 +24,7 @@ lag = Histogram(
     buckets=(0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300),
 )
 alarms = Counter("billing_alarms_total", "What a person must look at", ("what",), registry=REGISTRY)
+alarms.labels("other mode")  # exists from the start, or the first one is no increase
 misconfigured = Gauge("billing_misconfigured", "1 while Stripe refuses our key", registry=REGISTRY)
 price_mismatches = Gauge("billing_price_mismatches", "Prices in Stripe that are not as in plans.py", registry=REGISTRY)
 drift = Gauge("billing_drift", "Differences that the last comparison found", ("kind",), registry=REGISTRY)
