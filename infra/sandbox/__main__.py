@@ -20,13 +20,16 @@ def main() -> None:
     parser.add_argument("--oidc-port", type=int, default=8090, help="OpenID Connect provider")
     parser.add_argument("--stripe-port", type=int, default=8091, help="Stripe's API, pages and event console")
     parser.add_argument("--stripe-webhook-url", default="", help="where Stripe's events go")
+    parser.add_argument("--stripe-state", type=Path, help="file that keeps Stripe's objects from one run to the next")
     parser.add_argument("--identities", type=Path, help="file of demo logins that the provider offers")
     given = parser.parse_args()
     run_until_told(
         lambda: (
             MailSink(given.inbox_port, given.smtp_port, given.host),
             OIDCProvider(given.oidc_port, given.host, identities=given.identities),
-            StripeStandIn(given.stripe_port, given.host, webhook_url=given.stripe_webhook_url),
+            StripeStandIn(
+                given.stripe_port, given.host, webhook_url=given.stripe_webhook_url, state=given.stripe_state
+            ),
         )
     )
 

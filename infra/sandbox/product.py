@@ -87,6 +87,8 @@ class Product:
         self._choose_ports(*names)
         flags = [word for name in names for word in (f"--{name}-port", str(self.ports[name]))]
         flags += ["--stripe-webhook-url", f"{self.environment['BASE_URL']}/webhooks/stripe"]
+        # The database is kept from one run to the next, so the customers it names must be as well.
+        flags += ["--stripe-state", str(self.home.path / "stripe.json")]
         self._default(SMTP_URL=f"smtp://{HOST}:{self.ports['smtp']}", OIDC_ISSUER=f"http://{HOST}:{self.ports['oidc']}")
         if not brought_stripe:
             # The keys that go with it are the ones that development knows anyway.

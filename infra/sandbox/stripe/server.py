@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
 
+from infra.sandbox.errors import SandboxError
 from infra.sandbox.knobs import knob_routes
 from infra.sandbox.pages import static_files
 from infra.sandbox.ports import HOST
@@ -24,6 +26,7 @@ from infra.sandbox.stripe.invoice_page import invoice_routes
 from infra.sandbox.stripe.knobs import StripeKnobs
 from infra.sandbox.stripe.operations import OPERATIONS
 from infra.sandbox.stripe.portal_page import portal_routes
+from infra.sandbox.stripe.saving import load, save
 from infra.sandbox.stripe.store import Account
 from infra.sandbox.stripe.wire import api_routes
 
@@ -46,11 +49,20 @@ class StripeStandIn(StandIn):
         secret_key: str = SECRET_KEY,
         seed: int | None = None,
         webhook_url: str = "",
+        state: Path | None = None,
     ) -> None:
         super().__init__(port, host)
         self.secret_key = secret_key
         # A database outlives a stand-in: ids must differ from one run to the next unless somebody wants them back.
         self.account = Account(self.address, secret_key, StripeKnobs(), secrets.randbits(32) if seed is None else seed)
+        self._state = state
+        self._saved_at = (0, 0.0)
+        if state:
+            try:
+                load(self.account, state)
+            except SandboxError:
+                self._socket.close()
+                raise
         if webhook_url:
             endpoints.add(self.account, webhook_url, secret=WEBHOOK_SECRET)
 
@@ -85,10 +97,19 @@ class StripeStandIn(StandIn):
             ticking.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await ticking
+            self._save()
 
     async def _tick(self) -> Any:
-        """Time passes without anybody asking, too."""
+        """Time passes without anybody asking, too, and whoever is killed should have kept what was done."""
         while True:
             await asyncio.sleep(TICK_SECONDS)
             with self.account.lock:
                 self.account.clock.catch_up()
+            self._save()
+
+    def _save(self) -> None:
+        """Every request and every event takes a number: without a new one there is nothing new to keep."""
+        reached = (self.account.store.counter, self.account.clock.ahead)
+        if self._state and self._saved_at != reached:
+            self._saved_at = reached
+            save(self.account, self._state)
