@@ -86,8 +86,8 @@ def money(minor: int, currency: str) -> str:
 
 
 def day(moment: datetime | None) -> str:
-    """`3 December 2026`: what a customer is told about money and dates is the same in every zone."""
-    return f"{as_utc(moment):%-d %B %Y}" if moment else NOTHING
+    """`3 Dec 2026`: what a customer is told about money and dates is the same in every zone."""
+    return f"{as_utc(moment):%-d %b %Y}" if moment else NOTHING
 
 
 def as_utc(moment: datetime) -> datetime:

@@ -98,6 +98,8 @@ class BillingRead(Output):
     valid_until: datetime | None
     read_only: bool
     subscription: SubscriptionRead | None
+    trial: bool
+    """Whether a first subscription would begin with one."""
     usage: list[UsageRead]
     change_id: UUID | None
 

@@ -18,7 +18,7 @@ from infra.sandbox.stripe.server import StripeStandIn
 from infra.sandbox.stripe.store import Obj
 from tests.support.client import HIDDEN, Client
 from tests.support.factories import Person
-from tests.support.stripe import GOOD
+from tests.support.stripe import GOOD, Subscriber
 
 NOTICE = re.compile(r'<div class="notice ([a-z]+)".*?<div class="grow[^"]*">(.*?)</div>', re.DOTALL)
 TAG = re.compile(r"<[^>]+>")
@@ -32,6 +32,7 @@ class Buyer:
     person: Person
     stripe: StripeStandIn
     superuser: asyncpg.Connection[Any]
+    customer: Subscriber | None = None
 
     async def send(self, verb: str, *, page: str = "/billing", **fields: Any) -> httpx.Response:
         """Send a form of the page with a nonce of its own, unless given; answers the redirect."""
@@ -81,6 +82,15 @@ class Buyer:
         assert "proration_date" in hidden, await self.shown()
         given = {"plan": plan, "proration_date": hidden["proration_date"], **fields}
         return await self.send("change", page=path, **given)
+
+    def charged(self) -> list[int]:
+        """What Stripe has taken, in minor units, oldest first."""
+        customer = self.subscriptions()[0]["customer"]
+        found = self.stripe.account.store.of("charge", customer=customer)
+        return [one["amount_captured"] for one in reversed(found) if one["status"] == "succeeded"]
+
+    def now(self) -> int:
+        return self.stripe.account.now()
 
     async def count(self, statement: str, *values: Any) -> int:
         return int(await self.superuser.fetchval(statement, *values))

@@ -74,6 +74,7 @@ async def preview_change(request: Request, ctx: Ctx, plan: str = "") -> Response
         values = {
             "lines": [(line.text, money(line.amount, found.currency)) for line in found.lines],
             "due_now": money(max(0, found.due_now), found.currency),
+            "costs": found.due_now > 0,
             "credit": sum(line.amount for line in found.lines) < 0,
             "per_month": money(wanted.amount * held.seats, found.currency),
             "proration_date": found.proration_date,

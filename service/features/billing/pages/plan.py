@@ -20,14 +20,15 @@ NAV = [NavItem("Plan", PLAN, "card", order=65, requires=Role.VIEWER)]
 
 @router.get("/pricing")
 async def show_prices(request: Request, ctx: PublicCtx) -> Response:
-    return render(request, "billing/pricing.html", offers=_offers(), current=None, may_change=False)
+    return render(request, "billing/pricing.html", offers=_offers(), current=None, trial=True, may_change=False)
 
 
 @router.get("/billing")
 async def show_plan(request: Request, ctx: Ctx) -> Response:
     invoices = await queries.list_invoices(ctx, RECENT) if may(ctx, queries.list_invoices) else None
     billing = await queries.get_billing(ctx)
-    return show(request, ctx, "plan", billing=billing, offers=_offers(), current=billing.plan, **owed(invoices))
+    held = {"current": billing.plan, "trial": billing.trial, **owed(invoices)}
+    return show(request, ctx, "plan", billing=billing, offers=_offers(), **held)
 
 
 @router.get("/billing/invoices")
@@ -37,7 +38,7 @@ async def list_invoices(request: Request, ctx: Ctx, page: PageRequest) -> Respon
 
 def _offers() -> list[tuple[Plan, str, list[str]]]:
     """Each plan that is sold with its price per seat and month, and what it includes in words."""
-    return [(plan, money(plan.amount, CURRENCY), _included(plan)) for plan in PLANS if plan.sold]
+    return [(plan, money(plan.amount, CURRENCY).removesuffix(".00"), _included(plan)) for plan in PLANS if plan.sold]
 
 
 def _included(plan: Plan) -> list[str]:

@@ -27,21 +27,23 @@ INVOICES = Keyset(
     select(*(getattr(Invoice, name) for name in InvoiceRead.model_fields)).where(Invoice.status != "draft"),
     order=(Invoice.created_at.desc(), Invoice.stripe_id.desc()),
 )
+# The newest that may still earn a plan, else whatever there was.
+NEWEST = select(Subscription).order_by(Subscription.status.in_(LIVE).desc(), Subscription.created_at.desc()).limit(1)
 
 
 @query("billing.read", requires=Role.VIEWER)
 async def get_billing(ctx: Context) -> BillingRead:
     """The plan, what it is paid with, and how much of it is used."""
     held = await entitlements.of(ctx)
-    newest = select(Subscription).where(Subscription.status.in_(LIVE)).order_by(Subscription.created_at.desc()).limit(1)
-    row = (await ctx.db.execute(newest)).scalar_one_or_none()
+    row = (await ctx.db.execute(NEWEST)).scalar_one_or_none()
     on_its_way = select(Operation.id).where(Operation.status.in_(OPEN), Operation.kind.in_(MUTATING)).limit(1)
     return BillingRead(
         plan=BY_KEY.get(held.plan, FREE),
         full_until=held.full_until,
         valid_until=held.valid_until,
         read_only=held.access(clock.now()) is Access.READ_ONLY,
-        subscription=_described(row) if row is not None else None,
+        subscription=_described(row) if row is not None and row.status in LIVE else None,
+        trial=row is None,
         usage=[
             UsageRead(feature=feature, used=await count(ctx), room=room)
             for feature, (count, room) in sorted(entitlements.COUNTERS.items())
