@@ -12,6 +12,7 @@ PUBLIC_ROUTES = frozenset(
         "GET /login",
         "GET /login/code",
         "GET /login/provider/return",
+        "GET /pricing",
         "GET /recover",
         "GET /recover/sent",
         "GET /recover/{link}",
@@ -35,7 +36,7 @@ PUBLIC_ROUTES = frozenset(
         "POST /verify/{link}",
     }
 )
-"""What somebody without a login may ask: getting in, getting back in, and following a link we mailed."""
+"""What somebody without a login may ask: getting in, getting back in, following a link we mailed, and what it costs."""
 
 INFRASTRUCTURE_ROUTES = frozenset({"/livez", "/metrics", "/openapi.json", "/readyz", "/static", "/version"})
 """Probes, metrics, files and the schema: no person, no transaction, no limit."""
