@@ -49,6 +49,9 @@ screenshots: $(READY) ## Take the pictures in docs/ from a running product of it
 bench: $(READY) ## Measure speed beside a bare floor and print the table of docs/performance.md
 	@exec $(PYTHON) -m load.bench
 
+headline: $(READY) ## Storm the usual Stripe webhook and ours, count wrong plans; writes docs/headline.md
+	@exec $(PYTHON) -m load.headline
+
 browser: $(READY) ## Find or install the Chromium that tests use, and print where it is
 	@sh infra/make/browser.sh
 
@@ -80,4 +83,4 @@ secrets: $(READY) ## Look for secrets in what git tracks
 	@git ls-files -z | xargs -0 .venv/bin/uvx --from detect-secrets==1.5.0 detect-secrets-hook \
 		--no-verify --baseline .github/secrets.baseline
 
-.PHONY: help run reset test check format migration screenshots bench browser clean image smoke alerts audit secrets
+.PHONY: help run reset test check format migration screenshots bench headline browser clean image smoke alerts audit secrets

@@ -1,0 +1,36 @@
+"""`make headline` in short: ours is right in every storm, the usual handler in the serial one and in no other."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from asyncio.subprocess import PIPE, STDOUT
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+ROW = re.compile(r"^\| ([^|]+) \| [\d,]+ \| [\d,]+ \| (\d+) of 20 \| \*\*(\d+)\*\* of 20 \|", re.MULTILINE)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_the_usual_handler_loses_changes_and_ours_does_not(tmp_path: Path) -> None:
+    """Two events 200 ms apart, the second write lost: an app that was right in every test of one event at a time."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "load.headline", "--customers", "20", "--seed", "7", "--into", str(tmp_path),
+        stdout=PIPE, stderr=STDOUT,
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    said = out.decode()
+    found = {storm: (int(naive), int(ours)) for storm, naive, ours in ROW.findall(said)}
+    assert process.returncode == 0, said
+    assert len(found) == 5, said
+    assert {ours for _, ours in found.values()} == {0}
+    assert found["serial"][0] == 0, "a handler that fails one event after the other proves nothing"
+    assert found["concurrent"][0] > 0, said
+    assert "seed 7" in said
+    assert (tmp_path / "headline.md").read_text().count("of 20 |") == 10
+    drawn = ElementTree.parse(tmp_path / "headline.svg").getroot()
+    assert [each.tag.rpartition("}")[2] for each in drawn][:2] == ["title", "desc"]
