@@ -7,7 +7,7 @@ import re
 import sys
 from asyncio.subprocess import PIPE, STDOUT
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -32,5 +32,5 @@ async def test_the_usual_handler_loses_changes_and_ours_does_not(tmp_path: Path)
     assert found["concurrent"][0] > 0, said
     assert "seed 7" in said
     assert (tmp_path / "headline.md").read_text().count("of 20 |") == 10
-    drawn = ElementTree.parse(tmp_path / "headline.svg").getroot()
+    drawn = ET.parse(tmp_path / "headline.svg").getroot()
     assert [each.tag.rpartition("}")[2] for each in drawn][:2] == ["title", "desc"]
