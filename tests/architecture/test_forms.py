@@ -15,6 +15,7 @@ from infra.sandbox.mail import MailSink
 from service.guardrails.permissions import Role
 from tests.architecture.conftest import Route
 from tests.architecture.reviewed import PUBLIC_ROUTES
+from tests.architecture.test_role_matrix import billing_customer, inbox_message
 from tests.features.accounts.conftest import PASSWORD, Post
 from tests.features.accounts.test_second_factor import turn_on
 from tests.support.client import Client
@@ -22,7 +23,7 @@ from tests.support.factories import Factory, Person
 from tests.support.servers import RunningWorker
 from tests.web.conftest import Elements
 
-FORMS = 24
+FORMS = 32
 FILLED_BY_A_REDIRECT = {"POST /login/provider/finish", "POST /account/provider/finish"}
 """Their forms have nothing to type: our own page passes on what the other provider's redirect brought."""
 PAGES = {
@@ -32,6 +33,9 @@ PAGES = {
     "/account/name": "/account",
     "/account/email": "/account",
     "/account/totp/confirmation": "/account/totp",
+    "/staff/billing/inbox/{message_id}/link": "/staff/billing/inbox/{message_id}",
+    "/staff/billing/customers/{customer_id}/override": "/staff/billing/customers/{customer_id}",
+    "/staff/billing/customers/{customer_id}/refund": "/staff/billing/customers/{customer_id}",
 }
 """Where the form stands, if not at the address that it is sent to."""
 JUNK = '<b>junk</b> & "quotes" \'' + "x" * 2_100
@@ -80,7 +84,7 @@ async def test_every_form_comes_back_with_what_was_typed(
 
 
 async def plant(factory: Factory, owner: Person) -> dict[str, str]:
-    """What the addresses name: a member, a switch, an indicator with one reading."""
+    """What the addresses name: a member, a switch, an indicator with one reading, a customer, a message."""
     assert owner.organization_id is not None
     await factory.plan(owner.organization_id)  # the reading is older than what the free plan shows
     member = await factory.person(Role.VIEWER, owner.organization_id)
@@ -94,12 +98,14 @@ async def plant(factory: Factory, owner: Person) -> dict[str, str]:
         "indicator_id": str(indicator),
         "at": "2026-01-02T00:00:00Z",
         "membership_id": str(membership),
+        "customer_id": await billing_customer(factory, owner.organization_id, owner),
+        "message_id": await inbox_message(factory, owner.organization_id, owner),
         "switch": "stop_mail",
     }
 
 
 async def comes_back(client: Client, page: str, to: str) -> None:
-    [form] = [text for text in SHOWN.findall(await client.page(page)) if f'action="{escape(to)}"' in text]
+    [form] = [text for text in SHOWN.findall(await client.page(page)) if f'method="post" action="{escape(to)}"' in text]
     sent, typed = {}, []
     elements = Elements(form)
     controls = [(tag, attrs) for tag, attrs in elements.found if "name" in attrs and tag != "button"]

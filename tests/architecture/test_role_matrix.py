@@ -142,6 +142,41 @@ async def dead_letter(factory: Factory, _: UUID, __: Owner) -> str:
     return str(found)
 
 
+async def billing_customer(factory: Factory, organization: UUID, _: Owner) -> str:
+    """Of an organization of its own: there is one living customer to each."""
+    identifier = new_id()
+    await factory.superuser.execute(
+        "INSERT INTO billing_customers (id, organization_id, stripe_customer_id, livemode, created_at)"
+        " VALUES ($1, $2, $3, false, now())",
+        identifier, await factory.organization(), f"cus_{identifier.hex}",
+    )  # fmt: skip
+    return str(identifier)
+
+
+async def billing_operation(factory: Factory, organization: UUID, _: Owner) -> str:
+    """One that failed: nobody takes it up, and its page says so."""
+    identifier = new_id()
+    await factory.superuser.execute(
+        "INSERT INTO billing_operations (id, organization_id, kind, intent, wish, idempotency_key, status, error_code,"
+        " actor, created_at, next_attempt_at, settled_at)"
+        " VALUES ($1, $2, 'checkout', $3, '{}', $3, 'failed', 'deadline', 'test', now(), now(), now())",
+        identifier, organization, identifier.hex,
+    )  # fmt: skip
+    return str(identifier)
+
+
+async def inbox_message(factory: Factory, _: UUID, __: Owner) -> str:
+    """Of a customer that nobody knows, and that nobody looks for while the tests run."""
+    name = new_id().hex
+    found = await factory.superuser.fetchval(
+        "INSERT INTO inbox (source, realm, external_id, type, subject, facts, state, reason, attempts, next_attempt_at,"
+        " received_at) VALUES ('stripe', 'test', $1, 'invoice.paid', $2, '{}', 'unmatched', '', 1,"
+        " now() + interval '1 day', now()) RETURNING id",
+        f"evt_{name}", f"cus_{name}",
+    )  # fmt: skip
+    return str(found)
+
+
 THINGS: dict[str, Plant] = {
     "indicator_id": live_indicator,
     "membership_id": another_member,
@@ -150,6 +185,9 @@ THINGS: dict[str, Plant] = {
     "identity_id": connected_login,
     "token": token_of_mine,
     "job_id": dead_letter,
+    "customer_id": billing_customer,
+    "message_id": inbox_message,
+    "operation_id": billing_operation,
 }
 IN_THE_BIN: dict[str, Plant] = {"indicator_id": deleted_indicator, "organization_id": deleted_organization}
 WORDS = {"at": READ_AT.isoformat().replace("+00:00", "Z"), "form": "csv", "switch": "stop_mail"}
@@ -249,7 +287,9 @@ def test_strangers_reach_nothing_of_an_organization() -> None:
     rows = {
         route: who
         for route, who in cells().items()
-        if re.search(r"{(indicator|membership|invitation|organization|identity|job)_id}", route)
+        if re.search(
+            r"{(indicator|membership|invitation|organization|identity|job|customer|message|operation)_id}", route
+        )
     }
     assert len(rows) >= 30, f"the scan saw only {len(rows)} routes that name a thing"
     leaks = [route for route, who in rows.items() if who["stranger"] not in ("404", "no")]

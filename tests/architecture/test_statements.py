@@ -18,13 +18,26 @@ from service.guardrails.pagination import PageRequest
 from service.guardrails.permissions import Role
 from service.guardrails.switches import STATES
 from tests.architecture.conftest import Route
-from tests.architecture.test_role_matrix import NOBODY, address, dead_letter, deleted_organization, invite
+from tests.architecture.test_role_matrix import (
+    NOBODY,
+    address,
+    billing_customer,
+    dead_letter,
+    deleted_organization,
+    inbox_message,
+    invite,
+)
 from tests.architecture.test_routes import calls
 from tests.support import captured_sql
 from tests.support.factories import Factory, Person
 
 MOST = 4
-MORE: dict[str, tuple[int, str]] = {}
+MORE: dict[str, tuple[int, str]] = {
+    "GET /billing": (7, "the plan, the invoices, and a count of each thing that a plan limits"),
+    "GET /billing/change": (6, "the plan, and a count of each thing that a plan limits"),
+    "GET /billing/operations/{operation_id}": (8, "one change, beside everything that the plan page shows"),
+    "GET /staff/billing/customers/{customer_id}": (11, "one customer's seven short lists, each from its own table"),
+}
 """Route -> how many statements it may send, and why it needs them."""
 
 FEW, MANY = 2, 20
@@ -64,6 +77,22 @@ def counting() -> Iterator[Counted]:
         telemetry.statement_listeners.remove(counted)
 
 
+async def billing_invoice(factory: Factory, organization: UUID) -> None:
+    """Of the organization's own customer, whom the first one brings along."""
+    await factory.superuser.execute(
+        "INSERT INTO billing_customers (id, organization_id, stripe_customer_id, livemode, created_at)"
+        " VALUES ($1, $2, $3, false, now()) ON CONFLICT DO NOTHING",
+        identifier := new_id(), organization, f"cus_{identifier.hex}",
+    )  # fmt: skip
+    await factory.superuser.execute(
+        "INSERT INTO billing_invoices (organization_id, customer_id, stripe_id, number, status, currency, total,"
+        " amount_due, amount_paid, attempt_count, needs_action, created_at, fetched_at, digest)"
+        " SELECT organization_id, id, $2, $2, 'paid', 'eur', 1200, 1200, 1200, 1, false, now(), now(), ''"
+        " FROM billing_customers WHERE organization_id = $1",
+        organization, f"in_{new_id().hex}",
+    )  # fmt: skip
+
+
 async def fill(factory: Factory, organization: UUID, person: Person, rows: int) -> None:
     """So many of everything that some page lists."""
     async with await factory.client(person) as client:
@@ -95,6 +124,12 @@ async def fill(factory: Factory, organization: UUID, person: Person, rows: int) 
             new_id(), await factory.organization(), person.id, clock.now(),
         )  # fmt: skip
         await dead_letter(factory, organization, None)
+        await inbox_message(factory, organization, None)
+        await billing_invoice(factory, organization)
+        await db.execute(
+            "UPDATE billing_customers SET dirty_gen = 1, dead_at = now(), last_error = $2 WHERE id = $1",
+            UUID(await billing_customer(factory, organization, None)), NOBODY,
+        )  # fmt: skip
         await factory.log_in(person)
 
 
@@ -150,6 +185,7 @@ async def visits(routes: list[Route], factory: Factory) -> AsyncIterator[tuple[d
         many = await visit(factory, person, counted, paths)
     yield few, many
     await factory.superuser.execute("DELETE FROM pgqueuer WHERE entrypoint = $1", NOBODY)
+    await factory.superuser.execute("DELETE FROM billing_customers WHERE last_error = $1", NOBODY)
 
 
 Visits = tuple[dict[str, Visit], dict[str, Visit]]
