@@ -22,9 +22,9 @@ PHONE = {"width": 320, "height": 640}
 PAGES = (
     "/dashboard", "/indicators", "/indicators/new", "/bin", "/members", "/members/invitations", "/organization",
     "/organizations", "/organization/deletion", "/audit-log", "/account", "/account/security", "/account/sessions",
-    "/account/password", "/account/deletion", "/confirm", "/staff",
+    "/account/password", "/account/deletion", "/confirm", "/staff", "/billing", "/billing/invoices",
 )  # fmt: skip
-PUBLIC_PAGES = ("/login", "/sign-up", "/forgot", "/recover", "/no-such-page")
+PUBLIC_PAGES = ("/pricing", "/login", "/sign-up", "/forgot", "/recover", "/no-such-page")
 
 
 async def plant(page: Page, factory: Factory) -> str:

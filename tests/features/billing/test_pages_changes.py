@@ -249,3 +249,29 @@ async def test_every_refusal_is_a_sentence(paying: MakeBuyer, stripe: StripeStan
         assert answer.status_code == 400, fields
         assert "The form is out of date." in answer.text
     assert "Plan Team" in await ada.shown()
+
+
+async def test_invoices_stand_newest_first_and_open_stripes_pages(paying: MakeBuyer, stripe: StripeStandIn) -> None:
+    ada = await paying()
+    await ada.change("business")
+    page = await ada.client.page("/billing/invoices")
+    assert page.index("€17.00") < page.index("€12.00")
+    for invoice in stripe.account.store.of("invoice", customer=ada.subscriptions()[0]["customer"]):
+        assert f'href="{invoice["hosted_invoice_url"]}"' in page
+        assert f'href="{invoice["invoice_pdf"]}"' in page
+    first = await ada.shown("/billing/invoices?limit=1")
+    assert "Older" in first
+    assert "€12.00" not in first
+
+
+@pytest.mark.parametrize("address", ["javascript:alert(1)", "http://evil.example/in_1", "//evil.example", "data:,x"])
+async def test_an_invoice_opens_no_other_place(address: str, paying: MakeBuyer) -> None:
+    ada = await paying()
+    await ada.superuser.execute(
+        "UPDATE billing_invoices SET hosted_url = $2, pdf_url = $2 WHERE organization_id = $1",
+        ada.person.organization_id, address,
+    )  # fmt: skip
+    for path in ("/billing", "/billing/invoices"):
+        page = await ada.client.page(path)
+        assert "€12.00" in page
+        assert address not in page

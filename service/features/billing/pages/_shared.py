@@ -26,7 +26,6 @@ from service.integrations.stripe.addresses import stripe_origins
 from service.integrations.stripe.client import StripeApi
 from service.web.flash import Kind as FlashKind
 from service.web.flash import flash
-from service.web.formats import day
 from service.web.forms import Form
 from service.web.responses import After, redirect, to_stripe
 from service.web.templating import render
@@ -120,7 +119,6 @@ def show(
         paused=PAUSED if away else "",
         may_change=may(ctx, actions.plan_change) and not away,
         intent=new_token,
-        day=day,
         **values,
     )
 
