@@ -24,6 +24,7 @@ from service.core import clock
 from service.core.context import Actor, ActorKind, Caller, Context, Resources
 from service.core.database import NAMING, Base, Database, split_tls
 from service.core.ids import new_id
+from service.guardrails.entitlements import Plans
 from service.guardrails.permissions import Role
 from service.guardrails.personal_data import content, internal
 from service.guardrails.retention import after_deletion, with_parent
@@ -167,4 +168,5 @@ async def open_playground(urls: dict[str, str], resources: Resources) -> Playgro
     app = Database(urls["ballast_app"], settings, name="playground", size=2)
     maintenance = Database(urls["ballast_maintenance"], settings, name="playground-maintenance", size=2)
     made = Resources(settings, app, resources.redis, maintenance)
+    made.provide(Plans, resources.get(Plans))
     return Playground(made, await asyncpg.connect(urls["postgres"]))
