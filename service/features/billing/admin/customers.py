@@ -191,14 +191,10 @@ async def _carry_out(
 async def _overview(request: Request, ctx: Context, form: Form[Why]) -> Response:
     search, api = Form.from_query(Search, request), ctx.resources.get(StripeApi)
     wanted = search.data.q if search.valid else ""
+    found = await queries.find_customers(ctx, wanted) if wanted else None
+    overview = await queries.get_overview(ctx)
     return render(
-        request,
-        "billing/staff/overview.html",
-        overview=await queries.get_overview(ctx),
-        found=await queries.find_customers(ctx, wanted) if wanted else None,
-        api=api,
-        search=search,
-        form=form,
+        request, "billing/staff/overview.html", overview=overview, found=found, api=api, search=search, form=form
     )
 
 
@@ -206,14 +202,8 @@ async def _customer(request: Request, ctx: Context, customer_id: UUID, **given: 
     bench, intent = await queries.get_workbench(ctx, customer_id), {"intent": new_id().hex}
     live = [one for one in bench.lists["billing_subscriptions"] if one.status in LIVE]
     plans = [(plan.key, plan.name) for plan in reversed(PLANS)]
-    return render(
-        request,
-        "billing/staff/customer.html",
-        bench=bench,
-        live=live,
-        plans=plans,
-        money=money,
-        act=given.get("act") or Form(CustomerAct, intent),
-        override=given.get("override") or Form(Override, prefix="override"),
-        refund=given.get("refund") or Form(Refund, intent, prefix="refund"),
-    )
+    act = given.get("act") or Form(CustomerAct, intent)
+    override = given.get("override") or Form(Override, prefix="override")
+    refund = given.get("refund") or Form(Refund, intent, prefix="refund")
+    values: dict[str, Any] = {"bench": bench, "live": live, "plans": plans, "money": money}
+    return render(request, "billing/staff/customer.html", act=act, override=override, refund=refund, **values)

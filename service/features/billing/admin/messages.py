@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -104,15 +104,8 @@ async def _inbox(request: Request, ctx: Context, form: Form[Why], page: Position
     messages = await queries.list_messages(ctx, filters.data, page) if filters.valid else None
     asked = _asked(filters.data) if filters.valid else ""
     states = [("", "Any"), *((state.value, state.value.capitalize()) for state in State)]
-    return render(
-        request,
-        "billing/staff/inbox.html",
-        messages=messages,
-        filters=filters,
-        form=form,
-        asked=asked,
-        states=states,
-    )
+    more: dict[str, Any] = {"messages": messages, "filters": filters, "asked": asked, "states": states}
+    return render(request, "billing/staff/inbox.html", form=form, **more)
 
 
 async def _message(
@@ -125,15 +118,9 @@ async def _message(
     link: Form[Link] | None = None,
 ) -> Response:
     found = await queries.get_message(ctx, message_id)
-    return render(
-        request,
-        "billing/staff/message.html",
-        found=found,
-        row=found.row,
-        body=readable(body),
-        form=form or Form(MessageAct),
-        link=link or Form(Link, prefix="link"),
-    )
+    shown: dict[str, Any] = {"found": found, "row": found.row, "body": readable(body)}
+    form, link = form or Form(MessageAct), link or Form(Link, prefix="link")
+    return render(request, "billing/staff/message.html", form=form, link=link, **shown)
 
 
 def _asked(wanted: Filters) -> str:

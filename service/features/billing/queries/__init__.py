@@ -11,16 +11,6 @@ from service.features.billing.queries.staff import (
 )
 
 __all__ = [
-    "find_customer",
-    "find_customers",
-    "get_billing",
-    "get_message",
-    "get_operation",
-    "get_overview",
-    "get_workbench",
-    "is_own_charge",
-    "list_dead",
-    "list_invoices",
-    "list_messages",
-    "visit",
-]
+    "find_customer", "find_customers", "get_billing", "get_message", "get_operation", "get_overview",
+    "get_workbench", "is_own_charge", "list_dead", "list_invoices", "list_messages", "visit",
+]  # fmt: skip
