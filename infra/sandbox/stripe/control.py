@@ -1,6 +1,7 @@
 """What a program may do to the stand-in that Stripe's API has no call for: all of it under /sandbox.
 
-POST /sandbox/clock {"advance": seconds}, POST /sandbox/settle {"timeout": 30, "retries": true},
+POST /sandbox/clock {"advance": seconds}, POST /sandbox/disputes {"charge": id} or {"dispute": id, "won": true},
+POST /sandbox/settle {"timeout": 30, "retries": true},
 POST /sandbox/events {"type": name, "object": {...}, "previous": {...}, "livemode": false} for events nothing causes,
 POST /sandbox/events/{id}/resend {"endpoint": id},
 POST /sandbox/endpoints/{id}/roll {"overlap": seconds},
@@ -19,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from infra.sandbox.stripe import endpoints, events
+from infra.sandbox.stripe import disputes, endpoints, events
 from infra.sandbox.stripe.records import Delivery
 from infra.sandbox.stripe.store import Account, StripeError
 
@@ -33,6 +34,7 @@ def control_routes(account: Account) -> list[Route]:
     return [
         Route("/sandbox/clock", _answering(account, _advance), methods=["POST"]),
         Route("/sandbox/settle", _answering(account, _settle), methods=["POST"]),
+        Route("/sandbox/disputes", _answering(account, _dispute), methods=["POST"]),
         Route("/sandbox/deliveries", _answering(account, _deliveries)),
         Route("/sandbox/events", _answering(account, _emit), methods=["POST"]),
         Route("/sandbox/events/{id}/resend", _answering(account, _resend), methods=["POST"]),
@@ -55,6 +57,14 @@ def _answering(account: Account, work: Work) -> Callable[[Request], Awaitable[Re
 
 async def _advance(account: Account, request: Request, body: dict[str, Any]) -> dict[str, Any]:
     return {"now": account.clock.advance(float(body["advance"]) if "advance" in body else 0.0)}
+
+
+async def _dispute(account: Account, request: Request, body: dict[str, Any]) -> dict[str, Any]:
+    """Open one for a charge or, given `dispute` and `won`, have the bank decide one."""
+    with account.lock:
+        if "dispute" in body:
+            return disputes.decide(account, str(body["dispute"]), won=bool(body.get("won")))
+        return disputes.open_dispute(account, str(body.get("charge")), str(body.get("reason", "fraudulent")))
 
 
 async def _settle(account: Account, request: Request, body: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra.sandbox.stripe import payment_methods
+from infra.sandbox.stripe import invoices, payment_methods
 from infra.sandbox.stripe.billing_cycle import ENDED, end
 from infra.sandbox.stripe.changes import changing, create
 from infra.sandbox.stripe.events import emit
@@ -67,11 +67,14 @@ def retrieve(account: Account, params: Obj, object_id: str) -> Obj:
 
 
 def delete(account: Account, params: Obj, object_id: str) -> Obj:
-    """Ends the customer's subscriptions at once, then the customer."""
+    """Ends the customer's subscriptions at once, voids what is open, then ends the customer."""
     obj = account.store.get("customer", object_id)
     for one in account.store.of("subscription", customer=object_id):
         if one["status"] not in ENDED:
             end(account, one)
+    for invoice in account.store.of("invoice", customer=object_id, status="open"):
+        # Nobody is left to pay; a retry that falls due later must not look for the customer.
+        invoices.void(account, invoice)
     account.store.remove(obj)
     shown = {"id": object_id, "object": "customer", "deleted": True}
     account.store.add({"id": object_id, "object": "deleted_customer", "shown": shown})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 import stripe
 
@@ -212,6 +213,16 @@ def test_a_dispute_is_answered_and_decided(business: Business, text: str, status
     assert types[-1] == last
     with pytest.raises(stripe.InvalidRequestError):
         business.client.v1.disputes.close(dispute["id"])
+
+
+def test_a_dispute_is_opened_and_decided_over_http(business: Business) -> None:
+    url, charge = f"{business.stand_in.address}/sandbox/disputes", _charge(business)
+
+    opened = httpx.post(url, json={"charge": charge.id}).json()
+    httpx.post(url, json={"dispute": opened["id"], "won": True})
+
+    assert business.client.v1.disputes.retrieve(opened["id"]).status == "won"
+    assert httpx.post(url, json={"charge": charge.id}).status_code == 400
 
 
 def test_a_dispute_that_nobody_answers_is_lost(business: Business) -> None:

@@ -345,3 +345,18 @@ def test_a_deleted_customer_takes_subscriptions_along(business: Business) -> Non
     assert business.client.v1.customers.retrieve(customer.id).deleted is True
     business.stand_in.account.clock.advance(40 * DAY)
     assert business.types()[-1] == "customer.deleted"
+
+
+def test_nobody_duns_a_deleted_customer(business: Business) -> None:
+    subscription = business.subscribe()
+    business.use_card(subscription.customer, "pm_card_chargeCustomerFail")
+    business.wait_for_renewal(subscription, after=HOUR)
+    owed = business.latest_invoice(subscription)
+
+    business.client.v1.customers.delete(str(subscription.customer))
+    business.wait(40 * DAY)
+
+    assert (business.now(subscription).status, business.client.v1.invoices.retrieve(owed.id).status) == (
+        "canceled",
+        "void",
+    )
