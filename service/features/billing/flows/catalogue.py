@@ -75,13 +75,7 @@ async def _prices(api: StripeApi) -> dict[str, dict[str, Any]]:
 def _problem(plan: Plan, price: dict[str, Any] | None) -> str:
     if price is None:
         return f"no price in Stripe has the lookup key {plan.lookup_key}: {plan.name} cannot be bought"
-    recurring = price.get("recurring") or {}
-    told = {
-        "active": (price.get("active"), True),
-        "currency": (price.get("currency"), CURRENCY),
-        "unit_amount": (price.get("unit_amount"), plan.amount),
-        "interval": (recurring.get("interval"), "month"),
-        "interval_count": (recurring.get("interval_count"), 1),
-    }
-    wrong = [f"{name} is {theirs}, not {ours}" for name, (theirs, ours) in told.items() if theirs != ours]
+    ours = {"active": True, "currency": CURRENCY, "unit_amount": plan.amount, "interval": "month", "interval_count": 1}
+    theirs = price | (price.get("recurring") or {})
+    wrong = [f"{name} is {theirs.get(name)}, not {value}" for name, value in ours.items() if theirs.get(name) != value]
     return f"price {plan.lookup_key} in Stripe differs from plans.py: {', '.join(wrong)}" if wrong else ""

@@ -12,39 +12,36 @@ from service.features.billing.flows.drift import KINDS
 
 MEASURE = """
     SELECT
-        (SELECT extract(epoch FROM now() - min(received_at))::float8 FROM inbox
-            WHERE source = 'stripe' AND state = 'pending') AS inbox_oldest,
+        coalesce((SELECT extract(epoch FROM now() - min(received_at))::float8 FROM inbox
+            WHERE source = 'stripe' AND state = 'pending'), 0) AS inbox_oldest,
         (SELECT count(*) FROM inbox WHERE source = 'stripe' AND state = 'unmatched') AS inbox_unmatched,
-        (SELECT count(*) FROM billing_customers WHERE dirty_gen > synced_gen AND dead_at IS NULL) AS dirty,
-        (SELECT extract(epoch FROM now() - min(dirty_since))::float8 FROM billing_customers
-            WHERE dirty_gen > synced_gen AND dead_at IS NULL) AS dirty_oldest,
-        (SELECT count(*) FROM billing_customers WHERE dirty_gen > synced_gen AND dead_at IS NOT NULL) AS dead,
-        (SELECT extract(epoch FROM now() - received_at)::float8 / 86400 FROM inbox
-            WHERE type = 'invoice.paid' ORDER BY id DESC LIMIT 1) AS silence,
-        (SELECT jsonb_object_agg(stream, drift) FROM billing_sweeps) AS drift
+        coalesce((SELECT extract(epoch FROM now() - received_at)::float8 / 86400 FROM inbox
+            WHERE type = 'invoice.paid' ORDER BY id DESC LIMIT 1), 'NaN') AS silence,
+        (SELECT jsonb_object_agg(stream, drift) FROM billing_sweeps) AS drift,
+        count(*) FILTER (WHERE dead_at IS NULL) AS dirty,
+        coalesce(extract(epoch FROM now() - min(dirty_since)
+            FILTER (WHERE dead_at IS NULL))::float8, 0) AS dirty_oldest,
+        count(*) FILTER (WHERE dead_at IS NOT NULL) AS dead
+    FROM billing_customers WHERE dirty_gen > synced_gen
 """
 UNKNOWN = """
     SELECT extract(epoch FROM now() - min(first_sent_at))::float8 FROM billing_operations WHERE status = 'unknown'
 """
-GAUGES = (
-    metrics.inbox_oldest, metrics.inbox_unmatched, metrics.dirty, metrics.dirty_oldest, metrics.dead, metrics.silence,
-)  # fmt: skip
+GAUGES = {
+    name: getattr(metrics, name)
+    for name in ("inbox_oldest", "inbox_unmatched", "silence", "dirty", "dirty_oldest", "dead")
+}
 
 
 async def measure(resources: Resources) -> None:
     """Set the gauges; what operations wait for is told by the worker alone, whose role sees every organization."""
-    for gauge in (*GAUGES, metrics.unknown_oldest):
+    for gauge in (*GAUGES.values(), metrics.unknown_oldest):
         gauge.set(math.nan)  # an old number would look like a new one; not known is not known
     async with resources.database.unit_of_work(read_only=True) as work:
         found = await work.raw.fetchrow(MEASURE)
-    assert found is not None  # noqa: S101 - it has no FROM
-    metrics.inbox_oldest.set(found["inbox_oldest"] or 0)
-    metrics.inbox_unmatched.set(found["inbox_unmatched"])
-    metrics.dirty.set(found["dirty"])
-    metrics.dirty_oldest.set(found["dirty_oldest"] or 0)
-    metrics.dead.set(found["dead"])
-    if found["silence"] is not None:
-        metrics.silence.set(found["silence"])
+    assert found is not None  # noqa: S101 - an aggregate always answers
+    for name, gauge in GAUGES.items():
+        gauge.set(found[name])
     drift: Counter[str] = Counter()
     for one in (found["drift"] or {}).values():
         drift |= Counter(one)

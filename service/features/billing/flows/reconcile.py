@@ -56,11 +56,15 @@ REST = """
     FROM billing_customers AS customer JOIN {table} AS copy ON copy.customer_id = customer.id
     WHERE {settled} AND copy.status <> ALL($3::text[]) AND copy.created_at >= $4
 """
+# In the order of their ids, as everywhere: two who mark many must not wait for each other.
 TELL = f"""
+    WITH same AS (
+        SELECT billing_customers.id FROM billing_customers JOIN unnest($1::uuid[], $2::bigint[]) AS seen(id, gen)
+            ON seen.id = billing_customers.id AND dirty_gen = gen AND synced_gen = gen
+        ORDER BY billing_customers.id FOR UPDATE OF billing_customers
+    )
     UPDATE billing_customers SET {DIRTY}, dirty_since = coalesce(dirty_since, now())
-    FROM unnest($1::uuid[], $2::bigint[]) AS seen(id, gen)
-    WHERE billing_customers.id = seen.id AND dirty_gen = seen.gen AND synced_gen = seen.gen
-    RETURNING billing_customers.id
+    FROM same WHERE billing_customers.id = same.id RETURNING same.id
 """  # noqa: S608 - our own constants
 KNOWN = "SELECT stripe_customer_id FROM billing_customers WHERE stripe_customer_id = ANY($1)"
 
