@@ -37,6 +37,7 @@ MORE: dict[str, tuple[int, str]] = {
     "GET /billing/change": (6, "the plan, and a count of each thing that a plan limits"),
     "GET /billing/operations/{operation_id}": (8, "one change, beside everything that the plan page shows"),
     "GET /staff/billing/customers/{customer_id}": (11, "one customer's seven short lists, each from its own table"),
+    "GET /staff/billing/customers/{customer_id}/diff": (5, "subscriptions, invoices and the ledger beside Stripe's"),
 }
 """Route -> how many statements it may send, and why it needs them."""
 
@@ -78,10 +79,11 @@ def counting() -> Iterator[Counted]:
 
 
 async def billing_invoice(factory: Factory, organization: UUID) -> None:
-    """Of the organization's own customer, whom the first one brings along."""
+    """Of a customer in the other mode, whom the first one brings along: Stripe is not asked about that one, and so
+    does not say that there is no such customer and no plan."""
     await factory.superuser.execute(
         "INSERT INTO billing_customers (id, organization_id, stripe_customer_id, livemode, created_at)"
-        " VALUES ($1, $2, $3, false, now()) ON CONFLICT DO NOTHING",
+        " VALUES ($1, $2, $3, true, now()) ON CONFLICT DO NOTHING",
         identifier := new_id(), organization, f"cus_{identifier.hex}",
     )  # fmt: skip
     await factory.superuser.execute(
