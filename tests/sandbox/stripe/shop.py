@@ -78,6 +78,8 @@ class Person:
     def send(self, button: str = "", action: str = "", **fields: str) -> str:
         """Press the button with this label in the form with this action; answers the next page's text."""
         form = next(one for one in self._forms() if (not action or one.action.endswith(action)) and one.has(button))
+        missing = [name for name in fields if f'name="{name}"' not in form.body]
+        assert not missing, f"a person cannot fill in what is not there: {missing}"
         values = form.hidden | form.pressed(button) | fields
         return self._arrive(self.http.post(httpx.URL(self.at).join(form.action or self.at), data=values))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from stripe import StripeClient
 
 from infra.sandbox.stripe.server import StripeStandIn
@@ -20,12 +22,13 @@ def test_a_change_of_plan_is_previewed_paid_and_keeps_the_item(
     assert f'href="{BACK}"' in person.text
     page = person.send("See what it costs", price=shop.prices["Pro"], quantity="2")
     assert "Change to Pro" in page
-    assert "Due now 50.00 EUR" in page
+    # The period loses a cent with every few minutes, and with the first second that passes.
+    assert re.search(r"Due now (50\.00|49\.9\d) EUR", page)
     assert client.v1.invoices.list().data[0].amount_due == 1000, "a preview changes nothing"
     assert "The change was taken up." in person.send("Confirm")
     changed = client.v1.subscriptions.retrieve(subscription.id).to_dict()["items"]["data"][0]
     assert (changed["id"], changed["price"]["id"], changed["quantity"]) == (item, shop.prices["Pro"], 2)
-    assert client.v1.invoices.list().data[0].amount_paid == 5000
+    assert 4990 <= client.v1.invoices.list().data[0].amount_paid <= 5000
 
 
 def test_a_change_whose_payment_fails_waits_and_can_be_paid(client: StripeClient, shop: Shop, person: Person) -> None:
