@@ -85,8 +85,10 @@ async def payer(
     async def make(**options: Any) -> Payer:
         stripe.account.clock.ahead = 0.0  # other tests have lived through years
         owner = await factory.person(Role.OWNER)
-        people = [await factory.person(role, owner.organization_id) for role in (Role.ADMIN, Role.MEMBER)]
-        return Payer(await subscriber(organization=owner.organization_id, **options), owner, *people, mailbox)
+        admin = await factory.person(Role.ADMIN, owner.organization_id)
+        member = await factory.person(Role.MEMBER, owner.organization_id)
+        customer = await subscriber(organization=owner.organization_id, **options)
+        return Payer(customer, owner, admin, member, mailbox)
 
     yield make
     mailbox.knobs = MailKnobs()

@@ -33,7 +33,5 @@ inbox_unmatched = Gauge("billing_inbox_unmatched", "Messages whose customer is n
 dirty = Gauge("billing_customers_dirty", "Customers that wait to be read", registry=REGISTRY)
 dirty_oldest = Gauge("billing_customers_dirty_oldest_seconds", "How long the first has waited", registry=REGISTRY)
 dead = Gauge("billing_customers_dead", "Customers given up on: dead letters", registry=REGISTRY)
-unknown_oldest = Gauge(
-    "billing_operations_unknown_oldest_seconds", "Since when no answer", registry=REGISTRY
-)
+unknown_oldest = Gauge("billing_operations_unknown_oldest_seconds", "Since when no answer", registry=REGISTRY)
 silence = Gauge("billing_payment_silence_days", "Days since Stripe last told us of a payment", registry=REGISTRY)
