@@ -217,6 +217,8 @@ async def test_an_invitation_keeps_a_seat_and_many_at_once_take_the_last_one_onc
     told = (await ask(browser)).json()
     assert told["detail"] == "Your plan (Free) includes 3 seats, and you have 3."
     assert told["mend"].endswith("or remove a member or withdraw an invitation.")
+    page = await browser.submit("/members/invitations", email=f"i{new_id().hex[-12:]}@example.com", role="member")
+    assert (page.status_code, 'href="/billing"' in page.text) == (403, True)
     await factory.superuser.execute(
         "UPDATE invitations SET revoked_at = now() WHERE organization_id = $1", organization
     )
