@@ -30,7 +30,9 @@ async def headline(stage: World, count: int) -> list[Outcome]:
     load_tables()
     get_settings.cache_clear()
     resources = create_resources(get_settings(), maintenance=True)
-    ours, naive = await asyncpg.connect(stage.superuser_url), await asyncpg.connect(stage.naive_url)
+    ours, eyes, naive = [
+        await asyncpg.connect(url) for url in (stage.superuser_url, stage.superuser_url, stage.naive_url)
+    ]
     try:
         people = await make_people(stage, ours, count * len(STORMS))
         await start_right(naive, people)
@@ -41,12 +43,12 @@ async def headline(stage: World, count: int) -> list[Outcome]:
         outcomes = []
         for number, storm in enumerate(STORMS):
             some = people[number * count : (number + 1) * count]
-            outcomes.append(await rage(stage, storm, some, ours, naive, resources))
+            outcomes.append(await rage(stage, storm, some, ours, naive, eyes, resources))
             print(report.row(outcomes[-1]), flush=True)
         return outcomes
     finally:
-        await ours.close()
-        await naive.close()
+        for connection in (ours, eyes, naive):
+            await connection.close()
         await close_resources(resources)
 
 

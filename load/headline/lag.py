@@ -18,7 +18,10 @@ LOOK_SECONDS = 0.05
 
 @dataclass
 class Watch:
-    """Looks every 50 ms at whoever changed; of two changes in a row that were never seen apart, the later counts."""
+    """Looks every 50 ms at whoever changed; of two changes in a row that were never seen apart, the later counts.
+
+    `database` is a connection for nobody else.
+    """
 
     database: asyncpg.Connection
     samples: list[float] = field(default_factory=list)
@@ -47,16 +50,19 @@ class Watch:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Watch]:
+        """Watch while inside; what went wrong with looking is raised there."""
+        ended = asyncio.Event()
+
         async def watch() -> None:
-            while True:
+            while not ended.is_set():
                 if self._waiting:
                     await self.look()
                 await asyncio.sleep(LOOK_SECONDS)
 
-        watching = asyncio.create_task(watch())
-        try:
-            yield self
-        finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(watch())
+            try:
+                yield self
+            finally:
+                ended.set()
         await self.look()

@@ -24,9 +24,13 @@ quiet, each customer's plan, status, period end and cancellation are compared wi
 
 {table}
 
-{machine}. `{command}`, or `make headline` with a seed of its own. The seed repeats
-what customers do and what goes wrong on the way; how the processes are scheduled it cannot repeat, so the naive
-handler's figures differ a little from run to run. Ours must be 0 in every storm, or the command fails.
+{machine}. Repeat it with
+
+    {command}
+
+The seed repeats what customers do and what goes wrong on the way; how the processes are scheduled it cannot repeat, so
+the naive handler's figures differ from run to run. Ours must be 0 in every storm, or the command fails. `make headline`
+draws a new seed.
 
 - **serial**: one delivery at a time, in order. The naive handler is right, which is why nobody notices.
 - **concurrent**: up to 16 at once, as a web server takes them.

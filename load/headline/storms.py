@@ -66,18 +66,23 @@ class NeverQuiet(Exception):
 
 async def rage(
     stage: World, storm: Storm, people: list[Person], ours: asyncpg.Connection, naive: asyncpg.Connection,
-    resources: Resources,
+    eyes: asyncpg.Connection, resources: Resources,
 ) -> Outcome:  # fmt: skip
-    """Let every cycle close, wait for quiet, sweep, and count who is wrong. Raises NeverQuiet."""
+    """Let every cycle close, wait for quiet, sweep, and count who is wrong; `eyes` is a second connection to ours.
+
+    Raises NeverQuiet.
+    """
     stripe, began = stage.stripe, time.monotonic()
     stripe.asked.clear()
     before = {event.id for event in stripe.account.events.newest_first()}
     stripe.knobs = StripeKnobs.model_validate({"seed": stage.random.randrange(2**31), **storm.knobs})
-    async with Watch(ours).running() as watch:
+    async with Watch(eyes).running() as watch:
         for number, person in enumerate(people):
             await asyncio.sleep(max(0.0, began + number / UPGRADES_PER_SECOND - time.monotonic()))
             await person.live_through_it(stage.random, lambda whose=person: watch.changed(whose))  # type: ignore[misc]
         await quiet(stage, ours)
+        # The storm is over: a sweep that Stripe answers with errors only begins again a minute later.
+        stripe.knobs = StripeKnobs()
         drift = 0
         for _ in range(SWEEPS):
             found = await compare_objects(resources, resources.maintenance or resources.database, settle=ON_ITS_WAY)
