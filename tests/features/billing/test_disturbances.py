@@ -14,7 +14,7 @@ from infra.sandbox.stripe import customers
 from infra.sandbox.stripe.knobs import StripeKnobs
 from infra.sandbox.stripe.server import StripeStandIn
 from service.core.context import Resources
-from service.features.billing.flows.resolve import tie
+from service.features.billing.actions.marks import tie
 from tests.features.billing.conftest import Subscribe
 from tests.support.factories import Factory
 from tests.support.servers import RunningServer, RunningWorker

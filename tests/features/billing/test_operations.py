@@ -22,8 +22,10 @@ from service.core.errors import Conflict
 from service.features.billing import actions
 from service.features.billing.flows import operations
 from service.features.billing.flows.operations import Outcome, ensure_customer, perform
+from service.features.billing.flows.synchronize import synchronize_now
 from service.features.billing.models import Operation, Status
 from service.guardrails.permissions import Role
+from service.integrations.stripe.client import StripeApi
 from tests.support.factories import Factory, Person
 from tests.support.stripe import Subscriber, make_subscriber, price_of
 
@@ -92,7 +94,7 @@ async def desk(
     assert person.organization_id is not None
     customer = await make_subscriber(stripe, superuser, person.organization_id)
     subscription = customer.subscribe("team")
-    await operations.synchronize_now(resources, (await customer.row())["id"])
+    await synchronize_now(resources, (await customer.row())["id"])
     return Desk(resources, stripe, superuser, person, customer, subscription)
 
 
@@ -257,13 +259,13 @@ async def test_what_was_never_sent_is_not_left_hanging(desk: Desk, monkeypatch: 
     port = desk.stripe.port
     assert price_of(desk.stripe, "business")
     away = Resources(desk.resources.settings, desk.resources.database, desk.resources.redis)
-    api = type(desk.resources.get(operations.StripeApi))
+    api = type(desk.resources.get(StripeApi))
     settings = desk.resources.settings.model_copy(update={"stripe_api_base": f"http://127.0.0.1:{port - 1 or 1}"})
-    away.provide(operations.StripeApi, api(settings))
+    away.provide(StripeApi, api(settings))
     try:
         outcome = await perform(away, desk.organization, operation.id)
     finally:
-        await away.get(operations.StripeApi).aclose()
+        await away.get(StripeApi).aclose()
     assert outcome.status is Status.FAILED
     assert desk.plan_at_stripe() == "team"
 

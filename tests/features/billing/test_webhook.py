@@ -22,7 +22,8 @@ SUBSCRIPTION = {"id": "sub_1", "object": "subscription", "customer": "cus_nobody
 
 
 async def stored(superuser: Db, event_id: str) -> list[asyncpg.Record]:
-    return await superuser.fetch("SELECT * FROM inbox WHERE external_id = $1", event_id)
+    found: list[asyncpg.Record] = await superuser.fetch("SELECT * FROM inbox WHERE external_id = $1", event_id)
+    return found
 
 
 async def rows(superuser: Db) -> int:
