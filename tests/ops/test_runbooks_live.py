@@ -256,7 +256,7 @@ def test_each_page_names_a_fault_that_is_drilled_here() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 async def test_pages_tell_faults_from_health_and_cure_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BALLAST_HOME", str(tmp_path))
     monkeypatch.setenv("STACK", "local")
