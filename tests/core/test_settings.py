@@ -224,7 +224,7 @@ def test_production_without_a_stripe_key_sells_nothing_and_asks_for_nothing(monk
     assert make(monkeypatch, environment="development", **nothing).billing_enabled
 
 
-def test_whitespace_of_a_copied_secret_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scenario_21_whitespace_of_a_copied_secret_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """One trailing newline, and no signature would ever match."""
     made = make(
         monkeypatch, stripe_webhook_secrets=" whsec_new ,\n whsec_old\n,", stripe_secret_key=f"sk_live_{SECRET}\n"
@@ -234,7 +234,7 @@ def test_whitespace_of_a_copied_secret_does_not_count(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("environment", ["development", "production"])
-def test_a_webhook_secret_of_another_kind_is_named_and_not_shown(
+def test_scenario_21_a_webhook_secret_of_another_kind_is_named_and_not_shown(
     environment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ValidationError, match="stripe_webhook_secrets") as wrong:

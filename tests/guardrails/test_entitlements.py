@@ -144,7 +144,9 @@ async def test_the_last_one_fits_and_the_next_is_refused_with_a_way_out(
     assert (await create(browser)).status_code == 201
 
 
-async def test_a_downgrade_deletes_nothing_and_adds_nothing(factory: Factory, owner: Person, browser: Client) -> None:
+async def test_scenario_55_a_downgrade_deletes_nothing_and_adds_nothing(
+    factory: Factory, owner: Person, browser: Client
+) -> None:
     organization = home(owner)
     await factory.plan(organization, "team", limits={Feature.INDICATORS: 3})
     ids = [str(await factory.indicator(organization)) for _ in range(3)]
@@ -344,7 +346,7 @@ async def test_a_larger_plan_is_known_from_the_second_request_on(
 # While a payment is due
 
 
-async def test_an_organization_in_debt_reads_pays_leaves_and_deletes_and_does_nothing_else(
+async def test_scenario_50_an_organization_in_debt_reads_pays_leaves_and_deletes_and_does_nothing_else(
     factory: Factory, owner: Person, browser: Client, stack: AsyncExitStack
 ) -> None:
     organization, indicator = home(owner), await factory.indicator(home(owner))

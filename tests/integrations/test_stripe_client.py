@@ -265,7 +265,7 @@ async def test_no_is_told_apart(
         assert found.message == secret_words["message"]
 
 
-async def test_an_outage_opens_the_breaker_and_one_call_closes_it(far: Stripe, api: StripeApi) -> None:
+async def test_scenario_73_an_outage_opens_the_breaker_and_one_call_closes_it(far: Stripe, api: StripeApi) -> None:
     """An hour of outage costs each caller nothing after the first five, and says when to ask again."""
     far.error(500)
     for _ in range(5):
@@ -289,7 +289,7 @@ async def test_refusals_do_not_open_the_breaker(far: Stripe, api: StripeApi) -> 
     assert len(far.seen) == 8
 
 
-async def test_while_sweeps_hang_people_get_through(far: Stripe, api: StripeApi) -> None:
+async def test_scenario_73_while_sweeps_hang_people_get_through(far: Stripe, api: StripeApi) -> None:
     far.says({"id": "cus_1"})
     far.hang = asyncio.Event()
     sweeps = [asyncio.create_task(api.call("get", "/v1/events", urgency=Urgency.SWEEP)) for _ in range(12)]

@@ -82,7 +82,7 @@ def test_a_snapshot_says_all_of_this() -> None:
     )
 
 
-def test_a_thin_event_names_its_twin_and_a_reference() -> None:
+def test_scenario_26_a_thin_event_names_its_twin_and_a_reference() -> None:
     found = read(thin())
     assert (found.kind, found.snapshot_event_id, found.request_id) == ("thin", "evt_1", "req_1")
     assert (found.object_type, found.object_id, found.customer_id) == ("subscription", "sub_1", None)
@@ -94,7 +94,7 @@ def test_a_thin_event_names_its_twin_and_a_reference() -> None:
 
 
 @pytest.mark.parametrize("version", ["2020-08-27", "2025-03-31.basil", "2026-10-28.endive", None])
-def test_every_rendering_names_the_same_things(version: str | None) -> None:
+def test_scenario_24_every_rendering_names_the_same_things(version: str | None) -> None:
     """Fields moved between versions (the period to the item, an invoice's subscription to `parent`); these did not."""
     renderings: dict[str | None, dict[str, Any]] = {
         "2020-08-27": {"current_period_end": 1_797_000_000, "plan": {"id": "price_1"}},
@@ -150,7 +150,7 @@ def test_a_dispute_names_its_charge_and_no_customer(charge: Any) -> None:
     assert (found.charge_id, found.customer_id) == ("ch_1", None)
 
 
-def test_types_that_nobody_knows_yet_are_events_too() -> None:
+def test_scenario_25_types_that_nobody_knows_yet_are_events_too() -> None:
     assert read(snapshot({}, type="invoice.renamed_in_2031")).type == "invoice.renamed_in_2031"
     odd = "v2.core.account[configuration.merchant].capability_status_updated"
     assert read(thin(type=odd)).type == odd

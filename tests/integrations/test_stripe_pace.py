@@ -53,7 +53,7 @@ async def line(**limits: int) -> AsyncIterator[Line]:
         await asyncio.gather(*made.tasks, return_exceptions=True)
 
 
-async def test_no_more_go_than_the_bucket_holds() -> None:
+async def test_scenario_74_no_more_go_than_the_bucket_holds() -> None:
     async with line(burst=5, most=100, reserved=0) as here:
         for number in range(12):
             here.join(str(number), WEBHOOK)
@@ -74,7 +74,7 @@ async def test_an_idle_bucket_does_not_overflow() -> None:
         assert len(here.went) == 5
 
 
-async def test_people_go_before_webhooks_before_sweeps() -> None:
+async def test_scenario_74_people_go_before_webhooks_before_sweeps() -> None:
     async with line(burst=1, most=100, reserved=0) as here:
         here.join("first", SWEEP)
         await here.pass_time(0)

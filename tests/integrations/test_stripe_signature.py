@@ -48,7 +48,7 @@ def reason(settings: Settings, header: str | None, body: bytes = BODY) -> str:
     return refused.value.reason
 
 
-def test_either_secret_of_a_roll_is_known_by_its_number(two: Settings) -> None:
+def test_scenario_20_either_secret_of_a_roll_is_known_by_its_number(two: Settings) -> None:
     """Deploy first or roll first: no event is lost, and who still signs with the old one shows."""
     before = telemetry.REGISTRY.get_sample_value("stripe_signatures_total", {"outcome": "secret 2"}) or 0
     assert verify(two, signed(NEW), BODY) == "1"
@@ -58,7 +58,7 @@ def test_either_secret_of_a_roll_is_known_by_its_number(two: Settings) -> None:
     assert telemetry.REGISTRY.get_sample_value("stripe_signatures_total", {"outcome": "secret 2"}) == before + 2
 
 
-def test_a_forged_event_is_refused(two: Settings) -> None:
+def test_scenario_17_a_forged_event_is_refused(two: Settings) -> None:
     before = telemetry.REGISTRY.get_sample_value("stripe_signatures_total", {"outcome": "mismatch"}) or 0
     assert reason(two, signed(STRANGER)) == "mismatch"
     assert reason(two, signed("")) == "mismatch"
@@ -67,7 +67,7 @@ def test_a_forged_event_is_refused(two: Settings) -> None:
     assert reason(none, signed("")) == "mismatch", "an empty secret is no secret"
 
 
-def test_a_changed_byte_anywhere_is_refused(two: Settings) -> None:
+def test_scenario_17_a_changed_byte_anywhere_is_refused(two: Settings) -> None:
     header = signed(NEW)
     for place in range(len(BODY)):
         altered = bytearray(BODY)
@@ -84,7 +84,7 @@ def test_a_changed_byte_anywhere_is_refused(two: Settings) -> None:
     ("seconds", "expected"),
     [(-TOLERANCE - 2, "too_old"), (-3600, "too_old"), (TOLERANCE + 2, "too_new"), (10 * 86_400, "too_new")],
 )
-def test_a_time_too_far_away_is_refused_both_ways(two: Settings, seconds: int, expected: str) -> None:
+def test_scenario_18_a_time_too_far_away_is_refused_both_ways(two: Settings, seconds: int, expected: str) -> None:
     """The library alone takes an event from ten days ahead."""
     assert reason(two, signed(NEW, at=int(time.time()) + seconds)) == expected
 
@@ -95,7 +95,7 @@ def test_a_time_within_the_tolerance_is_taken(two: Settings, seconds: int) -> No
 
 
 @pytest.mark.usefixtures("_own_clock")
-def test_a_host_whose_clock_is_off_counts_it_as_such(two: Settings) -> None:
+def test_scenario_19_a_host_whose_clock_is_off_counts_it_as_such(two: Settings) -> None:
     """Ten minutes off rejects everything; the reason must not read like an attack."""
     header = signed(NEW)
     clock.advance(timedelta(minutes=10))

@@ -270,7 +270,7 @@ async def test_what_was_never_sent_is_not_left_hanging(desk: Desk, monkeypatch: 
     assert desk.plan_at_stripe() == "team"
 
 
-async def test_an_end_is_wished_for_until_stripe_hears_it(desk: Desk) -> None:
+async def test_scenario_32_an_end_is_wished_for_until_stripe_hears_it(desk: Desk) -> None:
     """The organization was deleted while Stripe was away: the subscription must not go on for ever."""
     async with desk.resources.database.unit_of_work(tenant=desk.organization) as work:
         ctx = Context(work, desk.resources, Actor(ActorKind.SYSTEM), Caller("test"), desk.organization)

@@ -65,7 +65,7 @@ async def test_what_was_shown_is_what_is_charged(paying: MakeBuyer, stripe: Stri
     assert "proration_date" in request["params"]
 
 
-async def test_40_a_declined_upgrade_leaves_the_old_plan_and_shows_the_way_out(
+async def test_scenario_40_a_declined_upgrade_leaves_the_old_plan_and_shows_the_way_out(
     paying: MakeBuyer, stripe: StripeStandIn
 ) -> None:
     ada = await paying(DECLINED)
@@ -86,7 +86,7 @@ async def test_40_a_declined_upgrade_leaves_the_old_plan_and_shows_the_way_out(
     assert (await ada.client.get(answer.headers["location"])).headers["location"] == "/billing"
 
 
-async def test_39_a_bank_that_asks_is_one_more_step(paying: MakeBuyer, stripe: StripeStandIn) -> None:
+async def test_scenario_39_a_bank_that_asks_is_one_more_step(paying: MakeBuyer, stripe: StripeStandIn) -> None:
     ada = await paying(CHALLENGED)
     answer = await ada.change("business")
     page = await ada.client.get(answer.headers["location"])
@@ -96,7 +96,7 @@ async def test_39_a_bank_that_asks_is_one_more_step(paying: MakeBuyer, stripe: S
     assert "Plan Team" in await ada.shown()
 
 
-async def test_39_a_renewal_that_the_bank_asks_about_says_so(paying: MakeBuyer, stripe: StripeStandIn) -> None:
+async def test_scenario_39_a_renewal_that_the_bank_asks_about_says_so(paying: MakeBuyer, stripe: StripeStandIn) -> None:
     ada = await paying(CHALLENGED)
     with stripe.account.lock:
         stripe.account.clock.advance(31 * 86_400 + 7_200)
@@ -106,7 +106,7 @@ async def test_39_a_renewal_that_the_bank_asks_about_says_so(paying: MakeBuyer, 
     assert "The last payment did not go through. Everything works until" in text
 
 
-async def test_41_ten_clicks_at_once_are_one_change(paying: MakeBuyer, stripe: StripeStandIn) -> None:
+async def test_scenario_41_ten_clicks_at_once_are_one_change(paying: MakeBuyer, stripe: StripeStandIn) -> None:
     ada = await paying()
     clicks = [ada.change("business", intent=uuid4().hex) for _ in range(10)]
     answers = await asyncio.gather(*clicks)
@@ -115,14 +115,14 @@ async def test_41_ten_clicks_at_once_are_one_change(paying: MakeBuyer, stripe: S
     assert len(stripe.account.store.of("invoice", customer=ada.subscriptions()[0]["customer"])) == 2
 
 
-async def test_41_the_same_form_sent_twice_is_one_change(paying: MakeBuyer) -> None:
+async def test_scenario_41_the_same_form_sent_twice_is_one_change(paying: MakeBuyer) -> None:
     ada, intent = await paying(), uuid4().hex
     await asyncio.gather(*(ada.change("business", intent=intent) for _ in range(2)))
     assert await ada.count(CHANGES, ada.person.organization_id) == 1
     assert ada.charged() == [1200, 1700]
 
 
-async def test_53_a_cancelled_plan_says_when_it_ends(paying: MakeBuyer, stripe: StripeStandIn) -> None:
+async def test_scenario_53_a_cancelled_plan_says_when_it_ends(paying: MakeBuyer, stripe: StripeStandIn) -> None:
     ada = await paying()
     answer = await ada.send("cancellation")
     text = await ada.shown(answer.headers["location"])
@@ -134,7 +134,7 @@ async def test_53_a_cancelled_plan_says_when_it_ends(paying: MakeBuyer, stripe: 
 
 
 @pytest.mark.parametrize("where", ["here", "portal"])
-async def test_54_a_cancellation_is_taken_back(where: str, paying: MakeBuyer, stripe: StripeStandIn) -> None:
+async def test_scenario_54_a_cancellation_is_taken_back(where: str, paying: MakeBuyer, stripe: StripeStandIn) -> None:
     ada = await paying()
     if where == "here":
         await ada.send("cancellation")
@@ -150,7 +150,9 @@ async def test_54_a_cancellation_is_taken_back(where: str, paying: MakeBuyer, st
     assert (held["cancel_at"], held["cancel_at_period_end"]) == (None, False)
 
 
-async def test_55_over_the_limit_nothing_is_deleted_and_nothing_new(buyer: MakeBuyer, factory: Factory) -> None:
+async def test_scenario_55_over_the_limit_nothing_is_deleted_and_nothing_new(
+    buyer: MakeBuyer, factory: Factory
+) -> None:
     ada = await buyer()
     assert ada.person.organization_id is not None
     await factory.plan(ada.person.organization_id)
@@ -170,7 +172,7 @@ async def test_55_over_the_limit_nothing_is_deleted_and_nothing_new(buyer: MakeB
     assert await ada.count(rows, ada.person.organization_id) == 34
 
 
-async def test_55_a_smaller_plan_warns_before_it_is_chosen(paying: MakeBuyer, factory: Factory) -> None:
+async def test_scenario_55_a_smaller_plan_warns_before_it_is_chosen(paying: MakeBuyer, factory: Factory) -> None:
     ada = await paying()
     await ada.change("business")
     for _ in range(101):
@@ -181,7 +183,7 @@ async def test_55_a_smaller_plan_warns_before_it_is_chosen(paying: MakeBuyer, fa
     assert "kept as a credit" in shown
 
 
-async def test_81_the_seventh_change_within_an_hour_is_refused_with_a_reason(paying: MakeBuyer) -> None:
+async def test_scenario_81_the_seventh_change_within_an_hour_is_refused_with_a_reason(paying: MakeBuyer) -> None:
     ada = await paying()
     plans = ["business", "team"] * 3
     for plan in plans:
@@ -196,7 +198,7 @@ async def test_81_the_seventh_change_within_an_hour_is_refused_with_a_reason(pay
     assert await ada.count(CHANGES, ada.person.organization_id) == 6
 
 
-async def test_43_an_answer_that_never_came_is_found_out_in_front_of_the_person(
+async def test_scenario_43_an_answer_that_never_came_is_found_out_in_front_of_the_person(
     paying: MakeBuyer, stripe: StripeStandIn, worker: RunningWorker
 ) -> None:
     ada = await paying()
@@ -216,7 +218,7 @@ async def test_43_an_answer_that_never_came_is_found_out_in_front_of_the_person(
     assert ada.charged() == [1200, 1700]
 
 
-async def test_73_while_stripe_is_away_reading_works_and_changes_are_refused_kindly(
+async def test_scenario_73_while_stripe_is_away_reading_works_and_changes_are_refused_kindly(
     paying: MakeBuyer, stripe: StripeStandIn
 ) -> None:
     ada = await paying()

@@ -22,7 +22,7 @@ from tests.support.stripe import DECLINED, GOOD
 DAY = 86_400
 
 
-async def test_50_a_failed_renewal_names_the_day_and_the_ways_out(
+async def test_scenario_50_a_failed_renewal_names_the_day_and_the_ways_out(
     buyer: MakeBuyer, subscriber: Subscribe, stripe: StripeStandIn
 ) -> None:
     ada = await buyer()
@@ -48,7 +48,9 @@ async def test_50_a_failed_renewal_names_the_day_and_the_ways_out(
     assert "did not go through" not in await ada.shown()
 
 
-async def test_51_a_read_only_organization_is_told_that_nothing_is_lost(buyer: MakeBuyer, factory: Factory) -> None:
+async def test_scenario_51_a_read_only_organization_is_told_that_nothing_is_lost(
+    buyer: MakeBuyer, factory: Factory
+) -> None:
     ada = await buyer()
     assert ada.person.organization_id is not None
     now = clock.now()
@@ -60,7 +62,7 @@ async def test_51_a_read_only_organization_is_told_that_nothing_is_lost(buyer: M
     assert "Nothing was deleted, and everything works again as soon as it is paid." in page
 
 
-async def test_48_a_trial_says_when_it_ends_and_what_it_costs_then(buyer: MakeBuyer) -> None:
+async def test_scenario_48_a_trial_says_when_it_ends_and_what_it_costs_then(buyer: MakeBuyer) -> None:
     ada = await buyer()
     assert "14 days free" in await ada.shown()
     subscription = await ada.buy("team")
@@ -70,7 +72,7 @@ async def test_48_a_trial_says_when_it_ends_and_what_it_costs_then(buyer: MakeBu
     assert "14 days free" not in text
 
 
-async def test_57_a_price_that_is_not_ours_crashes_nothing(buyer: MakeBuyer, subscriber: Subscribe) -> None:
+async def test_scenario_57_a_price_that_is_not_ours_crashes_nothing(buyer: MakeBuyer, subscriber: Subscribe) -> None:
     ada = await buyer()
     customer = await subscriber(organization=ada.person.organization_id)
     customer.subscribe("team")
@@ -86,7 +88,9 @@ async def test_57_a_price_that_is_not_ours_crashes_nothing(buyer: MakeBuyer, sub
         assert (answer.status_code, answer.headers.get("location")) == (303, "/billing"), answer.text[:300]
 
 
-async def test_43_when_nothing_was_sent_a_person_is_told_to_try_again(buyer: MakeBuyer, stripe: StripeStandIn) -> None:
+async def test_scenario_43_when_nothing_was_sent_a_person_is_told_to_try_again(
+    buyer: MakeBuyer, stripe: StripeStandIn
+) -> None:
     ada = await buyer()
     stripe.knobs = StripeKnobs(api_429=1)
     answer = await ada.send("checkout", plan="team")

@@ -98,7 +98,9 @@ async def test_scenario_70_a_worker_that_stood_still_writes_nothing(steps: Steps
     assert (await steps.customer.row())["sync_version"] == 1
 
 
-async def test_without_the_compare_and_set_the_upgrade_is_lost(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_scenario_01_without_the_compare_and_set_the_upgrade_is_lost(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The lease alone is no fence: this is the incident."""
     loose = apply.COMPARE_AND_SET.replace("AND sync_version = $2", "AND $2::bigint IS NOT NULL")
     assert loose != apply.COMPARE_AND_SET
@@ -150,7 +152,9 @@ async def test_without_the_dirty_mark_a_change_during_the_reading_stays_unseen(
     assert await steps.customer.plan() == "team"
 
 
-async def test_without_writing_nulls_a_cancellation_sticks(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_scenario_54_without_writing_nulls_a_cancellation_sticks(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """ "Not in the update" is not "unchanged": the customer who took it back would be cut off at midnight."""
     subscription = steps.customer.subscribe("team")
     steps.customer.update(subscription, cancel_at_period_end=True)
@@ -170,7 +174,7 @@ async def test_without_writing_nulls_a_cancellation_sticks(steps: Steps, monkeyp
     assert await steps.customer.superuser.fetchval(cancel_at, subscription["id"]) is None
 
 
-async def test_a_reading_older_than_its_own_message_is_not_written(steps: Steps) -> None:
+async def test_scenario_06_a_reading_older_than_its_own_message_is_not_written(steps: Steps) -> None:
     """Stripe's replica lags: the message says that the subscription ended, the reading says that it lives."""
     subscription = steps.customer.subscribe("team")
     held = await steps.claim()
@@ -194,7 +198,7 @@ async def test_applying_the_same_reading_twice_changes_nothing_more(steps: Steps
     assert await steps.customer.superuser.fetchval("SELECT count(*) FROM billing_ledger") == facts
 
 
-async def test_failures_wait_longer_and_end_as_a_dead_letter(steps: Steps) -> None:
+async def test_scenario_68_failures_wait_longer_and_end_as_a_dead_letter(steps: Steps) -> None:
     held = await steps.claim()
     for attempt in range(1, claim.ATTEMPTS + 1):
         async with steps.resources.database.connection() as connection:
@@ -208,7 +212,7 @@ async def test_failures_wait_longer_and_end_as_a_dead_letter(steps: Steps) -> No
         assert await claim.claim(UnitOfWork(connection).raw, 1, livemode=False, only=only) == []
 
 
-async def test_stripe_being_away_is_no_attempt(steps: Steps) -> None:
+async def test_scenario_73_stripe_being_away_is_no_attempt(steps: Steps) -> None:
     """An hour of somebody else's outage must not make dead letters of everybody."""
     held = await steps.claim()
     for _ in range(claim.ATTEMPTS + 5):
