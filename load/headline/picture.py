@@ -7,7 +7,7 @@ from load.headline.storms import Outcome
 WIDTH, ROW, TOP, LEFT, BAR = 760, 62, 92, 190, 20
 STYLE = """
     text { font: 15px system-ui, sans-serif; fill: #1f2933 }
-    .head { font-size: 18px; font-weight: 600 }
+    .head { font-size: 17px; font-weight: 600 }
     .quiet { fill: #52606d; font-size: 13px }
     .page { fill: #ffffff }
     .track { fill: #eceff3 }
@@ -32,11 +32,11 @@ def picture(outcomes: list[Outcome]) -> str:
     rows = "\n".join(_row(number, outcome) for number, outcome in enumerate(outcomes))
     return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"
   role="img" aria-labelledby="title desc">
-  <title id="title">Customers with a wrong plan after a storm of Stripe events</title>
+  <title id="title">Customers left with a wrong subscription after a storm of Stripe events</title>
   <desc id="desc">Of {customers} customers in each storm, wrong afterwards. {told}.</desc>
   <style>{STYLE}  </style>
   <rect class="page" width="{WIDTH}" height="{height}" rx="8"/>
-  <text class="head" x="24" y="36">Customers with a wrong plan, of {customers} who upgrade as their cycle closes</text>
+  <text class="head" x="24" y="36">Left with a wrong subscription, of {customers} who upgrade as their cycle closes</text>
   <rect class="naive" x="24" y="54" width="14" height="14" rx="3"/>
   <text class="quiet" x="46" y="66">the usual webhook handler</text>
   <rect class="ours" x="236" y="54" width="14" height="14" rx="3"/>
