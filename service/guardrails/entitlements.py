@@ -47,15 +47,9 @@ class Feature(StrEnum):
     API_PER_MINUTE = "api_per_minute"
 
 
-class Entitlement(TenantScoped, Base):
-    """What holds now. No row: the organization never paid, and the free plan holds."""
+class Holding:
+    """What the present row and each row of the history say."""
 
-    __tablename__ = "entitlements"
-    __retention__ = with_parent("organizations", reason="what an organization may use ends with it")
-
-    organization_id: Mapped[UUID] = mapped_column(
-        ForeignKey("organizations.id"), primary_key=True, info=internal("tenant")
-    )
     plan: Mapped[str] = mapped_column(String(32), info=internal())
     grants: Mapped[dict[str, Any]] = mapped_column(info=internal())
     full_until: Mapped[datetime | None] = mapped_column(info=internal())
@@ -64,10 +58,21 @@ class Entitlement(TenantScoped, Base):
     """After this moment the free plan holds, whatever else the row says; None: no end (the free plan itself)."""
     source: Mapped[str] = mapped_column(String(64), info=internal())
     version: Mapped[int] = mapped_column(BigInteger, info=internal())
+
+
+class Entitlement(Holding, TenantScoped, Base):
+    """What holds now. No row: the organization never paid, and the free plan holds."""
+
+    __tablename__ = "entitlements"
+    __retention__ = with_parent("organizations", reason="what an organization may use ends with it")
+
+    organization_id: Mapped[UUID] = mapped_column(
+        ForeignKey("organizations.id"), primary_key=True, info=internal("tenant")
+    )
     changed_at: Mapped[datetime] = mapped_column(info=internal())
 
 
-class EntitlementChange(TenantScoped, Base):
+class EntitlementChange(Holding, TenantScoped, Base):
     """One row per change: answers "why could they do that last month?"."""
 
     __tablename__ = "entitlement_history"
@@ -76,12 +81,6 @@ class EntitlementChange(TenantScoped, Base):
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True, info=internal())
     at: Mapped[datetime] = mapped_column(index=True, info=internal())
-    plan: Mapped[str] = mapped_column(String(32), info=internal())
-    grants: Mapped[dict[str, Any]] = mapped_column(info=internal())
-    full_until: Mapped[datetime | None] = mapped_column(info=internal())
-    valid_until: Mapped[datetime | None] = mapped_column(info=internal())
-    source: Mapped[str] = mapped_column(String(64), info=internal())
-    version: Mapped[int] = mapped_column(BigInteger, info=internal())
 
 
 COLUMNS = (Entitlement.plan, Entitlement.grants, Entitlement.full_until, Entitlement.valid_until)

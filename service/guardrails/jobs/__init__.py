@@ -28,16 +28,5 @@ from service.guardrails.jobs.queue import announce, enqueue, failed, measure, re
 from service.guardrails.jobs.registry import JOBS, Event, Retry, job, on, periodic, standing
 
 __all__ = [
-    "JOBS",
-    "Event",
-    "Retry",
-    "announce",
-    "enqueue",
-    "failed",
-    "job",
-    "measure",
-    "on",
-    "periodic",
-    "replay",
-    "standing",
-]
+    "JOBS", "Event", "Retry", "announce", "enqueue", "failed", "job", "measure", "on", "periodic", "replay", "standing",
+]  # fmt: skip
