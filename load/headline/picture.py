@@ -36,7 +36,7 @@ def picture(outcomes: list[Outcome]) -> str:
   <desc id="desc">Of {customers} customers in each storm, wrong afterwards. {told}.</desc>
   <style>{STYLE}  </style>
   <rect class="page" width="{WIDTH}" height="{height}" rx="8"/>
-  <text class="head" x="24" y="36">Left with a wrong subscription, of {customers} who upgrade as their cycle closes</text>
+  <text class="head" x="24" y="36">Left with a wrong subscription, of {customers} who upgrade as the cycle ends</text>
   <rect class="naive" x="24" y="54" width="14" height="14" rx="3"/>
   <text class="quiet" x="46" y="66">the usual webhook handler</text>
   <rect class="ours" x="236" y="54" width="14" height="14" rx="3"/>
