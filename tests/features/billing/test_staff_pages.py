@@ -276,6 +276,10 @@ async def test_scenario_28_an_unmatched_customer_is_linked_by_hand(
     assert "There is no such organization" in nobody.text
     linked = await act(staff, path, organization=str(customer.organization), reason="Their mail names the payment")
     assert linked.headers["location"] == await page_of(customer)
+    waiting = "SELECT count(*) FROM inbox WHERE subject = $1 AND state = 'unmatched'"
+    assert await customer.superuser.fetchval(waiting, customer.customer) == 0, (
+        "what had waited is released with the tie"
+    )
     await customer.settled()
     assert await customer.plan() == "team"
     line = await logged(customer.superuser, "billing.link", staff_person)
