@@ -114,4 +114,4 @@ class OperationRead(Output):
     status: Status
     plan: Plan | None
     error_code: str | None
-    settled_at: datetime | None
+    created_at: datetime

@@ -93,6 +93,12 @@ async def test_scenario_39_a_bank_that_asks_is_one_more_step(paying: MakeBuyer, 
     assert "One more step: confirm the payment" in page.text
     assert "with your bank" in page.text
     assert page.headers["refresh"] == "4"
+    await ada.superuser.execute(
+        "UPDATE billing_operations SET created_at = now() - interval '11 minutes' WHERE organization_id = $1",
+        ada.person.organization_id,
+    )
+    later = await ada.client.get(answer.headers["location"])
+    assert "refresh" not in later.headers, "a tab that is left open would keep its session alive"
     assert "Plan Team" in await ada.shown()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import UUID
 
 from fastapi import Request, Response
@@ -35,6 +36,8 @@ from service.web.responses import After, redirect
 
 log = get_logger()
 REFRESH = {"Refresh": "4"}
+WATCHED = timedelta(minutes=10)
+"""How long a page asks again by itself: a tab left open must not keep a session alive for ever."""
 
 
 @router.post("/billing/cancellation")
@@ -102,7 +105,8 @@ async def show_operation(request: Request, ctx: Ctx, operation_id: UUID) -> Resp
     invoices = owed(await queries.list_invoices(ctx, RECENT))
     failed = sentence(operation.error_code) if operation.status is Status.FAILED else ""
     values = {"operation": operation, "billing": billing, "waits": waits, "failed": failed}
-    return show(request, ctx, "operation", {} if failed else REFRESH, **values, **invoices)
+    watched = not failed and clock.now() - operation.created_at < WATCHED
+    return show(request, ctx, "operation", REFRESH if watched else {}, **values, **invoices)
 
 
 def _is_pending(operation: OperationRead, billing: BillingRead) -> bool:

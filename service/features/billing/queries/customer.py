@@ -70,7 +70,7 @@ async def get_operation(ctx: Context, operation_id: UUID) -> OperationRead:
     row = await ctx.get(Operation, operation_id, lock=False)
     plan = BY_KEY.get(row.wish.get("plan", ""))
     return OperationRead(
-        id=row.id, kind=row.kind, status=row.status, plan=plan, error_code=row.error_code, settled_at=row.settled_at
+        id=row.id, kind=row.kind, status=row.status, plan=plan, error_code=row.error_code, created_at=row.created_at
     )
 
 
