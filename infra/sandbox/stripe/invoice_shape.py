@@ -37,7 +37,7 @@ def shape(account: Account, customer: Obj, reason: str, lines: list[Obj], subscr
         "billing_reason": reason,
         "collection_method": subscription["collection_method"] if subscription else "charge_automatically",
         "created": account.now(),
-        "currency": lines[0]["currency"] if lines else "usd",
+        "currency": (lines or [subscription or {"currency": "usd"}])[0]["currency"],
         "customer": customer["id"],
         "customer_email": customer["email"],
         "customer_name": customer["name"],

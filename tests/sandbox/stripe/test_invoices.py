@@ -173,6 +173,18 @@ def test_a_preview_is_what_the_upgrade_then_costs(business: Business) -> None:
     assert [one.amount for one in preview.lines.data] == [one.amount for one in charged.lines.data]
 
 
+def test_a_preview_that_costs_nothing_has_the_subscriptions_currency(business: Business) -> None:
+    subscription = business.subscribe(trial_period_days=14)
+    items: Any = [{"id": item(subscription).id, "price": business.pro.id}]
+    details: Any = {"items": items, "proration_behavior": "always_invoice"}
+
+    preview = business.client.v1.invoices.create_preview(
+        {"subscription": subscription.id, "subscription_details": details}
+    )
+
+    assert (preview.lines.data, preview.currency) == ([], subscription.currency)
+
+
 def test_a_preview_without_changes_is_the_next_renewal(business: Business) -> None:
     subscription = business.subscribe(quantity=2)
 
