@@ -77,7 +77,7 @@ def open_business(stand_in: StripeStandIn, client: StripeClient) -> Business:
     def price(amount: int, key: str, interval: Any = "month") -> Price:
         return client.v1.prices.create(
             {
-                "currency": "usd",
+                "currency": "eur",
                 "unit_amount": amount,
                 "recurring": {"interval": interval},
                 "product": product.id,
