@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 import time
 from pathlib import Path
@@ -58,12 +59,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=time.time_ns() % 100_000, help="of all chance; random if not given")
     parser.add_argument("--into", type=Path, default=Path("docs"), help="folder for headline.md and headline.svg")
     given = parser.parse_args()
+    busy = os.getloadavg()[0]
     print(f"{given.customers} customers in each storm, seed {given.seed}: a few minutes ...\n", flush=True)
     print(report.HEAD, flush=True)
     with world(given.seed) as stage:
         outcomes = asyncio.run(headline(stage, given.customers))
     command = f"python -m load.headline --customers {given.customers} --seed {given.seed}"
-    (given.into / "headline.md").write_text(report.chapter(outcomes, command))
+    (given.into / "headline.md").write_text(report.chapter(outcomes, command, busy))
     (given.into / "headline.svg").write_text(picture(outcomes))
     print(f"\n{command}\n{given.into / 'headline.md'} and {given.into / 'headline.svg'} are written.")
     for outcome in outcomes:

@@ -18,8 +18,8 @@ from load.headline.world import World
 from service.core.context import Resources
 from service.features.billing.flows.reconcile import compare_objects
 
-UPGRADES_PER_SECOND = 5
-QUIET_SECONDS = 120.0
+UPGRADES_PER_SECOND = 4
+QUIET_SECONDS = 300.0
 ON_ITS_WAY = 1.0
 """Seconds the sweep waits before it calls a difference drift; the product waits a minute, as not all is quiet there."""
 SWEEPS = 5
@@ -61,7 +61,7 @@ class Outcome:
 
 
 class NeverQuiet(Exception):
-    """Something still waits after two minutes; the text says what."""
+    """Something still waits after five minutes; the text says what."""
 
 
 async def rage(
