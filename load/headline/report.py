@@ -63,12 +63,12 @@ def row(outcome: Outcome) -> str:
 def chapter(outcomes: list[Outcome], command: str, busy: float) -> str:
     """The whole page; `busy` is the machine's load average before the run: what others were doing on it."""
     customers = outcomes[0].customers
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     return PAGE.format(
         customers=customers,
         burst=sum(one.events for one in outcomes) / sum(one.customers for one in outcomes),
         table="\n".join([HEAD, *map(row, outcomes)]),
-        machine=f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, load average {busy:.1f}"
-        " before the run (neighbours lengthen the lag)",
+        machine=f"{machine}, load average {busy:.1f} before the run (neighbours lengthen the lag)",
         command=command,
         rate=UPGRADES_PER_SECOND,
         workers=WORKERS,
