@@ -65,6 +65,28 @@ async def test_what_was_shown_is_what_is_charged(paying: MakeBuyer, stripe: Stri
     assert "proration_date" in request["params"]
 
 
+async def test_the_preview_counts_the_people_there_are_now(paying: MakeBuyer, factory: Factory) -> None:
+    ada = await paying()
+    for _ in range(2):
+        await factory.person(Role.VIEWER, ada.person.organization_id)
+    shown = await ada.shown("/billing/change?plan=business")
+    assert "From then on, per month €87.00" in shown
+    assert "People 3" in shown
+
+
+async def test_what_an_ended_plan_left_open_is_no_alarm(paying: MakeBuyer) -> None:
+    """The upgrade was never made, so nobody owes it; the invoice stands in the list."""
+    ada = await paying(DECLINED)
+    await ada.change("business")
+    assert ada.customer is not None
+    ada.customer.cancel(ada.subscriptions()[0])
+    await ada.customer.settled()
+    text = await ada.shown()
+    assert "Plan Free" in text
+    assert "did not go through" not in text
+    assert "Latest invoices" in text
+
+
 async def test_scenario_40_a_declined_upgrade_leaves_the_old_plan_and_shows_the_way_out(
     paying: MakeBuyer, stripe: StripeStandIn
 ) -> None:
@@ -170,7 +192,7 @@ async def test_scenario_55_over_the_limit_nothing_is_deleted_and_nothing_new(
     await factory.plan(ada.person.organization_id, "free")
     text = await ada.shown()
     assert "You have 34 indicators; Free includes 20. Nothing was deleted; you cannot add more." in text
-    assert "You have 5 seats; Free includes 3." in text
+    assert "You have 5 people and invitations; Free includes 3." in text
     assert "34 of 20" in text
     refused = await ada.client.submit("/indicators/new", name="One more")
     assert refused.status_code in (403, 422)

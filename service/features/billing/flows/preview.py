@@ -25,6 +25,7 @@ class Preview:
     due_now: int
     currency: str
     proration_date: int
+    seats: int
 
 
 async def preview(
@@ -45,4 +46,4 @@ async def preview(
         for line in (found.get("lines") or {}).get("data") or []
     ]
     due = int(found.get("amount_due") or 0)
-    return Preview(lines, due, str(found.get("currency") or ""), proration_date)
+    return Preview(lines, due, str(found.get("currency") or ""), proration_date, item["quantity"])

@@ -79,8 +79,9 @@ async def preview_change(request: Request, ctx: Ctx, plan: str = "") -> Response
             "due_now": money(max(0, found.due_now), found.currency),
             "costs": found.due_now > 0,
             "credit": sum(line.amount for line in found.lines) < 0,
-            "per_month": money(wanted.amount * held.seats, found.currency),
+            "per_month": money(wanted.amount * found.seats, found.currency),
             "proration_date": found.proration_date,
+            "seats": found.seats,
             "over": [text for one in billing.usage if (text := one.over(wanted))],
         }
         return show(request, ctx, "change", billing=billing, wanted=wanted, **values)
