@@ -6,6 +6,7 @@ from infra.sandbox.stripe import customers, invoices, payment_methods, payments,
 from infra.sandbox.stripe.changes import changing
 from infra.sandbox.stripe.checkout_shape import line_items, shape
 from infra.sandbox.stripe.clock import DAY, when_due
+from infra.sandbox.stripe.events import emit
 from infra.sandbox.stripe.expanding import HIDDEN
 from infra.sandbox.stripe.objects import listing
 from infra.sandbox.stripe.params import integer, required
@@ -40,9 +41,7 @@ def complete(account: Account, session_id: str, card: str) -> Obj:
     completes the session. Raises the 402 of a declined card, after which another may be tried, and StripeError when
     the session is over.
     """
-    session = account.store.get("checkout.session", session_id)
-    if session["status"] != "open":
-        raise StripeError(f"This Checkout Session is {session['status']}.", code="checkout_session_not_open")
+    session = _open(account, session_id)
     customer = _customer(account, session)
     if session["mode"] == "setup":
         method = payment_methods.attached(account, card, customer["id"])
@@ -52,6 +51,31 @@ def complete(account: Account, session_id: str, card: str) -> Obj:
     if session["mode"] == "payment":
         return _pay_once(account, session, customer, card)
     return _subscribe(account, session, customer, card)
+
+
+def complete_by_debit(account: Account, session_id: str) -> Obj:
+    """The person pays by bank debit: the session is complete and unpaid; `debit_is_over` tells days later how it went.
+
+    Until then the subscription is incomplete (docs.stripe.com/payments/checkout/fulfill-orders).
+    """
+    session = _open(account, session_id)
+    customer = _customer(account, session)
+    given = _wanted(account, session, customer) | {"payment_behavior": "default_incomplete"}
+    subscription = subscriptions.create(account, given)
+    account.checkouts[session_id]["subscription"] = subscription["id"]
+    intent = invoices.intent_of(account, account.store.get("invoice", subscription["latest_invoice"]))
+    with changing(account, intent, "payment_intent.processing"):
+        intent["status"] = "processing"
+    return _finish(account, session, customer, payment_status="unpaid")
+
+
+def debit_is_over(account: Account, session_id: str, *, ok: bool) -> None:
+    """The bank has the money, or says that there is none."""
+    session = account.store.get("checkout.session", session_id)
+    card = "pm_card_visa" if ok else "pm_card_chargeCustomerFail"
+    invoices.collect(account, account.store.get("invoice", session["invoice"]), card, is_retry=False)
+    session["payment_status"] = "paid" if ok else "unpaid"
+    emit(account, f"checkout.session.async_payment_{'succeeded' if ok else 'failed'}", session)
 
 
 def challenge(account: Account, session_id: str) -> str | None:
@@ -74,11 +98,8 @@ def _subscribe(account: Account, session: Obj, customer: Obj, card: str) -> Obj:
     kept = account.checkouts[session["id"]]
     if not kept.get("subscription"):
         _refuse_declined(account, session, customer, card)
-        params = kept["params"]
-        of_subscription = params.get("subscription_data") or {}
         method = payment_methods.attached(account, card, customer["id"])
-        given = {name: of_subscription[name] for name in OF_SUBSCRIPTION if name in of_subscription}
-        given |= {"customer": customer["id"], "items": params["line_items"], "default_payment_method": method["id"]}
+        given = _wanted(account, session, customer) | {"default_payment_method": method["id"]}
         kept["subscription"] = subscriptions.create(account, given)["id"]
     subscription = account.store.get("subscription", kept["subscription"])
     if subscription["status"] == "incomplete" and not challenge(account, session["id"]):
@@ -88,6 +109,14 @@ def _subscribe(account: Account, session: Obj, customer: Obj, card: str) -> Obj:
         if invoices.collect(account, invoice, method["id"], is_retry=False) == "requires_payment_method":
             raise payments.declined(invoices.intent_of(account, invoice))
     return _finish(account, session, customer) if subscription["status"] != "incomplete" else session
+
+
+def _wanted(account: Account, session: Obj, customer: Obj) -> Obj:
+    """The subscription that the session asks for."""
+    params = account.checkouts[session["id"]]["params"]
+    of_subscription = params.get("subscription_data") or {}
+    given = {name: of_subscription[name] for name in OF_SUBSCRIPTION if name in of_subscription}
+    return given | {"customer": customer["id"], "items": params["line_items"]}
 
 
 def _pay_once(account: Account, session: Obj, customer: Obj, card: str) -> Obj:
@@ -111,16 +140,23 @@ def _refuse_declined(account: Account, session: Obj, customer: Obj, card: str) -
         raise payments.declined(intent)
 
 
-def _finish(account: Account, session: Obj, customer: Obj) -> Obj:
+def _finish(account: Account, session: Obj, customer: Obj, *, payment_status: str = "paid") -> Obj:
     kept = account.checkouts[session["id"]]
     subscription = account.store.find(kept.get("subscription"))
     with changing(account, session, "checkout.session.completed"):
         session.update(status="complete", url=None, customer=customer["id"])
-        session["payment_status"] = "paid" if session["amount_total"] else "no_payment_required"
+        session["payment_status"] = payment_status if session["amount_total"] else "no_payment_required"
         details = {name: customer[name] for name in ("address", "email", "name", "phone")}
         session["customer_details"] = details | {"tax_exempt": "none", "tax_ids": []}
         if subscription:
             session.update(subscription=subscription["id"], invoice=subscription["latest_invoice"])
+    return session
+
+
+def _open(account: Account, session_id: str) -> Obj:
+    session = account.store.get("checkout.session", session_id)
+    if session["status"] != "open":
+        raise StripeError(f"This Checkout Session is {session['status']}.", code="checkout_session_not_open")
     return session
 
 

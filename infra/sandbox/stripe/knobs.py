@@ -53,6 +53,7 @@ class StripeKnobs(Knobs):
     )
     api_latency_min: float = _seconds("the shortest time an API call takes")
     api_latency_max: float = _seconds("the longest time; each call draws one between the two")
+    api_answer_late: float = _seconds("the answer to an API call that changes something is held back after its effect")
     api_429: float = _chance("an API call answers 429 lock_timeout and does nothing")
     api_error_before: float = _chance("an API call answers 500 and does nothing")
     api_error_after: float = _chance("an API call that changes something does so and then answers 500")

@@ -80,6 +80,7 @@ async def _answer(
         else:
             params = decode(raw, request)
             answer = _work(account, work, request, params, request_id, key)
+            await asyncio.sleep(account.knobs.api_answer_late if is_change else 0)
             if planned.after:
                 answer = faults.server_error()
         if planned.cut_off:

@@ -126,6 +126,18 @@ def test_a_lost_answer_is_there_when_asked_for_again(client: StripeClient, turn:
     assert [one.id for one in client.v1.customers.list().data] == [found.id]
 
 
+def test_an_answer_that_comes_late_has_had_its_effect(
+    stand_in: StripeStandIn, client: StripeClient, turn: Callable[..., None]
+) -> None:
+    turn(api_answer_late=1.0)
+    with ThreadPoolExecutor() as threads:
+        making = threads.submit(client.v1.customers.create, {"name": "Ada"})
+        while not client.v1.customers.list().data:
+            assert not making.done(), "the answer was there before the effect"
+        assert not making.done()
+        assert making.result().name == "Ada"
+
+
 def test_a_busy_object_is_not_an_answer_that_is_kept(client: StripeClient, turn: Callable[..., None]) -> None:
     turn(api_429=1)
     with pytest.raises(stripe.RateLimitError) as busy:

@@ -105,6 +105,26 @@ def test_a_declined_checkout_stays_open_and_leaves_no_subscription(business: Bus
     assert business.client.v1.checkout.sessions.retrieve(session.id).status == "complete"
 
 
+@pytest.mark.parametrize(("ok", "outcome", "status"), [(True, "succeeded", "active"), (False, "failed", "incomplete")])
+def test_a_bank_debit_completes_a_checkout_before_there_is_money(
+    business: Business, ok: bool, outcome: str, status: str
+) -> None:
+    v1, account, session = business.client.v1, business.stand_in.account, _checkout(business)
+
+    checkout.complete_by_debit(account, session.id)
+
+    done = v1.checkout.sessions.retrieve(session.id)
+    assert (done.status, done.payment_status) == ("complete", "unpaid")
+    (subscription,) = v1.subscriptions.list({"status": "all"}).data
+    assert subscription.status == "incomplete"
+    assert [one.status for one in v1.payment_intents.list().data] == ["processing"]
+    known = len(business.events())
+    checkout.debit_is_over(account, session.id, ok=ok)
+    assert business.types(known)[-1] == f"checkout.session.async_payment_{outcome}"
+    assert v1.checkout.sessions.retrieve(session.id).payment_status == ("paid" if ok else "unpaid")
+    assert business.now(subscription).status == status
+
+
 @pytest.mark.parametrize("passes", [True, False])
 def test_a_challenge_at_checkout(business: Business, passes: bool) -> None:
     account, session = business.stand_in.account, _checkout(business)
