@@ -15,8 +15,8 @@ HEAD = (
 
 PAGE = """# The headline run
 
-{customers} customers on Team upgrade to Business in the moment in which their billing cycle closes: about {burst:.0f} events
-each, within 200 ms. The same events go, over HTTP and signed, to two endpoints: the webhook that is usually
+{customers} customers on Team upgrade to Business in the moment in which their billing cycle closes: about {burst:.0f}
+events each, within 200 ms. The same events go, over HTTP and signed, to two endpoints: the webhook that is usually
 written (`load/headline/naive.py`; every test that sends it one event after the other passes) and ours. When all is
 quiet, each customer's plan, status, period end and cancellation are compared with Stripe's.
 
@@ -41,9 +41,9 @@ draws a new seed.
 
 {rate} customers a second. Half upgrade just before the close and half just after, a third take back a cancellation
 first; the hour for which Stripe leaves the renewal's invoice a draft is skipped. The naive app is sent only the events
-that it handles; its "mail" is a pause of 10 ms. Ours is one web process and {workers} workers with PostgreSQL and Redis,
-and hears of everything. After each storm its hourly comparison with Stripe runs at once; differences that it found and
-mended: {drift}. Mostly the rest of a burst makes up for an event that is lost.
+that it handles; its "mail" is a pause of 10 ms. Ours is one web process and {workers} workers with PostgreSQL and
+Redis, and hears of everything. After each storm its hourly comparison with Stripe runs at once; differences found
+and mended: {drift}. Mostly the rest of a burst makes up for an event that is lost.
 
 A *fetch* is one reading of one customer, *API calls* are all calls to Stripe, those of sweeps too. *Lag* is the time
 from a change at Stripe to our copy saying the same, looked at every 50 ms. Stripe is the stand-in of `infra/sandbox`.
