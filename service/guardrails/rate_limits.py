@@ -87,7 +87,7 @@ EXPORT = Policy("export", "closed", address="10/hour", organization="5/hour", he
 # Stripe takes 20 invoices a day for one subscription, and answers more with an error (docs.stripe.com/rate-limits).
 PLAN_CHANGE = Policy("plan-change", "open", subject="6/hour")
 # Reads Stripe while the person waits; its confirming page asks again every few seconds, for two minutes.
-STRIPE_READ = Policy("stripe-read", "open", user="60/10 minutes", organization="120/10 minutes")
+STRIPE_READ = Policy("stripe-read", "open", address="300/10 minutes", user="60/10 minutes")
 UNSIGNED = Policy("unsigned", "open", subject="60/minute")
 READ = Policy("read", "open", address="600/minute", user="300/minute", headers=True)
 WRITE = Policy("write", "open", address="120/minute", user="60/minute", headers=True)
