@@ -70,7 +70,7 @@ IDENTITY = Identity(
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shelf_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
     features = tmp_path_factory.mktemp("features")
     folder = features / "things" / "templates"
