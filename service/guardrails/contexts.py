@@ -4,7 +4,6 @@
     UserCtx     a person who is logged in
     Ctx         a person who is logged in, inside the organization they work in
     StaffCtx    one of our own people, with a second factor
-    SignedCtx   a program that proves itself by its signature over the body; the handler checks it, before anything else
 
 Protects from: the route that is public because somebody forgot a parameter. Each opens the request's one transaction,
 points row-level security at the person and organization, and commits BEFORE the answer leaves: with FastAPI's default
@@ -176,7 +175,7 @@ class Signed:
     body: bytes
 
 
-async def _signed(request: Request) -> Signed:
+async def signed(request: Request) -> Signed:
     """The body as it came, in full: Shield bounds its size and time."""
     return Signed(_resources(request), _caller(request), request.headers, await request.body())
 
@@ -186,7 +185,5 @@ UserCtx = Annotated[Context, Depends(_signed_in, scope="function")]
 Ctx = Annotated[Context, Depends(_in_organization, scope="function")]
 StaffCtx = Annotated[Context, Depends(_staff, scope="function")]
 
-SignedCtx = Annotated[Signed, Depends(_signed)]
-
-POLICIES = {_public: "public", _signed_in: "user", _in_organization: "organization", _staff: "staff", _signed: "signed"}
+POLICIES = {_public: "public", _signed_in: "user", _in_organization: "organization", _staff: "staff"}
 """Dependency -> name of the policy; the architecture tests require exactly one per route."""

@@ -104,7 +104,7 @@ class Inbox:
 
     def __init__(self, source: str, mark: str) -> None:
         self.source = source
-        self._sql = f"""
+        self.sql = f"""
             WITH known AS (
                 SELECT FROM inbox WHERE source = $1 AND realm = $2 AND external_id = $3
             ), mark AS (
@@ -125,7 +125,7 @@ class Inbox:
             orjson.dumps(message.facts).decode(), message.body, message.state, message.reason, clock.now(),
         )  # fmt: skip
         try:
-            return bool(await raw.fetch(self._sql, *arguments))
+            return bool(await raw.fetch(self.sql, *arguments))
         except asyncpg.UniqueViolationError:
             return False
 

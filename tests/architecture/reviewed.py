@@ -38,8 +38,10 @@ PUBLIC_ROUTES = frozenset(
 )
 """What somebody without a login may ask: getting in, getting back in, following a link we mailed, and what it costs."""
 
-INFRASTRUCTURE_ROUTES = frozenset({"/livez", "/metrics", "/openapi.json", "/readyz", "/static", "/version"})
-"""Probes, metrics, files and the schema: no person, no transaction, no limit."""
+INFRASTRUCTURE_ROUTES = frozenset({"/livez", "/metrics", "/openapi.json", "/readyz", "/static", "/version"}) | {
+    "/webhooks/stripe", "/webhooks/stripe/",
+}  # fmt: skip
+"""Probes, metrics, files, the schema, and messages under a signature: no person, no transaction, no limit."""
 
 NO_IDEMPOTENCY_KEY: frozenset[str] = frozenset()
 

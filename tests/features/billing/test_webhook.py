@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.guardrails.browser import MOST_JSON
 from tests.support.servers import RunningServer
 from tests.support.stripe import WEBHOOK_SECRET, event_body, post, signed
 
@@ -37,6 +38,16 @@ async def test_a_message_is_kept_as_it_came(server: RunningServer, superuser: Db
     [row] = await stored(superuser, event_id)
     assert (row["body"], row["subject"], row["type"]) == (body, "cus_nobody", "customer.subscription.updated")
     assert orjson.loads(row["facts"])["via"] == "secret 1"
+
+
+async def test_a_long_message_is_kept_too(server: RunningServer, superuser: Db) -> None:
+    """An invoice of a thousand lines is longer than the JSON that anybody else may send."""
+    event_id = f"evt_{uuid4().hex}"
+    long = {**SUBSCRIPTION, "metadata": {"note": "n" * (2 * MOST_JSON)}}
+    body = event_body("customer.subscription.updated", long, event_id=event_id)
+    assert (await post(server.url, body)).status_code == 200
+    [row] = await stored(superuser, event_id)
+    assert row["body"] == body
 
 
 async def test_scenario_03_twenty_at_the_same_instant(server: RunningServer, superuser: Db) -> None:
