@@ -12,13 +12,19 @@ import os
 import platform
 from pathlib import Path
 
+import orjson
+
 from load.bench import plant, report
 from load.bench.cases import Case, cases
 from load.bench.generator import Measured, hammer
-from load.bench.servers import Server, started
+from load.bench.servers import SERVICE, Server, bare, started
 from load.bench.world import World, world
 
-CONNECTIONS = 8
+COMMANDS = {
+    "floor": bare("load.bench.floor:app"),
+    "unprotected": bare("load.bench.unprotected:app"),
+    "service": SERVICE,
+}
 
 
 async def measure(server: Server, case: Case, seconds: float) -> Measured:
@@ -34,7 +40,8 @@ async def measure(server: Server, case: Case, seconds: float) -> Measured:
 async def bench(stage: World, seconds: float, rounds: int) -> report.Results:
     planted = await plant.plant(stage)
     results = report.Results()
-    async with started(stage, planted) as servers:
+    more = {"BENCH_ORGANIZATION": str(planted.organization), "BENCH_SQL": orjson.dumps(planted.statements).decode()}
+    async with started(stage, COMMANDS, **more) as servers:
         for case in await cases(planted, servers):
             print(f"{case.name} ...", flush=True)
             for server in servers:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, repeat
 
 COUNTER = b"0000000"
 """Where a body has this, every request has another number: a write that changes nothing is not a write."""
@@ -60,31 +61,50 @@ class WrongAnswer(Exception):
 async def hammer(host: str, port: int, call: Call, *, connections: int, seconds: float) -> Measured:
     """Send `call` over some keep-alive connections for some seconds. Raises WrongAnswer."""
     wire = call.encode(f"{host}:{port}")
+    wires = (wire.replace(COUNTER, b"%07d" % number) for number in count(1)) if COUNTER in wire else repeat(wire)
+    return await drive(host, port, wires, connections=connections, seconds=seconds, expect=call.expect)
+
+
+async def drive(
+    host: str, port: int, wires: Iterator[bytes], *, connections: int, seconds: float, expect: int = 200,
+    rate: float | None = None,
+) -> Measured:  # fmt: skip
+    """Send one request after the other, as fast as answers come, or `rate` a second. Raises WrongAnswer.
+
+    Paced, an answer's time counts from the moment when the request was due: who is late must not look fast.
+    """
     latencies: list[float] = []
     began = time.perf_counter()
     until = began + seconds
+    turns = ((wire, began + number / rate if rate else None) for number, wire in enumerate(wires))
     sizes = await asyncio.gather(
-        *(_connection(host, port, wire, call.expect, until, latencies) for _ in range(connections))
+        *(_connection(host, port, turns, expect, until, latencies) for _ in range(connections))
     )
     return Measured(len(latencies), time.perf_counter() - began, latencies, body_bytes=max(sizes))
 
 
-async def _connection(host: str, port: int, wire: bytes, expect: int, until: float, latencies: list[float]) -> int:
+async def _connection(
+    host: str, port: int, turns: Iterator[tuple[bytes, float | None]], expect: int, until: float, latencies: list[float]
+) -> int:
     """Requests until the time is over, but one at least, however late the connection came."""
     reader, writer = await asyncio.open_connection(host, port, limit=2**20)
-    numbers, varied = count(1), COUNTER in wire
+    size = 0
     try:
-        while True:
+        for wire, due in turns:
             sent = time.perf_counter()
-            writer.write(wire.replace(COUNTER, b"%07d" % next(numbers)) if varied else wire)
+            if due is not None:
+                await asyncio.sleep(due - sent)
+                sent = due
+            writer.write(wire)
             status, size = await _answer(reader)
             if status != expect:
                 raise WrongAnswer(f"{wire.split(b' HTTP')[0].decode()}: {status} instead of {expect}")
             latencies.append(time.perf_counter() - sent)
             if time.perf_counter() >= until:
-                return size
+                break
     finally:
         writer.close()
+    return size
 
 
 async def _answer(reader: asyncio.StreamReader) -> tuple[int, int]:

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import orjson
 
 from infra.sandbox.ports import free_port
-from load.bench.plant import Planted
 from load.bench.world import World
 from service.core.settings import get_settings
 
@@ -55,24 +53,26 @@ class Server:
         return next(float(line.split()[1]) for line in text.splitlines() if line.startswith("db_statements_total "))
 
 
+SERVICE = ["-m", "service", "serve"]
+
+
+def bare(app: str) -> list[str]:
+    """How a server is started that has none of the service's layers."""
+    return ["-m", "uvicorn", app, "--no-access-log", "--log-level", "warning"]
+
+
 @asynccontextmanager
-async def started(stage: World, planted: Planted) -> AsyncIterator[list[Server]]:
-    """All three, warmed up by nothing yet."""
+async def started(stage: World, commands: dict[str, list[str]], **more: str) -> AsyncIterator[list[Server]]:
+    """Each command as a server by its name, warmed up by nothing yet; `more` is environment."""
     environment = {
         **os.environ,
         **stage.environment,
         "BENCH_FLOOR_URL": stage.superuser_url,
-        "BENCH_ORGANIZATION": str(planted.organization),
-        "BENCH_SQL": orjson.dumps(planted.statements).decode(),
         "LOG_LEVEL": "INFO",
         "RATE_LIMIT_SCALE": "1000000",  # every limit is counted, none is reached
+        **more,
     }
     core = min(os.sched_getaffinity(0) | {0})
-    commands = {
-        "floor": ["-m", "uvicorn", "load.bench.floor:app", "--no-access-log", "--log-level", "warning"],
-        "unprotected": ["-m", "uvicorn", "load.bench.unprotected:app", "--no-access-log", "--log-level", "warning"],
-        "service": ["-m", "service", "serve"],
-    }
     async with AsyncExitStack() as stack:
         servers = []
         for name, words in commands.items():
