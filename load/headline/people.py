@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from infra.sandbox.stripe import catalog, customers, payment_methods, subscriptions
-from infra.sandbox.stripe.clock import DAY, WORK
+from infra.sandbox.stripe.clock import DAY, HOUR, WORK
 from infra.sandbox.stripe.store import Account, Obj
 from infra.sandbox.stripe.subscription_shape import period_end
 from load.headline.world import World
@@ -20,8 +20,10 @@ from service.core.ids import new_id
 from service.features.billing.models.plans import BUSINESS, CURRENCY, PLANS, TEAM
 
 MONTH = 31 * DAY
-APART = 300
+APART = 500
 """Seconds of Stripe's time between two cycles' ends, so that only one customer's closes at a time."""
+LAST_SECONDS = 20
+"""Of Stripe's time, before the cycle closes: when those upgrade who do it just before."""
 BURST_SECONDS = 0.2
 """Real seconds in which everything happens to one customer."""
 CARD = "pm_card_visa"
@@ -48,13 +50,6 @@ class Person:
         item = self.subscription["items"]["data"][0]["id"]
         self._update({"items": [{"id": item, "price": self.business}], "proration_behavior": "always_invoice"})
 
-    def almost_there(self) -> None:
-        self.account.clock.advance_to(period_end(self.subscription) - 2)
-
-    def close(self) -> None:
-        """The cycle ends and the next begins."""
-        self.account.clock.advance_to(period_end(self.subscription))
-
     def pay(self, draft: str) -> None:
         """The renewal's invoice stays a draft for an hour; here that hour is over at once."""
         with self.account.lock:
@@ -64,8 +59,10 @@ class Person:
         """Upgrade just before the cycle closes, or just after; one in three had planned to leave and stays."""
         is_early = random.random() < 0.5
         pauses = [random.uniform(0, BURST_SECONDS / 2) for _ in range(2)]
+        # Noted before: on a slow machine the cycle closes by itself meanwhile, and then its end is the next one's.
+        end = period_end(self.subscription)
         with self.account.lock:
-            self.almost_there()
+            self.account.clock.advance_to(end - LAST_SECONDS)
             if self.subscription["cancel_at_period_end"]:
                 self.stay()
             if is_early:
@@ -73,7 +70,7 @@ class Person:
         await note()
         await asyncio.sleep(pauses[0])
         with self.account.lock:
-            self.close()
+            self.account.clock.advance_to(end)
             draft = str(self.subscription["latest_invoice"])
         await note()
         await asyncio.sleep(pauses[1])
@@ -120,6 +117,8 @@ async def make_people(stage: World, superuser: asyncpg.Connection, count: int) -
                 person.plan_to_leave()
         people.append(person)
         await asyncio.sleep(0)
+    # Past the week before, with its announcements of what will be charged.
+    account.clock.advance_to(period_end(people[0].subscription) - HOUR)
     return people
 
 
