@@ -15,7 +15,7 @@ from service.integrations.stripe.pace import Urgency
 
 MOST = 1_000
 """Of each kind for one customer: more is somebody else's script, and must not fill our memory."""
-INVOICE_TYPES = ("invoice", "payment_intent", "invoice_payment")
+INVOICE_TYPES = ("invoice", "payment_intent")
 MONEY_TYPES = ("charge", "refund", "dispute", "credit_note", "payment_intent")
 
 
