@@ -30,8 +30,10 @@ ABOUT_CUSTOMERS = (
     "charge.", "checkout.session.", "credit_note.", "customer.", "entitlements.", "invoice.",
     "invoiceitem.", "payment_intent.", "payment_method.", "refund.", "setup_intent.", "subscription_schedule.",
 )  # fmt: skip
-"""Events that say something about a customer's state; `v1.` in front of them is the thin shape. `invoice_payment.` names
-an invoice and no customer, and says nothing that `payment_intent.` and `invoice.` do not."""
+"""Events that say something about a customer's state; `v1.` in front of them is the thin shape.
+
+`invoice_payment.` names an invoice and no customer, and tells nothing that `payment_intent.` and `invoice.` do not.
+"""
 HEALTH = "v2.core.health."
 """Stripe failed to make an event at all: the only thing that helps is comparing the objects."""
 
