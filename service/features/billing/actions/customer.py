@@ -3,6 +3,7 @@ the call, after this transaction has committed."""
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import func, select
@@ -20,6 +21,9 @@ from service.features.billing.models.plans import BY_KEY, Plan
 from service.features.organizations.models import Membership
 from service.guardrails.actions import action
 from service.guardrails.permissions import Role, Who
+
+PREVIEW_HOLDS = timedelta(hours=1)
+"""How long the price of a preview can be accepted."""
 
 
 @action("billing.plan_checkout", requires=Role.ADMIN, while_unpaid=True)
@@ -43,6 +47,9 @@ async def plan_change(ctx: Context, plan_key: str, intent: str, proration_date: 
     plan, subscription = _sold(plan_key), await _insist_on_live(ctx)
     if plan in [plan_of_item(item) for item in subscription.items]:
         raise Conflict(f"You are on the {plan.name} plan already.", mend="Reload the page to see the current state.")
+    # The form brings it back, and Stripe takes any moment of the period: from its last second on, every plan is free.
+    if abs(proration_date - _now_within(subscription).timestamp()) > PREVIEW_HOLDS.total_seconds():
+        raise Conflict("That price has changed meanwhile.", mend="Look at what the change costs now, and confirm that.")
     wish = {"plan": plan.key, "proration_date": proration_date, "subscription": subscription.stripe_id}
     return await _write_down(ctx, Kind.CHANGE_PLAN, intent, wish)
 
@@ -128,6 +135,12 @@ async def _write_down(ctx: Context, kind: Kind, intent: str, wish: dict[str, Any
         )
     ctx.facts |= {"kind": str(kind), **wish} | ({"reason": reason} if reason else {})
     return found
+
+
+def _now_within(subscription: Subscription) -> datetime:
+    """Now, or the nearest moment of the period as we know it: Stripe's clock and ours need not agree at its edges."""
+    now = clock.now()
+    return min(max(now, subscription.period_start or now), subscription.period_end or now)
 
 
 async def _live(ctx: Context) -> Subscription | None:
