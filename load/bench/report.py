@@ -9,8 +9,6 @@ from statistics import median
 from load.bench.cases import Case
 from load.bench.generator import Measured, WrongAnswer
 
-BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
-
 
 @dataclass
 class Results:
@@ -28,9 +26,9 @@ class Results:
             raise WrongAnswer(f"{case.name}: the service answers with {ours} bytes, the floor with {floor}")
 
 
-def ratio(runs: dict[str, list[Measured]], other: str) -> float:
-    """Median over the rounds of service / other, each round against its own neighbour in time."""
-    return median(ours.rate / theirs.rate for ours, theirs in zip(runs["service"], runs[other], strict=True))
+def ratio(ours: list[Measured], theirs: list[Measured]) -> float:
+    """Median over the rounds of ours / theirs, each round against its own neighbour in time."""
+    return median(mine.rate / other.rate for mine, other in zip(ours, theirs, strict=True))
 
 
 def render(results: Results, machine: str) -> str:
@@ -50,7 +48,7 @@ def render(results: Results, machine: str) -> str:
             f"| {name} | {figures['floor']:,.0f} | {figures['unprotected']:,.0f} | {figures['service']:,.0f} "
             f"| {p50:.1f} | {p99:.1f} | {cpu:,.0f} (floor {floor_cpu:,.0f}) "
             f"| {median(each.statements for each in ours):.1f} "
-            f"| {ratio(runs, 'floor'):.2f} | {ratio(runs, 'unprotected'):.2f} |"
+            f"| {ratio(ours, runs['floor']):.2f} | {ratio(ours, runs['unprotected']):.2f} |"
         )
     lines += [
         "",
@@ -65,8 +63,10 @@ def render(results: Results, machine: str) -> str:
     return "\n".join(lines)
 
 
-def write_between_markers(path: Path, table: str) -> None:
+def write_between_markers(path: Path, name: str, table: str) -> None:
+    """`name` is of the markers, `<!-- name -->` and `<!-- /name -->`."""
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     text = path.read_text()
-    before, rest = text.split(BEGIN, 1)
-    _, after = rest.split(END, 1)
-    path.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}")
+    before, rest = text.split(begin, 1)
+    _, after = rest.split(end, 1)
+    path.write_text(f"{before}{begin}\n{table}\n{end}{after}")
