@@ -46,6 +46,19 @@ async def test_scenario_34_a_page_that_is_not_sure_yet_says_so_and_asks_again(
     stripe.knobs = StripeKnobs()
 
 
+async def test_scenario_44_one_500_on_the_way_to_the_checkout_stops_no_later_purchase(
+    buyer: MakeBuyer, stripe: StripeStandIn
+) -> None:
+    """Closing the earlier page was answered with a 500, which Stripe keeps under its key for a day, as it does all."""
+    ada = await buyer()
+    await ada.choose("team")
+    stripe.knobs = StripeKnobs(api_error_after=1)
+    answer = await ada.send("checkout", plan="team")
+    assert answer.headers["location"] == "/billing", "nothing was sent, so there is nothing to find out about"
+    stripe.knobs = StripeKnobs()
+    ada.pay(await ada.choose("business"))
+
+
 async def test_scenario_35_whoever_closes_the_tab_has_the_plan_all_the_same(
     buyer: MakeBuyer, worker: RunningWorker
 ) -> None:

@@ -196,7 +196,8 @@ async def _settle_failure(
         pause = min(timedelta(minutes=10), timedelta(seconds=3) * float(2 ** min(row.attempts, 10)))
         row.next_attempt_at = clock.now() + pause
         sent = row.status is Status.UNKNOWN or (row.status is Status.IN_FLIGHT and row.attempts > 1)
-        if isinstance(error, StripeAway) and (error.sent or sent):
+        # Without bytes there was nothing to send: what failed was a question asked beforehand.
+        if isinstance(error, StripeAway) and row.params is not None and (error.sent or sent):
             row.status = Status.UNKNOWN
         elif isinstance(error, StripeAway) and row.kind in PATIENT:
             row.status = Status.PLANNED
@@ -241,8 +242,7 @@ async def _expire_earlier_session(resources: Resources, operation: Operation) ->
         sessions = list((await work.session.execute(earlier)).scalars())
     for session in sessions:
         try:
-            await resources.get(StripeApi).call(
-                "post", f"/v1/checkout/sessions/{session}/expire", key=f"expire:{session}"
-            )
+            # Without a key, under which Stripe would keep a 500 for a day, and nobody could buy anything until then.
+            await resources.get(StripeApi).call("post", f"/v1/checkout/sessions/{session}/expire")
         except StripeRefused:
             continue  # paid, or expired by itself
