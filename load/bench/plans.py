@@ -58,20 +58,19 @@ class Plans:
 async def measure(stage: World, many: int, seconds: float, rounds: int) -> Plans:
     """`many` changes alone, three times as many in a row, and as many bursts. Raises NeverQuiet."""
     database = await asyncpg.connect(stage.superuser_url)
-    people = await make_people(stage, database, 5 * many)
+    people = await make_people(stage, database, 5 * many + 1)
     await quiet(stage, database)
     endpoints.update(stage.stripe.account, {"enabled_events": ["*"]}, stage.endpoint)
     found = Plans()
     print("upgrades while the cycle closes ...", flush=True)
-    # First, and in this order: time at Stripe passes for everybody. Most of the month has passed before we count.
-    people[0].almost_there()
-    await quiet(stage, database)
-    found.bursts = [await _burst(stage, database, person) for person in people[:many]]
+    # First, and in this order: time at Stripe passes for everybody. The first one's cycle takes most of a month along.
+    await _burst(stage, database, people[0])
+    found.bursts = [await _burst(stage, database, person) for person in people[1 : many + 1]]
     print("from a change at Stripe to the plan that is seen ...", flush=True)
-    for person in people[many : 2 * many]:
+    for person in people[many + 1 : 2 * many + 1]:
         found.alone += await _until_seen(database, [person], 1)
         await quiet(stage, database)
-    found.busy = await _until_seen(database, people[2 * many :], CHANGES_PER_SECOND)
+    found.busy = await _until_seen(database, people[2 * many + 1 :], CHANGES_PER_SECOND)
     await quiet(stage, database)
     web = urlsplit(stage.stripe.account.endpoints[stage.endpoint].url).netloc
     deliveries = Deliveries([person.customer for person in people], web)
