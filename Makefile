@@ -52,6 +52,10 @@ bench: $(READY) ## Measure speed beside a bare floor and print the table of docs
 headline: $(READY) ## Storm the usual Stripe webhook and ours, count wrong plans; writes docs/headline.md
 	@exec $(PYTHON) -m load.headline
 
+chaos: $(READY) ## Kill web, worker and PostgreSQL while customers pay, then count; ROUNDS=10 by itself, SEED=n repeats one
+	@BALLAST_STORM_ROUNDS=$(or $(ROUNDS),10) BALLAST_STORM_SEED=$(SEED) \
+		exec $(PYTHON) -m pytest -s -p no:cacheprovider tests/features/billing/test_storm.py
+
 browser: $(READY) ## Find or install the Chromium that tests use, and print where it is
 	@sh infra/make/browser.sh
 
@@ -83,4 +87,4 @@ secrets: $(READY) ## Look for secrets in what git tracks
 	@git ls-files -z | xargs -0 .venv/bin/uvx --from detect-secrets==1.5.0 detect-secrets-hook \
 		--no-verify --baseline .github/secrets.baseline
 
-.PHONY: help run reset test check format migration screenshots bench headline browser clean image smoke alerts audit secrets
+.PHONY: help run reset test check format migration screenshots bench headline chaos browser clean image smoke alerts audit secrets
