@@ -54,9 +54,10 @@ class Desk:
             actor = Actor(ActorKind.USER, self.person.id)
             yield Context(work, self.resources, actor, Caller("test"), self.organization, Role.OWNER, login)
 
-    async def change(self, plan: str, intent: str = "") -> Operation:
+    async def change(self, plan: str, intent: str = "", shown_at: int = 0) -> Operation:
         async with self.asking() as ctx:
-            return await actions.plan_change(ctx, plan, intent or uuid4().hex, self.stripe.account.now())
+            moment = shown_at or self.stripe.account.now()
+            return await actions.plan_change(ctx, plan, intent or uuid4().hex, moment)
 
     async def perform(self, operation: Operation) -> Outcome:
         return await perform(self.resources, self.organization, operation.id)
@@ -122,8 +123,8 @@ async def test_scenario_27_two_tabs_make_one_customer(
 
 
 async def test_scenario_41_ten_clicks_are_one_change(desk: Desk) -> None:
-    intent = uuid4().hex
-    asked = await asyncio.gather(*(desk.change("business", intent) for _ in range(10)))
+    intent, shown_at = uuid4().hex, desk.stripe.account.now()
+    asked = await asyncio.gather(*(desk.change("business", intent, shown_at) for _ in range(10)))
     assert len({operation.id for operation in asked}) == 1
     await asyncio.gather(*(desk.perform(operation) for operation in asked))
     assert desk.changes() == 1

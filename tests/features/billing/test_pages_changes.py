@@ -200,6 +200,14 @@ async def test_scenario_55_over_the_limit_nothing_is_deleted_and_nothing_new(
     assert await ada.count(rows, ada.person.organization_id) == 34
 
 
+async def test_a_form_that_was_sent_for_one_thing_is_not_taken_for_another(paying: MakeBuyer) -> None:
+    ada, intent = await paying(), uuid4().hex
+    await ada.send("portal", intent=intent)
+    answer = await ada.send("cancellation", intent=intent)
+    assert "This form was sent before, for something else." in await ada.shown(answer.headers["location"])
+    assert "Ends on" not in await ada.shown()
+
+
 async def test_scenario_55_a_smaller_plan_warns_before_it_is_chosen(paying: MakeBuyer, factory: Factory) -> None:
     ada = await paying()
     await ada.change("business")

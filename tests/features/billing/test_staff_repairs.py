@@ -316,6 +316,9 @@ async def test_scenario_82_a_refund_and_an_end_by_two_staff_take_turns_each_with
         assert (await act(other, path, **ending)).status_code == 303
         repeated = await act(staff, f"{path}/refund", **refund)
         assert repeated.status_code == 303, "the same click again is the same refund"
+        kept = await act(staff, f"{path}/refund", **(refund | {"amount": "700"}))
+        assert kept.status_code == 422, "a kept page with another amount would be told of the first refund"
+        assert "This form was sent before, for something else." in kept.text
     await customer.settled()
     rows = await customer.superuser.fetch(
         "SELECT kind, status, actor, reason FROM billing_operations WHERE organization_id = $1 ORDER BY kind",

@@ -86,8 +86,7 @@ async def plan_seats(ctx: Context) -> Operation | None:
 @action("billing.plan_end", requires=Who.SYSTEM)
 async def plan_end(ctx: Context) -> Operation | None:
     """End the subscription now: the organization was deleted, and nobody pays for what is gone."""
-    subscription = await _live(ctx)
-    if subscription is None:
+    if (subscription := await _live(ctx)) is None:
         return None
     wish = {"subscription": subscription.stripe_id}
     return await _write_down(ctx, Kind.CANCEL_NOW, f"end:{subscription.stripe_id}"[:64], wish)
@@ -133,6 +132,9 @@ async def _write_down(ctx: Context, kind: Kind, intent: str, wish: dict[str, Any
         raise Conflict(
             "Another billing change is on its way.", mend="Wait until it is done; the plan page shows it in a moment."
         )
+    if (found.kind, found.wish) != (kind, wish):
+        # A page that was kept, filled in anew: the first answer must not pass for the second one's.
+        raise Conflict("This form was sent before, for something else.", mend="Open the page anew and repeat it there.")
     ctx.facts |= {"kind": str(kind), **wish} | ({"reason": reason} if reason else {})
     return found
 
