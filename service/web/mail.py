@@ -36,7 +36,7 @@ async def deliver(ctx: Context, to: str, template: str, reference: str, **values
         await ctx.resources.get(Mailer).send(Mail(to, *compose(template, **values), reference))
     except MailRefused as refusal:
         # Mostly a mistyped address; tried again for a day it would only cost our good name with the receiver.
-        log.error("mail refused", template=template, reason=str(refusal))
+        log.error("mail refused", template=template, why=str(refusal))
 
 
 def compose(template: str, **values: object) -> tuple[str, str, str]:

@@ -70,6 +70,6 @@ def _message(resources: Resources, thing: dict[str, Any]) -> list[Message]:
     try:
         message = message_of(resources, parse(body), body, "reconcile")
     except EventRefused as refused:
-        log.warning("event not understood", reason=str(refused))
+        log.warning("event not understood", why=str(refused))
         return []
     return [] if message.state is State.IGNORED and message.reason == "type" else [message]

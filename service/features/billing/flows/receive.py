@@ -49,7 +49,7 @@ async def receive(signed: Signed) -> str:
         event = parse(signed.body)
     except (SignatureRefused, EventRefused) as refused:
         metrics.webhooks.labels("refused").inc()
-        log.warning("webhook refused", reason=str(refused))
+        log.warning("webhook refused", why=str(refused))
         # Only failures are counted: Stripe, which signs, is never slowed down by whoever shares its address.
         await spend(resources, UNSIGNED, subject=signed.caller.address)
         raise BadRequest(
