@@ -65,13 +65,18 @@ def diff_billing(customer: StripeCustomer = "") -> None:
     from service.integrations.stripe.pace import Urgency
 
     async def compare(resources: Resources) -> int:
-        count = 0
+        seen = count = 0
         async for some in batches(resources, customer=customer):
+            seen += len(some)
             for one in some:
                 for found in await diff(resources, one, Urgency.SWEEP):
                     count += 1
                     where = f"{one.stripe_customer_id} {found.object} {found.column}"
                     typer.echo(f"{where}: {found.ours} here, {found.stripes} at Stripe")
+        if customer and not seen:  # silence would say that all is well with a mistyped id
+            raise SystemExit(f"{customer} is the customer of no organization here; check the id and the mode.")
+        if not count:
+            typer.echo(f"no difference in {seen} customers")
         return count
 
     raise typer.Exit(1 if asyncio.run(with_resources(compare)) else 0)

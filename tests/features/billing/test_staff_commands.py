@@ -27,7 +27,7 @@ async def test_diff_and_resync_of_one_customer(subscriber: Subscribe) -> None:
     customer = await subscriber()
     subscription = customer.subscribe("team")
     await customer.settled()
-    assert await command("billing", "diff", "--customer", customer.customer) == (0, "")
+    assert await command("billing", "diff", "--customer", customer.customer) == (0, "no difference in 1 customers\n")
     await spoil(customer)
     code, told = await command("billing", "diff", "--customer", customer.customer)
     assert (code, told.splitlines()) == (
@@ -39,6 +39,12 @@ async def test_diff_and_resync_of_one_customer(subscriber: Subscribe) -> None:
         assert await command("billing", "resync", *asked) == (0, "1 customers will be read again\n")
         await customer.settled()
         assert await status(customer) == "active"
+
+
+async def test_a_mistyped_customer_is_not_called_equal(subscriber: Subscribe) -> None:
+    await (await subscriber()).settled()
+    code, told = await command("billing", "diff", "--customer", "cus_nobody")
+    assert (code, told) == (1, "cus_nobody is the customer of no organization here; check the id and the mode.\n")
 
 
 async def test_a_resync_says_whom_and_finds_somebody() -> None:
