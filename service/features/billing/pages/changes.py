@@ -29,6 +29,7 @@ from service.features.billing.pages._shared import (
 from service.features.billing.schemas import BillingRead, ChangeWish, Intent, OperationRead
 from service.guardrails.actions import allow
 from service.guardrails.contexts import Ctx
+from service.guardrails.rate_limits import STRIPE_READ, limit
 from service.integrations.stripe.client import StripeApi
 from service.integrations.stripe.errors import StripeFailed
 from service.web.formats import money
@@ -53,6 +54,7 @@ async def resume(request: Request, ctx: Ctx) -> Response:
 
 
 @router.get("/billing/change")
+@limit(STRIPE_READ)
 async def preview_change(request: Request, ctx: Ctx, plan: str = "") -> Response:
     """What another plan costs now and per month, as Stripe works it out; asked with no transaction open."""
     allow(ctx, actions.plan_change)
