@@ -125,3 +125,20 @@ async def test_customers_do_not_disturb_each_other(subscriber: Subscribe) -> Non
     second.cancel(other)
     await second.settled()
     assert await second.plan() == "free"
+
+
+async def test_a_number_that_changed_in_a_plan_arrives_with_the_next_reading(subscriber: Subscribe) -> None:
+    """Nothing else about the customer differs: the same plan, the same period."""
+    customer = await subscriber()
+    subscription = customer.subscribe("team")
+    await customer.settled()
+    grants = "SELECT grants FROM entitlements WHERE organization_id = $1"
+    now = await customer.superuser.fetchval(grants, customer.organization)
+    await customer.superuser.execute(
+        "UPDATE entitlements SET grants = grants || '{\"indicators\": 7}' WHERE organization_id = $1",
+        customer.organization,
+    )
+    assert await customer.superuser.fetchval(grants, customer.organization) != now
+    customer.update(subscription, metadata={"note": "something to read"})
+    await customer.settled()
+    assert orjson.loads(await customer.superuser.fetchval(grants, customer.organization)) == orjson.loads(now)

@@ -27,7 +27,7 @@ from service.features.billing.models import Invoice, LedgerEntry, PlanOverride, 
 from service.features.billing.models.customer import reading_of
 from service.features.billing.models.derive import Grant, derive
 from service.features.billing.models.mirror import TERMINAL
-from service.features.billing.models.plans import BY_KEY
+from service.features.billing.models.plans import BY_KEY, grants_of
 from service.features.billing.models.readings import invoice_columns, ledger_facts, subscription_columns
 from service.guardrails.entitlements import Entitlement
 
@@ -88,7 +88,8 @@ async def refresh_entitlement(ctx: Context, subscriptions: Iterable[Subscription
     for alarm in grant.alarms:
         alarms.labels(alarm.partition(":")[0]).inc()
         log.error("billing alarm", organization=str(ctx.organization_id), alarm=alarm)
-    if grant != (last or derive((), (), (), None, grace=grace, now=now)):
+    renumbered = row is not None and row.grants != grants_of(grant.plan)  # plans.py has another limit since
+    if renumbered or grant != (last or derive((), (), (), None, grace=grace, now=now)):
         await actions.set_entitlement(ctx, grant)
 
 
