@@ -14,11 +14,13 @@ import pytest
 from infra.sandbox.stripe.server import StripeStandIn
 from service.core.context import Resources
 from service.core.database import UnitOfWork
+from service.core.ids import new_id
 from service.features.billing.flows import apply, claim
 from service.features.billing.flows.claim import Claim
 from service.features.billing.flows.snapshot import Snapshot, fetch_snapshot
 from service.features.billing.flows.synchronize import mark
-from service.features.billing.models import readings
+from service.features.billing.models import INBOX, readings
+from service.guardrails.inbox import Message
 from service.integrations.stripe.client import StripeApi
 from tests.support.factories import Factory
 from tests.support.stripe import Subscriber, make_subscriber
@@ -226,3 +228,29 @@ async def test_scenario_73_stripe_being_away_is_no_attempt(steps: Steps) -> None
 
 def _fields(held: Claim) -> dict[str, Any]:
     return {name: getattr(held, name) for name in Claim.__dataclass_fields__}
+
+
+async def test_without_the_dedupe_every_delivery_counts(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The unique key has the last word, and the look before it keeps the log quiet: without both, twice is twice."""
+    superuser, name = steps.customer.superuser, "uq_inbox_source_realm_external_id"
+    message = Message("test", f"evt_{new_id().hex}", "customer.updated", steps.customer.customer, b"{}")
+
+    async def deliver_twice() -> int:
+        async with steps.resources.database.connection() as connection:
+            return sum([await INBOX.receive(UnitOfWork(connection).raw, message) for _ in range(2)])
+
+    before = (await steps.customer.row())["dirty_gen"]
+    assert await deliver_twice() == 1
+    assert (await steps.customer.row())["dirty_gen"] == before + 1
+    loose = INBOX.sql.replace("SELECT FROM inbox WHERE", "SELECT FROM inbox WHERE false AND")
+    assert loose != INBOX.sql
+    with monkeypatch.context() as patched:
+        patched.setattr(INBOX, "sql", loose)
+        assert await deliver_twice() == 0, "the key alone does not hold"
+        await superuser.execute(f"ALTER TABLE inbox DROP CONSTRAINT {name}")
+        try:
+            assert await deliver_twice() == 2
+        finally:
+            await superuser.execute("DELETE FROM inbox WHERE external_id = $1", message.external_id)
+            await superuser.execute(f"ALTER TABLE inbox ADD CONSTRAINT {name} UNIQUE (source, realm, external_id)")
+    assert (await steps.customer.row())["dirty_gen"] == before + 3
