@@ -28,13 +28,9 @@ async def set_entitlement(ctx: Context, grant: Grant) -> Entitlement:
     row = found or Entitlement(version=0)
     ctx.facts |= {"from": found.plan if found else "free", "to": grant.plan.key, "source": grant.source}
     what = {
-        "plan": grant.plan.key,
-        "grants": grants_of(grant.plan),
-        "full_until": grant.full_until,
-        "valid_until": grant.valid_until,
-        "source": grant.source,
-        "version": row.version + 1,
-    }
+        "plan": grant.plan.key, "grants": grants_of(grant.plan), "full_until": grant.full_until,
+        "valid_until": grant.valid_until, "source": grant.source, "version": row.version + 1,
+    }  # fmt: skip
     for name, value in what.items():
         setattr(row, name, value)
     row.changed_at = now

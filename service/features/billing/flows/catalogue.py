@@ -54,12 +54,9 @@ async def stock(settings: Settings) -> list[str]:
         missing = [plan for plan in SOLD if plan.lookup_key not in found]
         for plan in missing:
             price = {
-                "currency": CURRENCY,
-                "unit_amount": plan.amount,
-                "lookup_key": plan.lookup_key,
-                "recurring": {"interval": "month"},
-                "product_data": {"name": f"Ballast {plan.name}"},
-            }
+                "currency": CURRENCY, "unit_amount": plan.amount, "lookup_key": plan.lookup_key,
+                "recurring": {"interval": "month"}, "product_data": {"name": f"Ballast {plan.name}"},
+            }  # fmt: skip
             await api.call("post", "/v1/prices", price, key=f"ballast:price:{plan.lookup_key}")
         return [plan.lookup_key for plan in missing]
     finally:

@@ -16,12 +16,12 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
 
 from service.core import clock
 from service.core.context import Resources
 from service.core.database import Database, UnitOfWork
-from service.core.errors import Unavailable
 from service.core.ids import new_id
 from service.core.logging import get_logger
 from service.features.billing.actions.marks import tie
@@ -29,8 +29,9 @@ from service.features.billing.flows.requests import Impossible, build, happened,
 from service.features.billing.flows.synchronize import synchronize_now
 from service.features.billing.models import BillingCustomer, Kind, Operation, Status
 from service.features.billing.models.operation import OPEN
+from service.guardrails.jobs.runner import where
 from service.integrations.stripe.client import StripeApi
-from service.integrations.stripe.errors import StripeAway, StripeFailed, StripeRefused
+from service.integrations.stripe.errors import StripeAway, StripeFailed, StripeMisconfigured, StripeRefused
 
 log = get_logger()
 
@@ -46,6 +47,7 @@ DUE = """
     WHERE status IN ('planned', 'in_flight', 'unknown') AND next_attempt_at <= now()
     ORDER BY next_attempt_at LIMIT 20
 """
+LATER = "UPDATE billing_operations SET next_attempt_at = greatest(next_attempt_at, $2) WHERE id = $1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +79,10 @@ async def perform_due(resources: Resources, maintenance: Database) -> int:
     for row in due:
         try:
             await perform(resources, row["organization_id"], row["id"])
-        except Unavailable as error:
-            log.warning("operation waits", operation=str(row["id"]), error=error.detail)
+        except Exception as error:  # a mistake of ours in one must not keep everybody else's from being made
+            log.error("operation waits", operation=str(row["id"]), error=type(error).__name__, where=where(error))
+            async with resources.database.unit_of_work(tenant=row["organization_id"]) as work:
+                await work.raw.execute(LATER, row["id"], clock.now() + timedelta(seconds=10))
     return len(due)
 
 
@@ -95,17 +99,16 @@ async def ensure_customer(resources: Resources, organization_id: UUID) -> None:
         ends = list((await work.session.execute(mine)).scalars())
         if None in ends:
             return
-        intent = f"customer:{settings.stripe_livemode}:{len(ends)}".lower()
-        same = select(Operation).where(Operation.intent == intent)
-        operation = (await work.session.execute(same)).scalar_one_or_none()
-        if operation is None:
-            identifier = new_id()
-            operation = Operation(
-                id=identifier, kind=Kind.CUSTOMER, intent=intent, wish={}, actor="system",
-                idempotency_key=f"ballast:customer:{identifier}",
-            )  # fmt: skip
-            work.session.add(operation)
-        operation_id = operation.id
+        # One for each customer that is gone and each try that failed for good, or nobody here could ever pay again.
+        failed = select(func.count()).where(Operation.kind == Kind.CUSTOMER, Operation.status == Status.FAILED)
+        number = len(ends) + (await work.session.scalar(failed) or 0)
+        identifier, intent = new_id(), f"customer:{settings.stripe_livemode}:{number}".lower()
+        values = {
+            "id": identifier, "organization_id": organization_id, "kind": Kind.CUSTOMER, "intent": intent, "wish": {},
+            "actor": "system", "idempotency_key": f"ballast:customer:{identifier}",
+        }  # fmt: skip
+        await work.session.execute(insert(Operation).values(values).on_conflict_do_nothing())
+        operation_id = (await work.session.execute(select(Operation.id).where(Operation.intent == intent))).scalar_one()
     outcome = await perform(resources, organization_id, operation_id)
     if outcome.status is not Status.SUCCEEDED:
         raise StripeAway("customer", sent=False)
@@ -150,8 +153,8 @@ async def _send(api: StripeApi, operation: Operation) -> dict[str, Any]:
     too_old = clock.now() - operation.first_sent_at > KEY_LIFETIME
     stuck = operation.error_code == "server_error" and operation.attempts > SAME_500
     if too_old or stuck:
-        if await happened(api, operation):
-            return {"id": operation.wish.get("subscription")}
+        if (found := await happened(api, operation)) is not None:
+            return {"id": found}
         raise StripeRefused(409, "expired" if too_old else "server_error")
     pauses, params = list(BUSY_PAUSES), in_order(operation.params)
     while True:
@@ -199,7 +202,7 @@ async def _settle_failure(
         # Without bytes there was nothing to send: what failed was a question asked beforehand.
         if isinstance(error, StripeAway) and row.params is not None and (error.sent or sent):
             row.status = Status.UNKNOWN
-        elif isinstance(error, StripeAway) and row.kind in PATIENT:
+        elif isinstance(error, StripeAway | StripeMisconfigured) and row.kind in PATIENT:
             row.status = Status.PLANNED
         else:
             row.status, row.settled_at = Status.FAILED, clock.now()

@@ -7,6 +7,7 @@ plan that nobody has paid for (https://docs.stripe.com/billing/subscriptions/pen
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import func, select
@@ -14,11 +15,15 @@ from sqlalchemy import func, select
 from service.core.context import Resources
 from service.core.database import UnitOfWork
 from service.features.billing.models import BillingCustomer, Kind, Operation, Subscription
+from service.features.billing.models.derive import plan_of_item
 from service.features.billing.models.plans import BY_KEY
 from service.features.billing.models.readings import subscription_columns
 from service.features.organizations.models import Membership, Organization
 from service.integrations.stripe.client import StripeApi
 from service.integrations.stripe.errors import StripeAbsent, StripeRefused
+
+CLOCKS_DIFFER = timedelta(hours=1)
+"""By so much at most: Stripe's clock says when a thing was made, ours when it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,35 +80,36 @@ async def build(resources: Resources, work: UnitOfWork, operation: Operation, pr
             return Request("delete", path, {})
 
 
-async def happened(api: StripeApi, operation: Operation) -> bool:
-    """Whether Stripe's state already is what was wished: asked when repeating the same bytes tells nothing any more."""
+async def happened(api: StripeApi, operation: Operation) -> str | None:
+    """What Stripe's state already has of what was wished, by its id: asked when repeating the same bytes tells nothing
+    any more. None: nothing."""
     wish, mark = operation.wish, str(operation.id)
     if operation.kind in (Kind.CHECKOUT, Kind.PORTAL):
-        return False  # a page that nobody was sent to
+        return None  # a page that nobody was sent to
     if operation.kind in (Kind.CUSTOMER, Kind.REFUND):
         sent = operation.first_sent_at or operation.created_at
         path = "/v1/customers" if operation.kind is Kind.CUSTOMER else "/v1/refunds"
-        asked = {"created": {"gte": int(sent.timestamp()) - 60}}
+        asked = {"created": {"gte": int((sent - CLOCKS_DIFFER).timestamp())}}
         found = [one async for one in api.every(path, asked, most=1_000)]
-        return any((one.get("metadata") or {}).get("operation_id") == mark for one in found)
+        return next((one["id"] for one in found if (one.get("metadata") or {}).get("operation_id") == mark), None)
     try:
         thing = await api.call("get", f"/v1/subscriptions/{wish['subscription']}")
     except StripeAbsent:
-        return operation.kind is Kind.CANCEL_NOW
-    now = subscription_columns(thing)
-    sent_items = {item["id"]: item for item in (operation.params or {}).get("items", ())}
+        return wish["subscription"] if operation.kind is Kind.CANCEL_NOW else None
+    now, wanted = subscription_columns(thing), {item["id"]: item for item in (operation.params or {}).get("items", ())}
+    ends = bool(now["cancel_at"] or now["cancel_at_period_end"])
     match operation.kind:
         case Kind.CANCEL_NOW:
-            return bool(now["status"] == "canceled")
-        case Kind.CANCEL:
-            return bool(now["cancel_at"] or now["cancel_at_period_end"])
-        case Kind.RESUME:
-            return not (now["cancel_at"] or now["cancel_at_period_end"])
-    pairs = [(item, sent_items[item["id"]]) for item in now["items"] if item["id"] in sent_items]
-    return bool(pairs) and all(
-        item["quantity"] == sent["quantity"] and sent.get("price", item["price"]) == item["price"]
-        for item, sent in pairs
-    )
+            is_so = now["status"] == "canceled"
+        case Kind.CANCEL | Kind.RESUME:
+            is_so = ends is (operation.kind is Kind.CANCEL)
+        case _:
+            pairs = [(item, wanted[item["id"]]) for item in now["items"] if item["id"] in wanted]
+            is_so = bool(pairs) and all(
+                item["quantity"] == asked["quantity"] and asked.get("price", item["price"]) == item["price"]
+                for item, asked in pairs
+            )
+    return wish["subscription"] if is_so else None
 
 
 async def _checkout(
@@ -139,6 +145,7 @@ async def item_of(work: UnitOfWork, subscription: str) -> dict[str, Any]:
     """The item that carries our plan, with the seats it shall have; replaced in place, so that its id stays."""
     row = await work.session.scalar(select(Subscription).where(Subscription.stripe_id == subscription))
     items = [item for item in row.items if item["lookup_key"]] if row else []
+    items.sort(key=lambda item: plan_of_item(item) is None)  # an add-on may have a lookup key, too
     if not items:
         raise Impossible("no_subscription")
     return {"id": items[0]["id"], "quantity": await _seats(work)}
