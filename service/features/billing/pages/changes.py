@@ -14,18 +14,7 @@ from service.features.billing.flows.preview import preview
 from service.features.billing.flows.requests import Impossible
 from service.features.billing.models import Kind, Status
 from service.features.billing.models.plans import BY_KEY
-from service.features.billing.pages._shared import (
-    PAUSED,
-    PLAN,
-    RECENT,
-    begin,
-    go_back,
-    owed,
-    read,
-    router,
-    sentence,
-    show,
-)
+from service.features.billing.pages._shared import PLAN, RECENT, begin, go_back, owed, read, router, sentence, show
 from service.features.billing.schemas import BillingRead, ChangeWish, Intent, OperationRead
 from service.guardrails.actions import allow
 from service.guardrails.contexts import Ctx
@@ -63,7 +52,7 @@ async def preview_change(request: Request, ctx: Ctx, plan: str = "") -> Response
     if held is None or wanted is None or not wanted.lookup_key or wanted == held.plan:
         return redirect(request, PLAN)
     if ctx.resources.get(StripeApi).away:
-        return go_back(request, PAUSED, "warning")
+        return go_back(request, sentence("open"), "warning")
     assert ctx.organization_id is not None  # noqa: S101 - narrows the type: this context always has one
     resources, organization_id, subscription = ctx.resources, ctx.organization_id, held.stripe_id
     # Within the period as we know it, or Stripe refuses: its clock and ours need not agree at a cycle's edge.
