@@ -22,12 +22,12 @@ import asyncpg
 from sqlalchemy import TIMESTAMP, MetaData, Uuid, event
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from service.core import telemetry
 from service.core.errors import Unavailable
+from service.core.pools import Pool
 from service.core.settings import Settings
 from service.core.statements import AnyPrepared
 
@@ -60,12 +60,11 @@ class GuardedSession(Session):
     """The only session class of the service; the guard rails listen to its events and filter what it reads."""
 
 
-class Database:
-    """A pool for one database role. `name` labels its metrics: app, or maintenance."""
+class Database(Pool):
+    """A pool for one database role: app, or maintenance."""
 
     def __init__(self, url: str, settings: Settings, *, name: str = "app", size: int | None = None) -> None:
-        self.name = name
-        self.size = size or settings.database_pool_size
+        super().__init__(settings, name, size or settings.database_pool_size)
         url, tls = split_tls(url)
         self.engine = create_async_engine(
             url,
@@ -76,42 +75,15 @@ class Database:
             pool_timeout=settings.database_pool_timeout_seconds,
             pool_recycle=1800,
             pool_use_lifo=True,
-            connect_args={
-                "timeout": 5,
-                "statement_cache_size": 512,
-                "server_settings": {
-                    "application_name": f"ballast-{name}",
-                    "statement_timeout": str(settings.database_statement_timeout_ms),
-                    "lock_timeout": str(settings.database_lock_timeout_ms),
-                    "idle_in_transaction_session_timeout": str(settings.database_idle_in_transaction_timeout_ms),
-                },
-                **({"ssl": tls} if tls else {}),
-            },
+            connect_args={**self.options, **({"ssl": tls} if tls else {})},
         )
         event.listen(self.engine.sync_engine, "before_cursor_execute", _remember_start)
         event.listen(self.engine.sync_engine, "after_cursor_execute", _record)
-        telemetry.db_pool_size.labels(name).set(self.size)
-        telemetry.db_pool_timeouts.labels(name)  # exists from the start, or the first time-outs have no rate
-        self._in_use = telemetry.db_pool_in_use.labels(name)
-        self._waiting = telemetry.db_pool_waiting.labels(name)
-        self._wait = telemetry.db_pool_wait.labels(name)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection]:
         """A pooled connection; raises Unavailable when none is free within the pool timeout."""
-        began = time.perf_counter()
-        self._waiting.inc()
-        try:
-            connection = await self.engine.connect()
-        except PoolTimeout as error:
-            telemetry.db_pool_timeouts.labels(self.name).inc()
-            raise Unavailable("All database connections are busy.", retry_after=2) from error
-        except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError) as error:
-            raise Unavailable("The database cannot be reached.", retry_after=5) from error
-        finally:
-            self._waiting.dec()
-            self._wait.observe(time.perf_counter() - began)
-        self._in_use.inc()
+        connection = await self.lend(self.engine.connect())
         sync = connection.sync_connection
         assert sync is not None  # noqa: S101 - narrows the type: the connection is open
         driver = sync.connection.driver_connection

@@ -25,7 +25,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from service.core import clock
 from service.core.context import Context
-from service.core.database import Base, Database
+from service.core.database import Base
+from service.core.pools import DriverPool
 from service.guardrails.jobs import periodic
 from service.guardrails.personal_data import internal, personal
 from service.guardrails.retention import days_after
@@ -77,7 +78,7 @@ class InboxMessage(Base):
     """Which version of the subject's state this message is part of; what it changed is found by it."""
 
 
-class AcknowledgingPool(Database):
+class AcknowledgingPool(DriverPool):
     """The connections that only save messages: whatever else is busy, the sender gets its answer."""
 
 

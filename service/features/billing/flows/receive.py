@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from service.core.context import Resources
-from service.core.database import UnitOfWork, overload_is_unavailable
+from service.core.database import overload_is_unavailable
 from service.core.errors import BadRequest, NotFound
 from service.core.logging import get_logger
 from service.features.billing.flows import metrics
@@ -59,7 +59,7 @@ async def receive(signed: Signed) -> str:
     message = _message(resources, event, signed.body, secret)
     async with resources.get(AcknowledgingPool).connection() as connection:
         with overload_is_unavailable():
-            new = await INBOX.receive(UnitOfWork(connection).raw, message)
+            new = await INBOX.receive(connection, message)
     result = "known" if not new else "ignored" if message.state is State.IGNORED else "new"
     metrics.webhooks.labels(result).inc()
     metrics.acknowledged.observe(time.perf_counter() - began)
