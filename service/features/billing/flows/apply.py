@@ -37,7 +37,7 @@ Row = TypeVar("Row", Subscription, Invoice)
 COMPARE_AND_SET = """
     UPDATE billing_customers SET sync_version = sync_version + 1, synced_gen = $3, lease_token = NULL,
         lease_until = NULL, failures = 0, last_error = NULL, dead_at = NULL, last_synced_at = now(),
-        deleted_at = CASE WHEN $4 THEN coalesce(deleted_at, now()) END,
+        deleted_at = CASE WHEN $4 THEN coalesce(deleted_at, now()) ELSE deleted_at END,
         dirty_since = CASE WHEN dirty_gen > $3 THEN now() END, next_attempt_at = now()
     WHERE id = $1 AND sync_version = $2
     RETURNING sync_version

@@ -77,18 +77,11 @@ def message_of(resources: Resources, event: StripeEvent, body: bytes, via: str) 
     elif not event.type.removeprefix("v1.").startswith(ABOUT_CUSTOMERS) and not event.type.startswith(HEALTH):
         state, reason = State.IGNORED, "type"
     facts: dict[str, Any] = {
-        "kind": event.kind,
-        "via": via,
-        "object_type": event.object_type,
-        "object_id": event.object_id,
-        "created": event.created.isoformat(),
-        "api_version": event.api_version,
-        "twin": event.snapshot_event_id,
-        "request": event.request_id,
-        "charge": event.charge_id,
-        "reference": event.client_reference_id,
+        "kind": event.kind, "via": via, "object_type": event.object_type, "object_id": event.object_id,
+        "created": event.created.isoformat(), "api_version": event.api_version, "twin": event.snapshot_event_id,
+        "request": event.request_id, "charge": event.charge_id, "reference": event.client_reference_id,
         "organization": event.metadata_organization_id,
-    }
+    }  # fmt: skip
     if event.object_type == "subscription" and (event.type.endswith(".deleted") or event.status in TERMINAL):
         facts["ended"] = True
     realm = f"{'live' if event.livemode else 'test'}{f':{event.account}' if event.account else ''}"[:64]

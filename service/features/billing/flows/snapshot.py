@@ -10,7 +10,7 @@ from typing import Any
 from service.core import clock
 from service.features.billing.models.readings import intents_of
 from service.integrations.stripe.client import StripeApi
-from service.integrations.stripe.errors import StripeAbsent
+from service.integrations.stripe.errors import StripeAbsent, StripeMisconfigured
 from service.integrations.stripe.pace import Urgency
 
 MOST = 1_000
@@ -44,7 +44,7 @@ async def fetch_snapshot(
     try:
         subscriptions = await _all(api, "/v1/subscriptions", {**mine, "status": "all"}, urgency)
     except StripeAbsent:
-        return Snapshot(fetched_at, deleted=True)
+        return Snapshot(fetched_at, deleted=await _is_deleted(api, customer, urgency))
     deleted = (types is None or "customer" in types) and await _is_deleted(api, customer, urgency)
     invoices = money = None
     waiting: frozenset[str] = frozenset()
@@ -74,10 +74,12 @@ async def _money(
 
 
 async def _is_deleted(api: StripeApi, customer: str, urgency: Urgency) -> bool:
+    """Stripe remembers whom it deleted. Whom it never heard of belongs to another account than our key does: nobody's
+    plan ends for that."""
     try:
         return bool((await api.call("GET", f"/v1/customers/{customer}", urgency=urgency)).get("deleted"))
-    except StripeAbsent:
-        return True
+    except StripeAbsent as error:
+        raise StripeMisconfigured(f"Stripe never heard of {customer}: is the key of another account?") from error
 
 
 async def _all(api: StripeApi, path: str, params: dict[str, Any], urgency: Urgency) -> list[dict[str, Any]]:
