@@ -67,6 +67,22 @@ async def test_scenario_35_whoever_closes_the_tab_has_the_plan_all_the_same(
     await ada.until("Per month €29.00")
 
 
+async def test_whoever_has_paid_and_is_not_known_yet_cannot_pay_a_second_time(
+    buyer: MakeBuyer, stripe: StripeStandIn
+) -> None:
+    """The tab was closed after the payment and every message was lost: the plan page still offered the plan."""
+    stripe.knobs = StripeKnobs(drop=1)
+    ada = await buyer()
+    ada.pay(await ada.choose("team"))
+    assert "Plan Free" in await ada.shown()
+    again = await ada.send("checkout", plan="business")
+    assert again.headers["location"] == "/billing"
+    text = await ada.shown()
+    assert "You already have a paid plan" in text
+    assert "Plan Team" in text
+    assert len(ada.subscriptions()) == 1
+
+
 async def test_scenario_33_somebody_elses_session_gives_nothing(buyer: MakeBuyer) -> None:
     ada, eve = await buyer(), await buyer()
     session = await ada.choose("business")

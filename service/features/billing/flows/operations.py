@@ -175,17 +175,20 @@ async def _settle_success(resources: Resources, operation: Operation, thing: dic
         row.result_id, row.result_url = thing.get("id"), thing.get("url")
         if row.kind is Kind.CUSTOMER:
             await tie(work, organization_id, str(thing["id"]), livemode=resources.settings.stripe_livemode)
-        outcome = Outcome(row.status, row.result_url)
-        living = select(BillingCustomer.id).where(
-            BillingCustomer.organization_id == organization_id, BillingCustomer.deleted_at.is_(None)
-        )
-        customer = (
-            None if row.kind in (Kind.CUSTOMER, Kind.CHECKOUT, Kind.PORTAL) else await work.session.scalar(living)
-        )
-    if customer is not None:
+    if row.kind not in (Kind.CUSTOMER, Kind.CHECKOUT, Kind.PORTAL):
         # Now, not when the webhook comes: the page that is shown next must already be right.
+        await _catch_up(resources, organization_id)
+    return Outcome(row.status, row.result_url)
+
+
+async def _catch_up(resources: Resources, organization_id: UUID) -> None:
+    living = select(BillingCustomer.id).where(
+        BillingCustomer.organization_id == organization_id, BillingCustomer.deleted_at.is_(None)
+    )
+    async with resources.database.unit_of_work(tenant=organization_id, read_only=True) as work:
+        customer = await work.session.scalar(living)
+    if customer is not None:
         await synchronize_now(resources, customer)
-    return outcome
 
 
 async def _settle_failure(
@@ -243,9 +246,12 @@ async def _expire_earlier_session(resources: Resources, operation: Operation) ->
             Operation.kind == Kind.CHECKOUT, Operation.status == Status.SUCCEEDED, Operation.created_at > yesterday
         )
         sessions = list((await work.session.execute(earlier)).scalars())
+    settled = False
     for session in sessions:
         try:
             # Without a key, under which Stripe would keep a 500 for a day, and nobody could buy anything until then.
             await resources.get(StripeApi).call("post", f"/v1/checkout/sessions/{session}/expire")
         except StripeRefused:
-            continue  # paid, or expired by itself
+            settled = True
+    if settled:  # expired by itself, or paid: then our copy has to know, before anybody pays a second time
+        await _catch_up(resources, operation.organization_id)

@@ -16,6 +16,7 @@ from service.core.context import Resources
 from service.core.database import UnitOfWork
 from service.features.billing.models import BillingCustomer, Kind, Operation, Subscription
 from service.features.billing.models.derive import plan_of_item
+from service.features.billing.models.mirror import LIVE
 from service.features.billing.models.plans import BY_KEY
 from service.features.billing.models.readings import subscription_columns
 from service.features.organizations.models import Membership, Organization
@@ -116,9 +117,11 @@ async def _checkout(
     work: UnitOfWork, operation: Operation, price: str, base: str, ours: dict[str, str]
 ) -> dict[str, Any]:
     plan = BY_KEY[operation.wish["plan"]]
-    had_one = await work.session.scalar(select(Subscription.stripe_id).limit(1))
+    had = list((await work.session.execute(select(Subscription.status))).scalars())
+    if any(status in LIVE for status in had):
+        raise Impossible("paid_already")
     details: dict[str, Any] = {"metadata": ours, "billing_mode": {"type": "flexible"}}
-    if plan.trial_days and had_one is None:
+    if plan.trial_days and not had:
         details["trial_period_days"] = plan.trial_days
     return {
         "mode": "subscription",

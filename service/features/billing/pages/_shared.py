@@ -133,6 +133,8 @@ def sentence(code: str | None) -> str:
     """A failure in plain words, with the way out."""
     if code == "open":
         return PAUSED
+    if code == "paid_already":
+        return "You already have a paid plan, as this page shows now. Nothing was charged twice."
     if code in AWAY:
         return "Stripe does not answer right now. Nothing was changed and nothing charged; try again in a few minutes."
     if code in OURS:
