@@ -25,6 +25,8 @@ from service.integrations.stripe.client import StripeApi
 from tests.support.factories import Factory
 from tests.support.stripe import Subscriber, make_subscriber
 
+pytest_plugins = ("tests.guardrails.durability", "tests.features.billing.alone")
+
 
 class Steps:
     """One worker's steps, one at a time."""
@@ -63,17 +65,13 @@ class Steps:
 
 @pytest.fixture
 async def steps(
-    stripe: StripeStandIn, resources: Resources, superuser: asyncpg.Connection[Any], factory: Factory
+    own_stripe: StripeStandIn, alone: Resources, own_superuser: asyncpg.Connection[Any], own_factory: Factory
 ) -> Steps:
-    """No deliveries and no worker of its own: nothing moves unless a step says so."""
-    customer = await make_subscriber(stripe, superuser, await factory.organization())
-    # The tests' worker must not be faster than the story.
-    await superuser.execute(
-        "UPDATE billing_customers SET next_attempt_at = now() + interval '1 hour', dirty_gen = 1"
-        " WHERE stripe_customer_id = $1",
-        customer.customer,
+    customer = await make_subscriber(own_stripe, own_superuser, await own_factory.organization())
+    await own_superuser.execute(
+        "UPDATE billing_customers SET dirty_gen = 1 WHERE stripe_customer_id = $1", customer.customer
     )
-    return Steps(resources, customer)
+    return Steps(alone, customer)
 
 
 async def overtaken_writer(steps: Steps) -> bool:

@@ -63,8 +63,9 @@ async def test_scenario_11_events_that_were_never_delivered_are_read_from_the_li
     stripe.knobs = StripeKnobs()
     assert await customer.plan() == "free"
 
-    cursor = await read_events(resources, a_minute_ago())
-    assert cursor >= a_minute_ago() + 50
+    began = a_minute_ago()
+    cursor = await read_events(resources, began)
+    assert cursor >= began + 50
     await customer.settled()
     assert await customer.plan() == "team"
     kept = "SELECT count(*), count(DISTINCT external_id), min(facts ->> 'via') FROM inbox WHERE subject = $1"
