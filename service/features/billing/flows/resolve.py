@@ -19,7 +19,7 @@ from service.features.billing.flows.receive import HEALTH
 from service.features.billing.models.customer import DIRTY
 from service.features.billing.models.readings import id_of, organization_in
 from service.integrations.stripe.client import StripeApi
-from service.integrations.stripe.errors import StripeFailed
+from service.integrations.stripe.errors import StripeFailed, StripeRefused
 from service.integrations.stripe.pace import Urgency
 
 log = get_logger()
@@ -54,6 +54,9 @@ ADOPT = f"""
     FROM mark WHERE inbox.id = $1
     RETURNING inbox.id
 """  # noqa: S608 - our own constant
+# An answer is asked for once, but until there is one: neither our death nor Stripe's silence is one.
+ASKED = """UPDATE inbox SET facts = facts || '{"asked": true}' WHERE id = $1 AND NOT facts ? 'asked'"""
+AWAY = "UPDATE inbox SET attempts = attempts - 1, state = 'unmatched', reason = '' WHERE id = $1 AND gen IS NULL"
 SETTLE = "UPDATE inbox SET state = $2, reason = $3, processed_at = now() WHERE id = $1"
 BY_CHARGE = """
     SELECT stripe_customer_id FROM billing_ledger JOIN billing_customers ON billing_customers.id = customer_id
@@ -70,8 +73,12 @@ async def resolve_messages(resources: Resources, maintenance: Database) -> int:
     for row in taken:
         try:
             await _resolve(resources, maintenance, row)
+            asked = True
         except StripeFailed as error:
             log.warning("message not resolved", message=row["id"], error=str(error))
+            asked = isinstance(error, StripeRefused)
+        async with maintenance.connection() as connection:
+            await UnitOfWork(connection).raw.execute(ASKED if asked else AWAY, row["id"])
     return len(taken)
 
 
@@ -82,13 +89,13 @@ async def _resolve(resources: Resources, maintenance: Database, row: asyncpg.Rec
             await work.raw.execute(RECHECK)
             await work.raw.execute(SETTLE, row["id"], "processed", "objects are compared")
         return
-    customer = row["subject"] or await _customer_of(resources, maintenance, facts, first=row["attempts"] == 1)
+    customer = row["subject"] or await _customer_of(resources, maintenance, facts, first="asked" not in facts)
     if customer is None:
         return
     async with maintenance.unit_of_work() as work:
         if await work.raw.fetchval(ADOPT, row["id"], customer):
             return
-    if row["attempts"] == 1:  # Stripe is asked once; after that only a tie of our own making can help
+    if "asked" not in facts:  # Stripe is asked once; after that only a tie of our own making can help
         await _propose(resources, customer, facts)
 
 

@@ -1,0 +1,72 @@
+"""Messages that name no customer: whose they are is asked until there is an answer."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+from uuid import uuid4
+
+import asyncpg
+import orjson
+import pytest
+
+from infra.sandbox.stripe.knobs import StripeKnobs
+from infra.sandbox.stripe.server import StripeStandIn
+from service.core.context import Resources
+from service.core.database import Database
+from service.features.billing.flows import resolve
+from tests.support.factories import Factory
+from tests.support.servers import RunningServer
+from tests.support.stripe import make_subscriber, post
+
+Superuser: TypeAlias = "asyncpg.Connection[Any]"
+DUE = "UPDATE inbox SET next_attempt_at = now() - interval '1 hour' WHERE external_id = $1 RETURNING attempts"
+
+
+@pytest.mark.parametrize("trouble", ["Stripe does not answer", "the worker dies"])
+async def test_a_thin_event_is_not_forgotten_because_of(
+    trouble: str,
+    server: RunningServer,
+    stripe: StripeStandIn,
+    resources: Resources,
+    maintenance: Database,
+    superuser: Superuser,
+    factory: Factory,
+) -> None:
+    """It names a subscription and no customer. Stripe was asked at the first attempt, or never."""
+    customer = await make_subscriber(stripe, superuser, await factory.organization())
+    subscription, event_id = customer.subscribe("team"), f"evt_{uuid4().hex}"
+    thing = {"id": subscription["id"], "type": "subscription", "url": f"/v1/subscriptions/{subscription['id']}"}
+    event = {"id": event_id, "object": "v2.core.event", "type": "v1.customer.subscription.updated", "livemode": False}
+    body = orjson.dumps({**event, "created": "2026-11-22T10:00:00.000Z", "related_object": thing})
+    assert (await post(server.url, body)).text == "new"
+    await superuser.execute(DUE, event_id)
+    if trouble == "the worker dies":
+        async with maintenance.connection() as connection:
+            raw = (await connection.get_raw_connection()).driver_connection
+            assert raw is not None
+            await raw.fetch(resolve.TAKE, resolve.ATTEMPTS, resolve.AT_ONCE)
+    else:
+        stripe.knobs = StripeKnobs(api_429=1.0)
+        await resolve.resolve_messages(resources, maintenance)
+        stripe.knobs = StripeKnobs()
+    await superuser.execute(DUE, event_id)
+    await resolve.resolve_messages(resources, maintenance)
+    found = await superuser.fetchrow("SELECT subject, gen FROM inbox WHERE external_id = $1", event_id)
+    assert found is not None
+    assert (found["subject"], found["gen"]) == (customer.customer, (await customer.row())["dirty_gen"])
+
+
+async def test_what_stripe_has_said_is_not_asked_again(
+    server: RunningServer, stripe: StripeStandIn, resources: Resources, maintenance: Database, superuser: Superuser
+) -> None:
+    """Another product's events arrive by the thousand: one question each."""
+    event_id = f"evt_{uuid4().hex}"
+    thing = {"id": "sub_of_nobody", "type": "subscription", "url": "/v1/subscriptions/sub_of_nobody"}
+    event = {"id": event_id, "object": "v2.core.event", "type": "v1.customer.subscription.updated", "livemode": False}
+    await post(server.url, orjson.dumps({**event, "created": "2026-11-22T10:00:00.000Z", "related_object": thing}))
+    for attempt in (1, 2):
+        await superuser.execute(DUE, event_id)
+        await resolve.resolve_messages(resources, maintenance)
+        assert await superuser.fetchval("SELECT attempts FROM inbox WHERE external_id = $1", event_id) == attempt
+    facts = orjson.loads(await superuser.fetchval("SELECT facts FROM inbox WHERE external_id = $1", event_id))
+    assert facts["asked"] is True
