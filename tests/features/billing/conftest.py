@@ -10,8 +10,10 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from infra.sandbox.stripe import subscriptions
 from infra.sandbox.stripe.knobs import StripeKnobs
 from infra.sandbox.stripe.server import StripeStandIn
+from service.features.billing.models.mirror import TERMINAL
 from service.guardrails.permissions import Role
 from tests.features.billing.buyer import Buyer
 from tests.support.factories import Factory
@@ -33,6 +35,11 @@ def connected(stripe: StripeStandIn, server: RunningServer) -> StripeStandIn:
 def _healthy(stripe: StripeStandIn) -> Iterator[None]:
     yield
     stripe.knobs = StripeKnobs()
+    with stripe.account.lock:
+        # A later test that moves the clock must not renew what all the earlier ones subscribed to.
+        for subscription in stripe.account.store.of("subscription"):
+            if subscription["status"] not in TERMINAL:
+                subscriptions.cancel(stripe.account, subscription["id"])
 
 
 @pytest.fixture

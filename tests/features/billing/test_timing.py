@@ -34,7 +34,7 @@ async def test_scenario_09_a_customer_is_heard_of_before_our_call_has_made_it(
 ) -> None:
     """Stripe tells of the new customer while the call that made it still waits: one tie, whoever writes it first."""
     organization = await factory.organization()
-    connected.knobs = StripeKnobs(api_answer_late=4)
+    connected.knobs = StripeKnobs(api_answer_late=8)
     calling = asyncio.create_task(ensure_customer(resources, organization))
     await until(f"{TIED} HAVING count(*) = 1", superuser, organization)
     assert not calling.done(), "the answer was faster than the webhook, and this test showed nothing"
@@ -58,7 +58,7 @@ async def test_scenario_09_an_upgrade_is_heard_of_before_our_call_is_answered(
     await customer.settled()
     page = await ada.client.page("/billing/change?plan=business")
     assert "Switch to Business" in page
-    connected.knobs = StripeKnobs(api_answer_late=4)
+    connected.knobs = StripeKnobs(api_answer_late=8)
     clicking = asyncio.create_task(
         ada.send("change", page="/billing", plan="business", proration_date=connected.account.now())
     )
