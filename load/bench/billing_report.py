@@ -9,6 +9,8 @@ from load.bench.generator import Measured
 from load.bench.plans import ACKNOWLEDGED_PER_SECOND, CHANGES_PER_SECOND, Plans
 from load.bench.report import ratio
 
+SLOWEST_MS = 150
+
 
 def render(runs: Runs, plans: Plans, machine: str) -> str:
     """Both tables, with what each was measured under."""
@@ -45,8 +47,14 @@ def render(runs: Runs, plans: Plans, machine: str) -> str:
         f"{burst.readings} readings of the customer (most: {most}; target: 4), {burst.calls} calls of Stripe's API, "
         f"{sum(one.calls for one in plans.bursts) / sum(one.events for one in plans.bursts):.2f} calls per event.",
     ]
-    if (slow := median(each.percentile(0.99) for each in runs.of(PACED, "service"))) > 150:
-        lines += ["", f"**Missed on this run: p99 under 150 ms at {PACE} a second ({slow:.0f} ms).**"]
+    floor, ours = runs.of(PACED, "floor"), runs.of(PACED, "service")
+    if (possible := median(each.rate for each in floor)) < PACE * 0.95:
+        lines += [
+            "",
+            f"At {PACE} a second the floor answered {possible:,.0f}: the machine was busy with something else.",
+        ]
+    elif (slow := _percentiles(ours)[1]) > SLOWEST_MS:
+        lines += ["", f"**Missed in this run: p99 under {SLOWEST_MS} ms at {PACE} a second ({slow:.0f} ms).**"]
     return "\n".join(lines)
 
 
