@@ -161,6 +161,23 @@ async def test_scenario_50_each_failed_attempt_is_told_once_and_so_is_the_recove
     assert not one.subjects(one.member)
 
 
+async def test_scenario_50_an_attempt_in_the_second_week_is_told_as_well(
+    payer: MakePayer, stripe: StripeStandIn
+) -> None:
+    """Stripe tries for two weeks and more, and an invoice is as old as its first attempt."""
+    one = await payer()
+    one.customer.subscribe("team")
+    await one.told()
+    one.customer.use_card(DECLINED)
+    to_renewal(one)
+    await one.told()
+    with stripe.account.lock:
+        stripe.account.store.of("invoice", customer=one.customer.customer)[0]["created"] = int(time.time()) - 10 * DAY
+    one.advance(3 * DAY + HOUR)
+    assert set((await one.told()).values()) == {"sent"}
+    assert one.count(FAILED) == 2
+
+
 async def test_scenario_52_a_failure_that_was_paid_before_the_mail_could_leave_is_not_told(
     payer: MakePayer, stripe: StripeStandIn, superuser: Superuser
 ) -> None:

@@ -65,14 +65,14 @@ async def apply_snapshot(resources: Resources, work: UnitOfWork, claim: Claim, s
     caller = Caller(reading_of(claim.stripe_customer_id, version))
     ctx = Context(work, resources, SYSTEM, caller, claim.organization_id)
     subscriptions = await _copy_subscriptions(ctx, claim, snapshot)
-    if snapshot.invoices is not None:
-        await _copy_invoices(ctx, claim, snapshot)
+    moved = await _copy_invoices(ctx, claim, snapshot) if snapshot.invoices else set[str]()
     for kind, thing in snapshot.money or []:
         await _record(ctx, claim, kind, thing)
     invoices = await _rows(ctx, select(Invoice).where(Invoice.created_at > clock.now() - RECENT))
     await refresh_entitlement(ctx, subscriptions, invoices)
     for key, kind, happened_at in notices(subscriptions, invoices, clock.now()):
-        await actions.notify(ctx, key, kind, happened_at)
+        # An invoice of last week may be tried, and paid, today: what we saw change is no old story.
+        await actions.notify(ctx, key, kind, clock.now() if key.split(":")[1] in moved else happened_at)
     await raw.execute(SETTLE_MESSAGES, claim.stripe_customer_id, claim.gen, version)
     return True
 
@@ -111,12 +111,15 @@ async def _copy_subscriptions(ctx: Context, claim: Claim, snapshot: Snapshot) ->
     return list(known.values())
 
 
-async def _copy_invoices(ctx: Context, claim: Claim, snapshot: Snapshot) -> None:
+async def _copy_invoices(ctx: Context, claim: Claim, snapshot: Snapshot) -> set[str]:
+    """Answers those that we knew, and that were tried or settled since."""
     things = {str(thing["id"]): thing for thing in snapshot.invoices or []}
     known = {row.stripe_id: row for row in await _rows(ctx, select(Invoice).where(Invoice.stripe_id.in_(things)))}
+    before = {identifier: (row.status, row.attempt_count) for identifier, row in known.items()}
     for identifier, thing in things.items():
         columns = invoice_columns(thing, snapshot.waiting)
         _write(ctx, Invoice, known.get(identifier), identifier, claim, snapshot.fetched_at, columns)
+    return {name for name, was in before.items() if was != (known[name].status, known[name].attempt_count)}
 
 
 def _write(
