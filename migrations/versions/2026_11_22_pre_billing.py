@@ -196,7 +196,7 @@ def create_tables() -> None:
         unique=True,
         postgresql_where=sa.text(
             "status IN ('planned', 'in_flight', 'unknown')"
-            " AND kind IN ('change_plan', 'cancel', 'resume', 'seats', 'cancel_now', 'refund')"
+            " AND kind IN ('checkout', 'change_plan', 'cancel', 'resume', 'seats', 'cancel_now', 'refund')"
         ),
     )
     op.create_table(

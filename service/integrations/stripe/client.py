@@ -34,6 +34,8 @@ API_VERSION = "2026-10-28.endive"
 DEADLINE = 10.0
 MOST_BYTES = 8 * 1024 * 1024
 PAGE = 100
+BUSY = ("limited", "conflict")
+BUSY_PAUSES = (0.3, 0.8, 2.0)
 PAUSES = (0.1, 0.3)
 """Seconds, more or less, before a read is tried again whose connection broke."""
 UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -91,6 +93,22 @@ class StripeApi:
         finally:
             telemetry.stripe_requests.labels(outcome).inc()
             telemetry.stripe_duration.observe(time.perf_counter() - began)
+
+    async def patiently(
+        self, method: str, path: str, params: Mapping[str, Any] | None = None, *, key: str | None = None
+    ) -> dict[str, Any]:
+        """Like `call`, tried again a few times while a person waits: somebody else may hold the object (lock_timeout),
+        or our own first try is still being answered. What changes nothing (no `key`) is also asked again after a 500.
+        """
+        reasons = BUSY if key else (*BUSY, "server_error")
+        for pause in BUSY_PAUSES:
+            try:
+                return await self.call(method, path, params, key=key)
+            except StripeAway as error:
+                if error.reason not in reasons:
+                    raise
+            await asyncio.sleep(pause)
+        return await self.call(method, path, params, key=key)
 
     async def every(
         self,

@@ -22,9 +22,11 @@ from service.core.errors import Conflict
 from service.features.billing import actions
 from service.features.billing.flows import operations
 from service.features.billing.flows.operations import Outcome, ensure_customer, perform
+from service.features.billing.flows.preview import preview
 from service.features.billing.flows.synchronize import synchronize_now
 from service.features.billing.models import Operation, Status
 from service.guardrails.permissions import Role
+from service.integrations.stripe import client
 from service.integrations.stripe.client import StripeApi
 from tests.support.factories import Factory, Person
 from tests.support.stripe import Subscriber, make_subscriber, price_of
@@ -145,6 +147,33 @@ async def test_scenario_41_another_wish_waits_until_the_first_is_done(desk: Desk
     assert (await desk.perform(cancelling)).status is Status.SUCCEEDED
 
 
+async def test_scenario_36_checkout_pages_are_opened_one_after_the_other(desk: Desk) -> None:
+    """Four tabs at one instant: each page that stays open could be paid, and be a subscription of its own."""
+    desk.customer.cancel(desk.subscription)
+    await synchronize_now(desk.resources, (await desk.customer.row())["id"])
+
+    async def buy() -> Operation:
+        async with desk.asking() as ctx:
+            return await actions.plan_checkout(ctx, "team", uuid4().hex)
+
+    asked = await asyncio.gather(*(buy() for _ in range(4)), return_exceptions=True)
+    [first] = [one for one in asked if isinstance(one, Operation)]
+    assert all(isinstance(one, Conflict) for one in asked if one is not first)
+    await desk.perform(first)
+    await desk.perform(await buy())
+    mine = desk.stripe.account.store.of("checkout.session", customer=desk.customer.customer)
+    assert [one["status"] for one in mine] == ["open", "expired"]
+
+
+async def test_scenario_46_a_preview_is_patient_too(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "BUSY_PAUSES", (0.05,) * 40)
+    desk.knobs(api_429=0.7, api_error_before=0.3)
+    found = await preview(
+        desk.resources, desk.organization, desk.subscription["id"], "business", desk.stripe.account.now()
+    )
+    assert found.due_now > 0
+
+
 async def test_scenario_42_there_and_back_and_there_again(desk: Desk) -> None:
     """Three wishes with two sets of parameters: a key made from the parameters would replay the first answer."""
     for number, plan in enumerate(("business", "team", "business"), 1):
@@ -224,7 +253,7 @@ async def test_scenario_45_the_bytes_never_change(desk: Desk, own_factory: Facto
 async def test_scenario_46_a_busy_object_is_tried_again_and_then_said_to_be_busy(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operations, "BUSY_PAUSES", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(client, "BUSY_PAUSES", (0.01, 0.01, 0.01))
     operation = await desk.change("business")
     desk.knobs(api_429=1.0)
     outcome = await desk.perform(operation)

@@ -10,7 +10,6 @@ before anything is done again (https://docs.stripe.com/api/idempotent_requests).
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -39,7 +38,6 @@ IN_FLIGHT_SECONDS = 40
 KEY_LIFETIME = timedelta(hours=23)
 SAME_500 = 3
 """Answers of 500 to the same bytes after which the state is read: Stripe keeps a 500 under its key, too."""
-BUSY_PAUSES = (0.3, 0.8, 2.0)
 PATIENT = (Kind.SEATS, Kind.CANCEL_NOW, Kind.CUSTOMER)
 """Nobody waits in front of these, so they are tried until Stripe is back; a person is told, and may click again."""
 DUE = """
@@ -156,15 +154,8 @@ async def _send(api: StripeApi, operation: Operation) -> dict[str, Any]:
         if (found := await happened(api, operation)) is not None:
             return {"id": found}
         raise StripeRefused(409, "expired" if too_old else "server_error")
-    pauses, params = list(BUSY_PAUSES), in_order(operation.params)
-    while True:
-        try:
-            return await api.call(operation.method or "", operation.path, params, key=operation.idempotency_key)
-        except StripeAway as error:
-            # Somebody else holds the object for a moment (lock_timeout), or our own first try is still being answered.
-            if error.reason not in ("limited", "conflict") or not pauses:
-                raise
-        await asyncio.sleep(pauses.pop(0))
+    params = in_order(operation.params)
+    return await api.patiently(operation.method or "", operation.path, params, key=operation.idempotency_key)
 
 
 async def _settle_success(resources: Resources, operation: Operation, thing: dict[str, Any]) -> Outcome:

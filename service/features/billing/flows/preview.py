@@ -40,7 +40,7 @@ async def preview(
         "items": [item], "proration_behavior": "always_invoice", "proration_date": proration_date,
     }  # fmt: skip
     asked = {"subscription": subscription, "subscription_details": details}
-    found = await api.call("post", "/v1/invoices/create_preview", asked)
+    found = await api.patiently("post", "/v1/invoices/create_preview", asked)
     lines = [
         Line(str(line.get("description") or ""), int(line.get("amount") or 0))
         for line in (found.get("lines") or {}).get("data") or []

@@ -41,7 +41,7 @@ class Impossible(Exception):
 async def price_of(api: StripeApi, plan_key: str) -> str:
     """The id of a plan's price, by its lookup key: ids differ between accounts and modes."""
     asked = {"lookup_keys": [BY_KEY[plan_key].lookup_key], "active": True, "limit": 1}
-    found = (await api.call("get", "/v1/prices", asked)).get("data") or []
+    found = (await api.patiently("get", "/v1/prices", asked)).get("data") or []
     if not found:
         raise StripeRefused(404, "price_missing", param="lookup_key")
     return str(found[0]["id"])

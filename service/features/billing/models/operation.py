@@ -38,7 +38,7 @@ class Kind(StrEnum):
 
 FIRST_GO = timedelta(seconds=15)
 """How long the request that wrote an operation down has to make the call itself, before a worker does."""
-MUTATING = (Kind.CHANGE_PLAN, Kind.CANCEL, Kind.RESUME, Kind.SEATS, Kind.CANCEL_NOW, Kind.REFUND)
+MUTATING = (Kind.CHECKOUT, Kind.CHANGE_PLAN, Kind.CANCEL, Kind.RESUME, Kind.SEATS, Kind.CANCEL_NOW, Kind.REFUND)
 
 
 class Status(StrEnum):
@@ -64,14 +64,14 @@ class Operation(TenantScoped, Base):
     __table_args__ = (
         UniqueConstraint("idempotency_key"),
         UniqueConstraint("organization_id", "intent"),
-        # One change at a time per organization: a double click, two staff members, seats and an upgrade take turns.
+        # One change at a time per organization: two Checkout pages, a double click, two staff members take turns.
         Index(
             "uq_billing_operations_in_flight",
             "organization_id",
             unique=True,
             postgresql_where=text(
                 "status IN ('planned', 'in_flight', 'unknown') AND kind IN "
-                "('change_plan', 'cancel', 'resume', 'seats', 'cancel_now', 'refund')"
+                "('checkout', 'change_plan', 'cancel', 'resume', 'seats', 'cancel_now', 'refund')"
             ),
         ),
         Index(
