@@ -106,12 +106,11 @@ class World:
 
     async def _killed(self, random: Random, *parts: Part) -> None:
         for part in parts:
+            await part.answers()  # a start takes seconds, and the other disasters come in the middle of it
             part.kill()
         await asyncio.sleep(random.uniform(0, 1))
         for part in parts:
             part.start()
-        for part in parts:
-            await part.answers()
 
     async def _lose_postgres(self, random: Random) -> None:
         self.postgres.kill()
