@@ -151,6 +151,7 @@ class StripeApi:
         await self._courier.close_async()
 
     async def _send(self, method: str, path: str, params: dict[str, Any], key: str | None) -> dict[str, Any]:
+        params = in_order(params)
         if key is not None:
             params["idempotency_key"] = key
         try:
@@ -208,3 +209,13 @@ class _Courier(stripe.HTTPClient):
         with suppress(ValueError):
             self.clock_skew = (clock.now() - parsedate_to_datetime(date)).total_seconds()
             telemetry.stripe_clock_skew.set(self.clock_skew)
+
+
+def in_order(params: Any) -> Any:
+    """The same bytes whether they were just made or come back from PostgreSQL, whose jsonb sorts keys its own way.
+
+    Stripe refuses the same key with other bytes, and nobody would find out what became of the call.
+    """
+    if isinstance(params, dict):
+        return {name: in_order(params[name]) for name in sorted(params)}
+    return [in_order(one) for one in params] if isinstance(params, list) else params

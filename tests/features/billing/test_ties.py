@@ -15,7 +15,7 @@ from infra.sandbox.stripe.knobs import StripeKnobs
 from infra.sandbox.stripe.server import StripeStandIn
 from service.guardrails.permissions import Role
 from tests.features.billing.buyer import Buyer
-from tests.features.billing.conftest import MakeBuyer
+from tests.features.billing.conftest import MakeBuyer, Subscribe
 from tests.features.billing.test_disturbances import until
 from tests.support.factories import Factory
 from tests.support.servers import RunningWorker
@@ -104,3 +104,29 @@ async def _paying(buyer: MakeBuyer) -> Buyer:
     await ada.buy("business")
     assert "Plan Business" in await ada.shown()
     return ada
+
+
+async def test_scenario_56_a_quantity_that_somebody_changed_at_stripe_is_put_right(
+    subscriber: Subscribe, factory: Factory
+) -> None:
+    """In the portal; or a member came between the Checkout page and its payment."""
+    customer = await subscriber()
+    await factory.person(Role.OWNER, customer.organization)
+    stripe = customer.stand_in
+    subscription = customer.subscribe("team", items=[{"price": price_of(stripe, "team"), "quantity": "5"}])
+
+    def seats() -> int:
+        [item] = stripe.account.store.get("subscription", subscription["id"])["items"]["data"]
+        return int(item["quantity"])
+
+    assert seats() == 5
+    await comes_true(lambda: seats() == 1)
+
+
+async def test_scenario_32_what_is_paid_after_a_deletion_is_ended(subscriber: Subscribe) -> None:
+    """The Checkout page of a deleted organization was still open somewhere, and somebody paid."""
+    customer = await subscriber()
+    await customer.superuser.execute("UPDATE organizations SET deleted_at = now() WHERE id = $1", customer.organization)
+    subscription = customer.subscribe("team")
+    store = customer.stand_in.account.store
+    await comes_true(lambda: bool(store.get("subscription", subscription["id"])["status"] == "canceled"))

@@ -19,10 +19,10 @@ from service.features.billing.actions.staff import (
     resync_all,
     resync_dead,
 )
-from service.features.billing.actions.system import notify, set_entitlement
+from service.features.billing.actions.system import notify, set_entitlement, settle_up
 
 __all__ = [
     "discard", "link", "notify", "override_plan", "plan_cancel_now", "plan_cancellation", "plan_change",
     "plan_checkout", "plan_end", "plan_portal", "plan_refund", "plan_resumption", "plan_seats", "read_body",
-    "replay", "resync", "resync_all", "resync_dead", "set_entitlement",
+    "replay", "resync", "resync_all", "resync_dead", "set_entitlement", "settle_up",
 ]  # fmt: skip

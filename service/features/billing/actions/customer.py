@@ -13,7 +13,8 @@ from service.core import clock
 from service.core.context import Context
 from service.core.errors import Conflict, Invalid, NotFound
 from service.core.ids import new_id
-from service.features.billing.models import Kind, Operation, Status, Subscription
+from service.features.billing.models import BillingCustomer, Kind, Operation, Status, Subscription
+from service.features.billing.models.customer import in_mode
 from service.features.billing.models.derive import plan_of_item
 from service.features.billing.models.mirror import LIVE
 from service.features.billing.models.operation import FIRST_GO
@@ -89,7 +90,7 @@ async def plan_end(ctx: Context) -> Operation | None:
     if (subscription := await _live(ctx)) is None:
         return None
     wish = {"subscription": subscription.stripe_id}
-    return await _write_down(ctx, Kind.CANCEL_NOW, f"end:{subscription.stripe_id}"[:64], wish)
+    return await _write_down(ctx, Kind.CANCEL_NOW, new_id().hex, wish)
 
 
 @action("billing.refund", requires=Who.STAFF, step_up=True)
@@ -147,7 +148,9 @@ def _now_within(subscription: Subscription) -> datetime:
 
 async def _live(ctx: Context) -> Subscription | None:
     """The newest subscription that may still earn a plan."""
-    statement = select(Subscription).where(Subscription.status.in_(LIVE)).order_by(Subscription.created_at.desc())
+    customers = select(BillingCustomer.id).where(*in_mode(ctx.work.tenant, ctx.settings.stripe_livemode))
+    mine = (Subscription.status.in_(LIVE), Subscription.customer_id.in_(customers))
+    statement = select(Subscription).where(*mine).order_by(Subscription.created_at.desc())
     return (await ctx.db.execute(statement.limit(1))).scalar_one_or_none()
 
 

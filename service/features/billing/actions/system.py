@@ -50,3 +50,9 @@ async def notify(ctx: Context, key: str, kind: str, happened_at: datetime) -> bo
     new = await ctx.db.scalar(insert(Effect).values(values).on_conflict_do_nothing().returning(Effect.effect_key))
     ctx.facts |= {"effect": key, "kind": kind, "new": new is not None and not stale}
     return new is not None
+
+
+@action("billing.settle_up", requires=Who.SYSTEM, while_read_only=True)
+async def settle_up(ctx: Context, *, gone: bool) -> None:
+    """What is paid at Stripe does not fit the organization; a job asks Stripe for what does (jobs/followers.py)."""
+    ctx.facts |= {"gone": gone}

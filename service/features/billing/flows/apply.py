@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from service.core import clock
@@ -23,12 +23,13 @@ from service.features.billing.flows.claim import Claim
 from service.features.billing.flows.metrics import alarms
 from service.features.billing.flows.notices import notices
 from service.features.billing.flows.snapshot import Snapshot
-from service.features.billing.models import Invoice, LedgerEntry, PlanOverride, Subscription
-from service.features.billing.models.customer import reading_of
-from service.features.billing.models.derive import Grant, derive
-from service.features.billing.models.mirror import TERMINAL
+from service.features.billing.models import BillingCustomer, Invoice, LedgerEntry, PlanOverride, Subscription
+from service.features.billing.models.customer import in_mode, reading_of
+from service.features.billing.models.derive import Grant, derive, plan_of_item
+from service.features.billing.models.mirror import LIVE, TERMINAL
 from service.features.billing.models.plans import BY_KEY, grants_of
 from service.features.billing.models.readings import invoice_columns, ledger_facts, subscription_columns
+from service.features.organizations.models import Membership, Organization
 from service.guardrails.entitlements import Entitlement
 
 log = get_logger()
@@ -70,6 +71,7 @@ async def apply_snapshot(resources: Resources, work: UnitOfWork, claim: Claim, s
         await _record(ctx, claim, kind, thing)
     invoices = await _rows(ctx, select(Invoice).where(Invoice.created_at > clock.now() - RECENT))
     await refresh_entitlement(ctx, subscriptions, invoices)
+    await _follow(ctx, subscriptions)
     for key, kind, happened_at in notices(subscriptions, invoices, clock.now()):
         # An invoice of last week may be tried, and paid, today: what we saw change is no old story.
         await actions.notify(ctx, key, kind, clock.now() if key.split(":")[1] in moved else happened_at)
@@ -93,8 +95,23 @@ async def refresh_entitlement(ctx: Context, subscriptions: Iterable[Subscription
         await actions.set_entitlement(ctx, grant)
 
 
+def subscriptions_in_mode(ctx: Context) -> Select[Subscription]:
+    mode = in_mode(ctx.work.tenant, ctx.settings.stripe_livemode)
+    return select(Subscription).where(Subscription.customer_id.in_(select(BillingCustomer.id).where(*mode)))
+
+
+async def _follow(ctx: Context, subscriptions: Iterable[Subscription]) -> None:
+    """What is paid must fit what there is: as many seats as members, and nothing for what was deleted meanwhile."""
+    living = [one for one in subscriptions if one.status in LIVE]
+    paid = {item["quantity"] for one in living for item in one.items if plan_of_item(item)}
+    members = await ctx.db.scalar(select(func.count()).select_from(Membership)) if living else None
+    gone = living and await ctx.db.scalar(select(Organization.id).where(Organization.id == ctx.work.tenant)) is None
+    if gone or (members and paid and paid != {members}):
+        await actions.settle_up(ctx, gone=bool(gone))
+
+
 async def _copy_subscriptions(ctx: Context, claim: Claim, snapshot: Snapshot) -> list[Subscription]:
-    known = {row.stripe_id: row for row in await _rows(ctx, select(Subscription))}
+    known = {row.stripe_id: row for row in await _rows(ctx, subscriptions_in_mode(ctx))}
     for thing in snapshot.subscriptions:
         columns = subscription_columns(thing)
         identifier = str(thing["id"])

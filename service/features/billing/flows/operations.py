@@ -27,6 +27,7 @@ from service.features.billing.actions.marks import tie
 from service.features.billing.flows.requests import Impossible, build, happened, price_of
 from service.features.billing.flows.synchronize import synchronize_now
 from service.features.billing.models import BillingCustomer, Kind, Operation, Status
+from service.features.billing.models.customer import living_in
 from service.features.billing.models.operation import OPEN
 from service.guardrails.jobs.runner import where
 from service.integrations.stripe.client import StripeApi
@@ -154,8 +155,7 @@ async def _send(api: StripeApi, operation: Operation) -> dict[str, Any]:
         if (found := await happened(api, operation)) is not None:
             return {"id": found}
         raise StripeRefused(409, "expired" if too_old else "server_error")
-    params = in_order(operation.params)
-    return await api.patiently(operation.method or "", operation.path, params, key=operation.idempotency_key)
+    return await api.patiently(operation.method or "", operation.path, operation.params, key=operation.idempotency_key)
 
 
 async def _settle_success(resources: Resources, operation: Operation, thing: dict[str, Any]) -> Outcome:
@@ -173,9 +173,7 @@ async def _settle_success(resources: Resources, operation: Operation, thing: dic
 
 
 async def _catch_up(resources: Resources, organization_id: UUID) -> None:
-    living = select(BillingCustomer.id).where(
-        BillingCustomer.organization_id == organization_id, BillingCustomer.deleted_at.is_(None)
-    )
+    living = select(BillingCustomer.id).where(*living_in(organization_id, resources.settings.stripe_livemode))
     async with resources.database.unit_of_work(tenant=organization_id, read_only=True) as work:
         customer = await work.session.scalar(living)
     if customer is not None:
@@ -190,6 +188,12 @@ async def _settle_failure(
         if row.status not in OPEN:
             return Outcome(row.status, row.result_url, row.error_code)
         row.error_code = code_of(error)
+        if row.kind in PATIENT and row.error_code in ("expired", "server_error") and isinstance(error, StripeRefused):
+            # It did not happen, and its key is used up: the wish is as true as before, so it is asked for anew.
+            row.params, row.first_sent_at, row.attempts = None, None, 0
+            row.status, row.idempotency_key = Status.PLANNED, f"ballast:{row.kind}:{new_id()}"
+            row.next_attempt_at = clock.now() + timedelta(seconds=3)
+            return Outcome(row.status, error_code=row.error_code)
         pause = min(timedelta(minutes=10), timedelta(seconds=3) * float(2 ** min(row.attempts, 10)))
         row.next_attempt_at = clock.now() + pause
         sent = row.status is Status.UNKNOWN or (row.status is Status.IN_FLIGHT and row.attempts > 1)
@@ -202,16 +206,6 @@ async def _settle_failure(
             row.status, row.settled_at = Status.FAILED, clock.now()
         log.warning("billing operation", operation=str(row.id), kind=row.kind, status=row.status, error=row.error_code)
         return Outcome(row.status, error_code=row.error_code)
-
-
-def in_order(params: Any) -> Any:
-    """The same bytes whether they were just made or come back from PostgreSQL, whose jsonb sorts keys its own way.
-
-    The same key with other bytes is refused by Stripe, and the operation would never be found out about.
-    """
-    if isinstance(params, dict):
-        return {name: in_order(params[name]) for name in sorted(params)}
-    return [in_order(one) for one in params] if isinstance(params, list) else params
 
 
 def code_of(error: StripeFailed | Impossible) -> str:

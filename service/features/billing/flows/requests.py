@@ -14,7 +14,9 @@ from sqlalchemy import func, select
 
 from service.core.context import Resources
 from service.core.database import UnitOfWork
+from service.core.settings import Settings
 from service.features.billing.models import BillingCustomer, Kind, Operation, Subscription
+from service.features.billing.models.customer import in_mode, living_in
 from service.features.billing.models.derive import plan_of_item
 from service.features.billing.models.mirror import LIVE
 from service.features.billing.models.plans import BY_KEY
@@ -56,9 +58,14 @@ async def build(resources: Resources, work: UnitOfWork, operation: Operation, pr
             name = await work.session.scalar(select(Organization.name))
             return Request("post", "/v1/customers", {"name": name, "metadata": ours})
         case Kind.CHECKOUT:
-            return Request("post", "/v1/checkout/sessions", await _checkout(work, operation, price, base, ours))
+            return Request(
+                "post", "/v1/checkout/sessions", await _checkout(work, operation, price, resources.settings, ours)
+            )
         case Kind.PORTAL:
-            params = {"customer": await _customer(work), "return_url": f"{base}/billing/return"}
+            params = {
+                "customer": await _customer(work, resources.settings.stripe_livemode),
+                "return_url": f"{base}/billing/return",
+            }
             return Request("post", "/v1/billing_portal/sessions", params)
         case Kind.REFUND:
             given = {"charge": wish["charge"], "amount": wish["amount"], "metadata": ours}
@@ -114,10 +121,13 @@ async def happened(api: StripeApi, operation: Operation) -> str | None:
 
 
 async def _checkout(
-    work: UnitOfWork, operation: Operation, price: str, base: str, ours: dict[str, str]
+    work: UnitOfWork, operation: Operation, price: str, settings: Settings, ours: dict[str, str]
 ) -> dict[str, Any]:
+    base, livemode = settings.base_url.rstrip("/"), settings.stripe_livemode
     plan = BY_KEY[operation.wish["plan"]]
-    had = list((await work.session.execute(select(Subscription.status))).scalars())
+    customers = select(BillingCustomer.id).where(*in_mode(work.tenant, livemode))
+    mine = select(Subscription.status).where(Subscription.customer_id.in_(customers))
+    had = list((await work.session.execute(mine)).scalars())
     if any(status in LIVE for status in had):
         raise Impossible("paid_already")
     details: dict[str, Any] = {"metadata": ours, "billing_mode": {"type": "flexible"}}
@@ -125,7 +135,7 @@ async def _checkout(
         details["trial_period_days"] = plan.trial_days
     return {
         "mode": "subscription",
-        "customer": await _customer(work),
+        "customer": await _customer(work, livemode),
         "client_reference_id": ours["organization_id"],
         "line_items": [{"price": price, "quantity": await _seats(work)}],
         "subscription_data": details,
@@ -135,10 +145,8 @@ async def _checkout(
     }
 
 
-async def _customer(work: UnitOfWork) -> str:
-    living = select(BillingCustomer.stripe_customer_id).where(
-        BillingCustomer.organization_id == work.tenant, BillingCustomer.deleted_at.is_(None)
-    )
+async def _customer(work: UnitOfWork, livemode: bool) -> str:
+    living = select(BillingCustomer.stripe_customer_id).where(*living_in(work.tenant, livemode))
     if (found := await work.session.scalar(living)) is None:
         raise Impossible("no_customer")
     return found

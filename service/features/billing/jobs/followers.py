@@ -31,3 +31,8 @@ async def follow_a_departure(ctx: Context, event: Event) -> None:
 @on(organizations.delete_organization, retry=STUBBORN)
 async def end_what_was_deleted(ctx: Context, event: Event) -> None:
     await actions.plan_end(ctx)
+
+
+@on(actions.settle_up, key="action", retry=STUBBORN)
+async def make_it_fit(ctx: Context, event: Event) -> None:
+    await (actions.plan_end(ctx) if event.facts["gone"] else actions.plan_seats(ctx))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import and_, select, update
 
 from service.core import clock
 from service.core.context import Context
@@ -18,6 +18,7 @@ from service.features.billing import actions
 from service.features.billing.flows.apply import RECENT
 from service.features.billing.flows.notices import notices
 from service.features.billing.models import BillingCustomer, Effect, Invoice, Subscription
+from service.features.billing.models.customer import in_mode
 from service.features.billing.models.derive import plan_of_item
 from service.features.billing.models.mirror import LIVE
 from service.features.organizations.models import Membership, Organization
@@ -55,7 +56,7 @@ async def mail_notice(ctx: Context, event: Event) -> None:
 @job(key="user_id", retry=PATIENT)
 async def mail_person(ctx: Context, effect_key: str, user_id: UUID) -> None:
     """Send one notice to one person, if it is still true. Raises StillReading, MailFailed: to be tried again."""
-    mine = BillingCustomer.organization_id == ctx.organization_id
+    mine = and_(*in_mode(ctx.organization_id, ctx.settings.stripe_livemode))
     unread = (BillingCustomer.dirty_gen > BillingCustomer.synced_gen) & BillingCustomer.dead_at.is_(None)
     if (await ctx.db.execute(select(BillingCustomer.id).where(mine & unread))).first():
         raise StillReading

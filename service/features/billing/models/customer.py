@@ -13,7 +13,17 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, String, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ColumnElement,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.core import clock
@@ -84,6 +94,16 @@ class BillingCustomer(Base):
     """Given up after too many attempts: a dead letter, until a person replays it."""
     last_synced_at: Mapped[datetime | None] = mapped_column(info=internal())
     last_error: Mapped[str | None] = mapped_column(String(200), info=internal())
+
+
+def living_in(organization_id: UUID | None, livemode: bool) -> tuple[ColumnElement[bool], ...]:
+    """Which customer of an organization counts: in this mode, and still there at Stripe."""
+    return (*in_mode(organization_id, livemode), BillingCustomer.deleted_at.is_(None))
+
+
+def in_mode(organization_id: UUID | None, livemode: bool) -> tuple[ColumnElement[bool], ...]:
+    """A database that was tried out in test mode goes live with its rows: none of them may grant or block a plan."""
+    return BillingCustomer.organization_id == organization_id, BillingCustomer.livemode == livemode
 
 
 class BillingSweep(Base):
