@@ -181,6 +181,28 @@ async def test_scenario_57_a_price_nobody_knows_keeps_the_plan(subscriber: Subsc
     assert (now["plan"], now["valid_until"]) == ("team", until)
 
 
+async def test_scenario_58_who_pays_an_old_price_keeps_the_plan(
+    subscriber: Subscribe, connected: StripeStandIn
+) -> None:
+    """The price is raised: its lookup key moves to the new one, and the subscribers stay on the old."""
+    customer = await subscriber()
+    subscription = customer.subscribe("team")
+    await customer.settled()
+    old = connected.account.store.get("price", price_of(connected, "team"))
+    with connected.account.lock:
+        old["lookup_key"] = None
+        subscription["items"]["data"][0]["price"]["lookup_key"] = None
+    try:
+        connected.account.clock.advance_to(end_of(subscription) + 2 * HOUR)
+        await customer.settled()
+        now = await entitlement(customer)
+        assert (now["plan"], now["full_until"]) == ("team", None)
+        assert now["valid_until"].timestamp() > end_of(subscription), "the plan runs out while it is paid for"
+    finally:
+        with connected.account.lock:
+            old["lookup_key"] = "ballast_team_monthly"
+
+
 async def test_scenario_59_a_credit_is_an_invoice_below_nothing(
     subscriber: Subscribe, connected: StripeStandIn
 ) -> None:

@@ -116,6 +116,10 @@ async def _copy_subscriptions(ctx: Context, claim: Claim, snapshot: Snapshot) ->
         columns = subscription_columns(thing)
         identifier = str(thing["id"])
         row = known.get(identifier)
+        # Raising a price moves its lookup key to the new one (transfer_lookup_key); who pays the old one goes on.
+        keys = {item["price"]: item["lookup_key"] for item in (row.items if row else ())}
+        for item in columns["items"]:
+            item["lookup_key"] = item["lookup_key"] or keys.get(item["price"])
         ended = identifier in claim.ended or (row is not None and row.status in TERMINAL)
         if ended and columns["status"] not in TERMINAL:
             # Nothing comes back from there: Stripe's replica lags, or this is a bug. An ended plan must not revive.

@@ -72,7 +72,7 @@ def derive(
 
 
 def plan_of_item(item: dict[str, object]) -> Plan | None:
-    """The plan a price belongs to: by the lookup key read with it; a price that lost its key is not ours any more."""
+    """The plan a price belongs to: by the lookup key read with it, or first read with it where that has moved on."""
     return BY_LOOKUP_KEY.get(str(item.get("lookup_key") or ""))
 
 
