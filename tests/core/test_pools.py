@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from service.core import telemetry
+from service.core.database import LOST
 from service.core.errors import Unavailable
 from service.core.pools import DriverPool
 from service.core.settings import Settings
@@ -53,7 +54,7 @@ async def test_a_connection_that_was_cut_is_not_lent_again(
     async with pool.connection() as connection:
         first = await connection.fetchval("SELECT pg_backend_pid()")
         await superuser.execute("SELECT pg_terminate_backend($1)", first)
-        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+        with pytest.raises(LOST):
             await connection.fetchval("SELECT pg_sleep(5)")
     async with pool.connection() as connection:
         assert await connection.fetchval("SELECT pg_backend_pid()") != first

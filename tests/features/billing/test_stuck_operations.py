@@ -109,7 +109,7 @@ async def test_a_mistake_in_one_operation_does_not_hold_up_the_others(
         customer = await make_subscriber(stripe, superuser, organization)
         customer.subscribe("team")
         await synchronize_now(resources, (await customer.row())["id"])
-    broken = await ask(poison, actions.plan_change, "business", uuid4().hex, int(clock.now().timestamp()))
+    broken = await ask(poison, actions.plan_change, "business", uuid4().hex, stripe.account.now())
     wanted = await ask(other, actions.plan_end)
     assert broken is not None
     assert wanted is not None

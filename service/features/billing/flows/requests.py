@@ -55,7 +55,7 @@ async def build(resources: Resources, work: UnitOfWork, operation: Operation, pr
     ours = {"organization_id": str(operation.organization_id), "operation_id": str(operation.id)}
     match operation.kind:
         case Kind.CUSTOMER:
-            name = await work.session.scalar(select(Organization.name))
+            name = await work.session.scalar(select(Organization.name).where(Organization.id == work.tenant))
             return Request("post", "/v1/customers", {"name": name, "metadata": ours})
         case Kind.CHECKOUT:
             return Request(
