@@ -169,12 +169,23 @@ A_CUSTOMER = """
     INSERT INTO billing_customers
         (id, organization_id, stripe_customer_id, livemode, created_at, dirty_gen, dirty_since, next_attempt_at)
     SELECT gen_random_uuid(), id, $1, false, now(), 1, now() - interval '10 minutes', now() + $2::interval
-    FROM organizations ORDER BY created_at, id LIMIT 1
+    FROM organizations WHERE id NOT IN (SELECT organization_id FROM billing_customers) ORDER BY created_at, id LIMIT 1
 """
 
 
+def a_customer_at_stripe() -> str:
+    """One that is really there: what Stripe does not know is a wrong key, and waits for a person."""
+    environment = local.environment()
+    key = environment.get("STRIPE_SECRET_KEY") or "sk_test_ballast_sandbox"
+    stripe = environment["STRIPE_API_BASE"]
+    httpx.post(f"{stripe}/api/knobs", json={"suppress": 1}).raise_for_status()  # its event would have it read at once
+    made = httpx.post(f"{stripe}/v1/customers", auth=(key, ""), data={"name": "Drill"})
+    httpx.post(f"{stripe}/api/knobs", json={"suppress": 0}).raise_for_status()
+    return str(made.raise_for_status().json()["id"])
+
+
 async def put_off_a_reading(stack: Stack, name: str) -> None:
-    await stack.superuser.execute(A_CUSTOMER, "cus_opsWaits", timedelta(hours=1))
+    await stack.superuser.execute(A_CUSTOMER, a_customer_at_stripe(), timedelta(hours=1))
     assert matching(name, "diagnose", patience=10) == names(name, "diagnose")
     assert matches(name, "try-now")
 
@@ -194,9 +205,10 @@ async def give_a_plan_away(stack: Stack, name: str) -> None:
 
 
 async def lose_stripe(stack: Stack, name: str) -> None:
+    customer = a_customer_at_stripe()
     knobs = f"{local.environment()['STRIPE_API_BASE']}/api/knobs"
     httpx.post(knobs, json={"api_error_before": 1}).raise_for_status()
-    await stack.superuser.execute(A_CUSTOMER, "cus_opsFails", timedelta())
+    await stack.superuser.execute(A_CUSTOMER, customer, timedelta())
     assert matching(name, "diagnose", patience=30) == names(name, "diagnose")
     httpx.delete(knobs).raise_for_status()
     assert matches(name, "try-now")
