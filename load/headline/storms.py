@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -79,7 +80,7 @@ async def rage(
     async with Watch(eyes).running() as watch:
         for number, person in enumerate(people):
             await asyncio.sleep(max(0.0, began + number / UPGRADES_PER_SECOND - time.monotonic()))
-            await person.live_through_it(stage.random, lambda whose=person: watch.changed(whose))  # type: ignore[misc]
+            await person.live_through_it(stage.random, partial(watch.changed, person))
         await quiet(stage, ours)
         # The storm is over: a sweep that Stripe answers with errors only begins again a minute later.
         stripe.knobs = StripeKnobs()

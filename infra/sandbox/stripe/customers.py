@@ -62,7 +62,8 @@ def update(account: Account, params: Obj, object_id: str) -> Obj:
 def retrieve(account: Account, params: Obj, object_id: str) -> Obj:
     """A deleted customer answers with what is left of it."""
     if tombstone := account.store.kinds.get("deleted_customer", {}).get(object_id):
-        return tombstone["shown"]  # type: ignore[no-any-return]
+        shown: Obj = tombstone["shown"]
+        return shown
     return account.store.get("customer", object_id)
 
 

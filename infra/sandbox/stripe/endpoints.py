@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from math import inf
+from typing import Any
 from urllib.parse import urlsplit
 
 from infra.sandbox.stripe.params import boolean, merge_metadata, required
@@ -26,9 +27,7 @@ def roll(account: Account, endpoint_id: str, overlap: float = LONGEST_OVERLAP) -
         return secret
 
 
-def add(
-    account: Account, url: str, enabled_events: list[str] | None = None, *, secret: str = "", **more: object
-) -> Obj:
+def add(account: Account, url: str, enabled_events: list[str] | None = None, *, secret: str = "", **more: Any) -> Obj:
     """Register an endpoint from Python; without `enabled_events` it gets everything. Answers with its secret."""
     with account.lock:
         endpoint = Endpoint(
@@ -37,7 +36,7 @@ def add(
             enabled_events=list(enabled_events or ["*"]),
             created=account.now(),
             secrets=[(secret or _secret(account), inf)],
-            **more,  # type: ignore[arg-type]
+            **more,
         )
         account.endpoints[endpoint.id] = endpoint
         return _shown(endpoint) | {"secret": endpoint.secrets[0][0]}

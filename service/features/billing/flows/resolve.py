@@ -27,7 +27,7 @@ log = get_logger()
 ATTEMPTS = 12
 AT_ONCE = 20
 COLLECTIONS = {
-    "billing_portal.session": "", "charge": "charges", "checkout.session": "checkout/sessions",
+    "charge": "charges", "checkout.session": "checkout/sessions",
     "credit_note": "credit_notes", "dispute": "disputes", "invoice": "invoices", "invoiceitem": "invoiceitems",
     "payment_intent": "payment_intents", "payment_method": "payment_methods", "refund": "refunds",
     "subscription": "subscriptions",
