@@ -8,13 +8,16 @@ from typing import Any
 import asyncpg
 import pytest
 from pydantic import SecretStr
+from starlette.datastructures import Headers
 
 from infra.sandbox.stripe.server import StripeStandIn
 from service.app import close_resources, create_resources
-from service.core.context import Resources
+from service.core.context import Caller, Resources
 from service.core.settings import Settings
+from service.features.billing.flows.receive import receive
+from service.guardrails.contexts import Signed
 from tests.support.factories import Factory
-from tests.support.stripe import stock
+from tests.support.stripe import signed, stock
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +40,8 @@ async def alone(own_settings: Settings, own_stripe: StripeStandIn) -> AsyncItera
 @pytest.fixture(scope="module")
 def own_factory(own_superuser: asyncpg.Connection[Any], alone: Resources) -> Factory:
     return Factory(own_superuser, alone, "http://nobody.invalid")
+
+
+async def deliver(resources: Resources, body: bytes) -> str:
+    """A message with its signature, as the webhook's route hands it on."""
+    return await receive(Signed(resources, Caller("delivery", "203.0.113.9"), Headers(signed(body)), body))

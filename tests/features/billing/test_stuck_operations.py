@@ -27,6 +27,7 @@ from service.integrations.stripe.errors import StripeFailed
 from tests.support.factories import Factory
 from tests.support.stripe import make_subscriber
 
+pytest_plugins = ("tests.guardrails.durability", "tests.features.billing.alone")
 Superuser: TypeAlias = "asyncpg.Connection[Any]"
 DUE = "UPDATE billing_operations SET next_attempt_at = now() WHERE organization_id = $1"
 TIED = "SELECT stripe_customer_id FROM billing_customers WHERE organization_id = $1"
@@ -34,10 +35,10 @@ Ask = Callable[..., Awaitable[Operation | None]]
 
 
 @pytest.fixture
-def ask(resources: Resources) -> Ask:
+def ask(alone: Resources) -> Ask:
     async def write_down(organization: UUID, verb: Callable[..., Any], *arguments: Any) -> Operation | None:
-        async with resources.database.unit_of_work(tenant=organization) as work:
-            ctx = Context(work, resources, SYSTEM, Caller("test"), organization, Role.OWNER)
+        async with alone.database.unit_of_work(tenant=organization) as work:
+            ctx = Context(work, alone, SYSTEM, Caller("test"), organization, Role.OWNER)
             found: Operation | None = await verb(ctx, *arguments)
             return found
 
@@ -46,109 +47,116 @@ def ask(resources: Resources) -> Ask:
 
 @pytest.mark.parametrize("then", [Status.PLANNED, Status.FAILED])
 async def test_a_customer_that_could_not_be_made_is_made_another_time(
-    then: Status, stripe: StripeStandIn, resources: Resources, superuser: Superuser, factory: Factory
+    then: Status, own_stripe: StripeStandIn, alone: Resources, own_superuser: Superuser, own_factory: Factory
 ) -> None:
     """Our key was wrong on the day of the launch: whoever had clicked "buy" could never buy anything again."""
-    organization = await factory.organization()
-    locked_out = Resources(resources.settings, resources.database, resources.redis)
-    wrong = resources.settings.model_copy(update={"stripe_secret_key": SecretStr("sk_test_wrong")})
+    organization = await own_factory.organization()
+    locked_out = Resources(alone.settings, alone.database, alone.redis)
+    wrong = alone.settings.model_copy(update={"stripe_secret_key": SecretStr("sk_test_wrong")})
     locked_out.provide(StripeApi, StripeApi(wrong))
     with pytest.raises(StripeFailed):
         await ensure_customer(locked_out, organization)
     await locked_out.get(StripeApi).aclose()
     found = "SELECT status FROM billing_operations WHERE organization_id = $1"
-    assert await superuser.fetchval(found, organization) == "planned", "tried until somebody mends the key"
-    await superuser.execute("UPDATE billing_operations SET status = $2 WHERE organization_id = $1", organization, then)
-    await ensure_customer(resources, organization)
-    assert await superuser.fetchval(TIED, organization) in stripe.account.store.kinds["customer"]
+    assert await own_superuser.fetchval(found, organization) == "planned", "tried until somebody mends the key"
+    await own_superuser.execute(
+        "UPDATE billing_operations SET status = $2 WHERE organization_id = $1", organization, then
+    )
+    await ensure_customer(alone, organization)
+    assert await own_superuser.fetchval(TIED, organization) in own_stripe.account.store.kinds["customer"]
 
 
 async def test_scenario_44_a_customer_is_found_by_its_mark_and_tied_by_its_id(
-    stripe: StripeStandIn, resources: Resources, superuser: Superuser, factory: Factory
+    own_stripe: StripeStandIn, alone: Resources, own_superuser: Superuser, own_factory: Factory
 ) -> None:
     """A 500 after the effect is kept under the key: what was made has a name, and it is not "None"."""
-    organization = await factory.organization()
-    stripe.knobs = StripeKnobs(api_error_after=1.0)
+    organization = await own_factory.organization()
+    own_stripe.knobs = StripeKnobs(api_error_after=1.0)
     with pytest.raises(StripeFailed):
-        await ensure_customer(resources, organization)
-    stripe.knobs = StripeKnobs()
+        await ensure_customer(alone, organization)
+    own_stripe.knobs = StripeKnobs()
     for _ in range(2):
-        await superuser.execute(DUE, organization)
+        await own_superuser.execute(DUE, organization)
         with pytest.raises(StripeFailed):
-            await ensure_customer(resources, organization)
-    await superuser.execute(DUE, organization)
-    await ensure_customer(resources, organization)
-    assert await superuser.fetchval(TIED, organization) in stripe.account.store.kinds["customer"]
+            await ensure_customer(alone, organization)
+    await own_superuser.execute(DUE, organization)
+    await ensure_customer(alone, organization)
+    assert await own_superuser.fetchval(TIED, organization) in own_stripe.account.store.kinds["customer"]
 
 
 async def test_scenario_27_whoever_clicks_in_the_same_instant_gets_no_error_of_ours(
-    stripe: StripeStandIn, resources: Resources, factory: Factory
+    own_stripe: StripeStandIn, alone: Resources, own_factory: Factory
 ) -> None:
     async def connect() -> None:
-        async with resources.database.unit_of_work() as work:
+        async with alone.database.unit_of_work() as work:
             await work.raw.fetchval("SELECT pg_sleep(0.3)")
 
-    organization = await factory.organization()
+    before = len(own_stripe.account.store.kinds["customer"])
+    organization = await own_factory.organization()
     await asyncio.gather(*(connect() for _ in range(6)))  # nobody is first only because the others still connect
-    ends = await asyncio.gather(*(ensure_customer(resources, organization) for _ in range(6)), return_exceptions=True)
-    assert None in ends
-    assert [end for end in ends if end is not None and not isinstance(end, StripeFailed)] == []
+    own_stripe.knobs = StripeKnobs(
+        api_latency_min=0.3, api_latency_max=0.3
+    )  # and whoever is late finds the first one waiting for Stripe
+    ends = await asyncio.gather(*(ensure_customer(alone, organization) for _ in range(6)), return_exceptions=True)
+    own_stripe.knobs = StripeKnobs()
+    assert ends == [None] * 6
+    assert len(own_stripe.account.store.kinds["customer"]) == before + 1
 
 
 async def test_a_mistake_in_one_operation_does_not_hold_up_the_others(
-    stripe: StripeStandIn,
-    resources: Resources,
-    maintenance: Database,
-    superuser: Superuser,
-    factory: Factory,
+    own_stripe: StripeStandIn,
+    alone: Resources,
+    own_maintenance: Database,
+    own_superuser: Superuser,
+    own_factory: Factory,
     ask: Ask,
 ) -> None:
     """A plan that was asked for and is in no catalogue any more: it was always the first in the line, and the last."""
-    poison, other = await factory.organization(), await factory.organization()
+    poison, other = await own_factory.organization(), await own_factory.organization()
     for organization in (poison, other):
-        customer = await make_subscriber(stripe, superuser, organization)
+        customer = await make_subscriber(own_stripe, own_superuser, organization)
         customer.subscribe("team")
-        await synchronize_now(resources, (await customer.row())["id"])
-    broken = await ask(poison, actions.plan_change, "business", uuid4().hex, stripe.account.now())
+        await synchronize_now(alone, (await customer.row())["id"])
+    broken = await ask(poison, actions.plan_change, "business", uuid4().hex, own_stripe.account.now())
     wanted = await ask(other, actions.plan_end)
     assert broken is not None
     assert wanted is not None
-    await superuser.execute(
+    await own_superuser.execute(
         """UPDATE billing_operations SET wish = wish || '{"plan": "gone"}', next_attempt_at = 'epoch' WHERE id = $1""",
         broken.id,
     )
-    await perform_due(resources, maintenance)
-    rows = await superuser.fetch("SELECT id, status, next_attempt_at FROM billing_operations")
+    await perform_due(alone, own_maintenance)
+    rows = await own_superuser.fetch("SELECT id, status, next_attempt_at FROM billing_operations")
     found = {row["id"]: row for row in rows}
     assert found[wanted.id]["status"] == "succeeded"
     assert found[broken.id]["next_attempt_at"] > clock.now()
-    await superuser.execute("UPDATE billing_operations SET status = 'failed' WHERE id = $1", broken.id)
+    await own_superuser.execute("UPDATE billing_operations SET status = 'failed' WHERE id = $1", broken.id)
 
 
 async def test_scenario_57_seats_are_those_of_the_plan_and_not_of_an_add_on(
-    stripe: StripeStandIn, resources: Resources, superuser: Superuser, factory: Factory, ask: Ask
+    own_stripe: StripeStandIn, alone: Resources, own_superuser: Superuser, own_factory: Factory, ask: Ask
 ) -> None:
     """Somebody put an add-on in front by hand, with a lookup key of its own."""
-    organization = await factory.organization()
-    customer = await make_subscriber(stripe, superuser, organization)
-    with stripe.account.lock:
+    organization = await own_factory.organization()
+    customer = await make_subscriber(own_stripe, own_superuser, organization)
+    with own_stripe.account.lock:
         given = {"currency": "eur", "unit_amount": 500, "lookup_key": f"addon_{uuid4().hex}"}
         month = {"recurring": {"interval": "month"}, "product_data": {"name": "Priority support"}}
-        addon = catalog.add_price(stripe.account, {**given, **month})
+        addon = catalog.add_price(own_stripe.account, {**given, **month})
     subscription = customer.subscribe("team")
     plan = subscription["items"]["data"][0]
     customer.update(subscription, items=[{"price": addon["id"]}])
-    await synchronize_now(resources, (await customer.row())["id"])
-    await superuser.execute(
+    await synchronize_now(alone, (await customer.row())["id"])
+    await own_superuser.execute(
         """UPDATE billing_subscriptions SET items = jsonb_build_array(items -> 1, items -> 0) WHERE stripe_id = $1
         AND items -> 0 ->> 'id' = $2""",
         subscription["id"], plan["id"],
     )  # fmt: skip
     for _ in range(2):
-        await factory.person(Role.MEMBER, organization)
+        await own_factory.person(Role.MEMBER, organization)
     operation = await ask(organization, actions.plan_seats)
     assert operation is not None
     assert operation.kind is Kind.SEATS
-    await perform(resources, organization, operation.id)
-    held = stripe.account.store.get("subscription", subscription["id"])["items"]["data"]
+    await perform(alone, organization, operation.id)
+    held = own_stripe.account.store.get("subscription", subscription["id"])["items"]["data"]
     assert {one["id"]: one["quantity"] for one in held} == {plan["id"]: 2, held[1]["id"]: 1}

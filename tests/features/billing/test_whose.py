@@ -14,10 +14,11 @@ from infra.sandbox.stripe.server import StripeStandIn
 from service.core.context import Resources
 from service.core.database import Database
 from service.features.billing.flows import resolve
+from tests.features.billing.alone import deliver
 from tests.support.factories import Factory
-from tests.support.servers import RunningServer
-from tests.support.stripe import make_subscriber, post
+from tests.support.stripe import make_subscriber
 
+pytest_plugins = ("tests.guardrails.durability", "tests.features.billing.alone")
 Superuser: TypeAlias = "asyncpg.Connection[Any]"
 DUE = "UPDATE inbox SET next_attempt_at = now() - interval '1 hour' WHERE external_id = $1 RETURNING attempts"
 
@@ -25,48 +26,47 @@ DUE = "UPDATE inbox SET next_attempt_at = now() - interval '1 hour' WHERE extern
 @pytest.mark.parametrize("trouble", ["Stripe does not answer", "the worker dies"])
 async def test_a_thin_event_is_not_forgotten_because_of(
     trouble: str,
-    server: RunningServer,
-    stripe: StripeStandIn,
-    resources: Resources,
-    maintenance: Database,
-    superuser: Superuser,
-    factory: Factory,
+    own_stripe: StripeStandIn,
+    alone: Resources,
+    own_maintenance: Database,
+    own_superuser: Superuser,
+    own_factory: Factory,
 ) -> None:
     """It names a subscription and no customer. Stripe was asked at the first attempt, or never."""
-    customer = await make_subscriber(stripe, superuser, await factory.organization())
+    customer = await make_subscriber(own_stripe, own_superuser, await own_factory.organization())
     subscription, event_id = customer.subscribe("team"), f"evt_{uuid4().hex}"
     thing = {"id": subscription["id"], "type": "subscription", "url": f"/v1/subscriptions/{subscription['id']}"}
     event = {"id": event_id, "object": "v2.core.event", "type": "v1.customer.subscription.updated", "livemode": False}
     body = orjson.dumps({**event, "created": "2026-11-22T10:00:00.000Z", "related_object": thing})
-    assert (await post(server.url, body)).text == "new"
-    await superuser.execute(DUE, event_id)
+    assert await deliver(alone, body) == "new"
+    await own_superuser.execute(DUE, event_id)
     if trouble == "the worker dies":
-        async with maintenance.connection() as connection:
+        async with own_maintenance.connection() as connection:
             raw = (await connection.get_raw_connection()).driver_connection
             assert raw is not None
             await raw.fetch(resolve.TAKE, resolve.ATTEMPTS, resolve.AT_ONCE)
     else:
-        stripe.knobs = StripeKnobs(api_429=1.0)
-        await resolve.resolve_messages(resources, maintenance)
-        stripe.knobs = StripeKnobs()
-    await superuser.execute(DUE, event_id)
-    await resolve.resolve_messages(resources, maintenance)
-    found = await superuser.fetchrow("SELECT subject, gen FROM inbox WHERE external_id = $1", event_id)
+        own_stripe.knobs = StripeKnobs(api_429=1.0)
+        await resolve.resolve_messages(alone, own_maintenance)
+        own_stripe.knobs = StripeKnobs()
+    await own_superuser.execute(DUE, event_id)
+    await resolve.resolve_messages(alone, own_maintenance)
+    found = await own_superuser.fetchrow("SELECT subject, gen FROM inbox WHERE external_id = $1", event_id)
     assert found is not None
     assert (found["subject"], found["gen"]) == (customer.customer, (await customer.row())["dirty_gen"])
 
 
 async def test_what_stripe_has_said_is_not_asked_again(
-    server: RunningServer, stripe: StripeStandIn, resources: Resources, maintenance: Database, superuser: Superuser
+    own_stripe: StripeStandIn, alone: Resources, own_maintenance: Database, own_superuser: Superuser
 ) -> None:
     """Another product's events arrive by the thousand: one question each."""
     event_id = f"evt_{uuid4().hex}"
     thing = {"id": "sub_of_nobody", "type": "subscription", "url": "/v1/subscriptions/sub_of_nobody"}
     event = {"id": event_id, "object": "v2.core.event", "type": "v1.customer.subscription.updated", "livemode": False}
-    await post(server.url, orjson.dumps({**event, "created": "2026-11-22T10:00:00.000Z", "related_object": thing}))
+    await deliver(alone, orjson.dumps({**event, "created": "2026-11-22T10:00:00.000Z", "related_object": thing}))
     for attempt in (1, 2):
-        await superuser.execute(DUE, event_id)
-        await resolve.resolve_messages(resources, maintenance)
-        assert await superuser.fetchval("SELECT attempts FROM inbox WHERE external_id = $1", event_id) == attempt
-    facts = orjson.loads(await superuser.fetchval("SELECT facts FROM inbox WHERE external_id = $1", event_id))
+        await own_superuser.execute(DUE, event_id)
+        await resolve.resolve_messages(alone, own_maintenance)
+        assert await own_superuser.fetchval("SELECT attempts FROM inbox WHERE external_id = $1", event_id) == attempt
+    facts = orjson.loads(await own_superuser.fetchval("SELECT facts FROM inbox WHERE external_id = $1", event_id))
     assert facts["asked"] is True

@@ -10,6 +10,8 @@ before anything is done again (https://docs.stripe.com/api/idempotent_requests).
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -36,6 +38,8 @@ from service.integrations.stripe.errors import StripeAway, StripeFailed, StripeM
 log = get_logger()
 
 IN_FLIGHT_SECONDS = 40
+OTHERS_TURN_SECONDS = 10.0
+"""How long a request waits for the customer that somebody else is making."""
 KEY_LIFETIME = timedelta(hours=23)
 SAME_500 = 3
 """Answers of 500 to the same bytes after which the state is read: Stripe keeps a 500 under its key, too."""
@@ -109,6 +113,11 @@ async def ensure_customer(resources: Resources, organization_id: UUID) -> None:
         await work.session.execute(insert(Operation).values(values).on_conflict_do_nothing())
         operation_id = (await work.session.execute(select(Operation.id).where(Operation.intent == intent))).scalar_one()
     outcome = await perform(resources, organization_id, operation_id)
+    until = time.monotonic() + OTHERS_TURN_SECONDS
+    while outcome.status is Status.IN_FLIGHT and time.monotonic() < until:
+        # Another tab or a worker is at it; whoever gave up here told a person that Stripe is away.
+        await asyncio.sleep(0.1)
+        outcome = await outcome_of(resources, organization_id, operation_id)
     if outcome.status is not Status.SUCCEEDED:
         raise StripeAway("customer", sent=False)
 
