@@ -56,6 +56,9 @@ chaos: $(READY) ## Kill web, worker and PostgreSQL while customers pay, then cou
 	@BALLAST_STORM_ROUNDS=$(or $(ROUNDS),10) BALLAST_STORM_SEED=$(SEED) \
 		exec $(PYTHON) -m pytest -s -p no:cacheprovider tests/features/billing/test_storm.py
 
+gameday: $(READY) ## Make each fault that a runbook is for, and follow that runbook until all is well
+	@BALLAST_GAMEDAY=all exec $(PYTHON) -m pytest -p no:cacheprovider tests/ops/test_runbooks_live.py
+
 browser: $(READY) ## Find or install the Chromium that tests use, and print where it is
 	@sh infra/make/browser.sh
 
@@ -87,4 +90,4 @@ secrets: $(READY) ## Look for secrets in what git tracks
 	@git ls-files -z | xargs -0 .venv/bin/uvx --from detect-secrets==1.5.0 detect-secrets-hook \
 		--no-verify --baseline .github/secrets.baseline
 
-.PHONY: help run reset test check format migration screenshots bench headline chaos browser clean image smoke alerts audit secrets
+.PHONY: help run reset test check format migration screenshots bench headline chaos gameday browser clean image smoke alerts audit secrets
