@@ -5,6 +5,7 @@ The steps are driven by hand, so that each story happens in exactly the order it
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -107,6 +108,32 @@ async def test_scenario_01_without_the_compare_and_set_the_upgrade_is_lost(
     monkeypatch.setattr(apply, "COMPARE_AND_SET", loose)
     assert await overtaken_writer(steps) is True
     assert await steps.customer.plan() == "team"
+
+
+async def test_scenario_31_two_customers_of_one_organization_are_written_one_after_the_other(steps: Steps) -> None:
+    """The first was deleted at Stripe while the second paid: its reading ended the plan that the second had just got."""
+    first = steps.customer
+    team = first.subscribe("team")
+    assert await steps.synchronize()
+    await first.superuser.execute(
+        "UPDATE billing_customers SET deleted_at = now(), dirty_gen = dirty_gen + 1 WHERE stripe_customer_id = $1",
+        first.customer,
+    )
+    second = await make_subscriber(first.stand_in, first.superuser, first.organization)
+    others = Steps(steps.resources, second)
+    await others.mark()
+    first.cancel(team)
+    second.subscribe("business")
+    held, held_too = await steps.claim(), await others.claim()
+    ended, paid = await steps.fetch(held), await others.fetch(held_too)
+    async with steps.resources.database.unit_of_work(tenant=first.organization) as work:
+        assert await apply.apply_snapshot(steps.resources, work, held_too, paid)
+        await work.session.flush()
+        at_once = asyncio.create_task(steps.apply(held, ended))
+        _, waiting = await asyncio.wait([at_once], timeout=0.5)
+        assert waiting
+    assert await at_once
+    assert await first.plan() == "business"
 
 
 async def test_scenario_69_a_worker_that_died_leaves_its_customer_to_the_next(steps: Steps) -> None:

@@ -35,6 +35,9 @@ from service.guardrails.entitlements import Entitlement
 log = get_logger()
 Row = TypeVar("Row", Subscription, Invoice)
 
+# An organization has a second customer once its first was deleted at Stripe. What they are entitled to is one row:
+# of two readings at once, the second must see what the first has written. In one order, as everywhere.
+TAKE_TURNS = "SELECT FROM billing_customers WHERE organization_id = $1 ORDER BY id FOR UPDATE"
 COMPARE_AND_SET = """
     UPDATE billing_customers SET sync_version = sync_version + 1, synced_gen = $3, lease_token = NULL,
         lease_until = NULL, failures = 0, last_error = NULL, dead_at = NULL, last_synced_at = now(),
@@ -60,6 +63,7 @@ async def apply_snapshot(resources: Resources, work: UnitOfWork, claim: Claim, s
     `work` acts for the customer's organization and is committed by the caller. Raises StaleReading.
     """
     raw = work.raw
+    await raw.execute(TAKE_TURNS, claim.organization_id)
     version = await raw.fetchval(COMPARE_AND_SET, claim.id, claim.sync_version, claim.gen, snapshot.deleted)
     if version is None:
         return False
