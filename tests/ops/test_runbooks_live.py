@@ -1,8 +1,8 @@
 """The runbooks against the running product and real faults: silent when all is well, right when it is not.
 
 One stack for all of it, because a start with its demo data is what costs; each fault is undone before the next. A page
-names its fault in `drill`, and what is run here is found by that name. `make gameday` drills every page, `make test` the
-two whose faults come from outside.
+names its fault in `drill`, and what is run here is found by that name. `make gameday` drills every page, `make test`
+the two whose faults come from outside.
 """
 
 from __future__ import annotations

@@ -84,7 +84,9 @@ def retrieve(account: Account, params: Obj, object_id: str) -> Obj:
 
 
 def _of_charge(account: Account, charge: Obj) -> Obj:
-    return listing(account.store.of("refund", charge=charge["id"]), f"/v1/charges/{charge['id']}/refunds")
+    """The ten newest, like every list inside an object."""
+    url = f"/v1/charges/{charge['id']}/refunds"
+    return listing([], url) | page_of(account.store.of("refund", charge=charge["id"]), {}, url)
 
 
 HIDDEN["charge", "refunds"] = _of_charge

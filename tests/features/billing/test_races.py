@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from infra.sandbox.stripe import disputes, refunds
 from infra.sandbox.stripe.server import StripeStandIn
 from service.core.context import Resources
 from service.core.database import UnitOfWork
@@ -111,7 +112,7 @@ async def test_scenario_01_without_the_compare_and_set_the_upgrade_is_lost(
 
 
 async def test_scenario_31_two_customers_of_one_organization_are_written_one_after_the_other(steps: Steps) -> None:
-    """The first was deleted at Stripe while the second paid: its reading ended the plan that the second had just got."""
+    """The first was deleted at Stripe while the second paid: its reading ended the plan that had just been bought."""
     first = steps.customer
     team = first.subscribe("team")
     assert await steps.synchronize()
@@ -223,6 +224,35 @@ async def test_applying_the_same_reading_twice_changes_nothing_more(steps: Steps
     assert await steps.synchronize()
     assert await steps.customer.superuser.fetch(columns) == before
     assert await steps.customer.superuser.fetchval("SELECT count(*) FROM billing_ledger") == facts
+
+
+async def test_scenario_65_a_dispute_that_goes_back_to_an_earlier_status_is_seen_there(steps: Steps) -> None:
+    """More evidence was asked for: by the books it was still under review, and the deadline passed."""
+    steps.customer.subscribe("team")
+    [held] = steps.customer.stand_in.account.store.of("charge", customer=steps.customer.customer)
+    with steps.customer.stand_in.account.lock:
+        dispute = disputes.open_dispute(steps.customer.stand_in.account, held["id"])
+    for status in ("needs_response", "under_review", "needs_response", "needs_response"):
+        with steps.customer.stand_in.account.lock:
+            dispute["status"] = status
+        await steps.mark()
+        assert await steps.synchronize()
+    found = await steps.customer.superuser.fetch(
+        "SELECT status FROM billing_ledger WHERE stripe_id = $1 ORDER BY id", dispute["id"]
+    )
+    assert [row["status"] for row in found] == ["needs_response", "under_review", "needs_response"]
+
+
+async def test_every_refund_of_a_charge_is_on_the_books(steps: Steps) -> None:
+    """A charge shows its ten newest refunds; those before them were missing in the sums."""
+    steps.customer.subscribe("team")
+    [charge] = steps.customer.stand_in.account.store.of("charge", customer=steps.customer.customer)
+    with steps.customer.stand_in.account.lock:
+        for _ in range(12):
+            refunds.add(steps.customer.stand_in.account, {"charge": charge["id"], "amount": 10})
+    assert await steps.synchronize()
+    found = "SELECT count(*), sum(amount) FROM billing_ledger WHERE kind = 'refund' AND about = $1"
+    assert tuple(await steps.customer.superuser.fetchrow(found, charge["id"]) or ()) == (12, 120)
 
 
 async def test_scenario_68_failures_wait_longer_and_end_as_a_dead_letter(steps: Steps) -> None:

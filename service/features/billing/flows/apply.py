@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from sqlalchemy import Select, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from service.core import clock
 from service.core.context import SYSTEM, Caller, Context, Resources
@@ -71,8 +71,8 @@ async def apply_snapshot(resources: Resources, work: UnitOfWork, claim: Claim, s
     ctx = Context(work, resources, SYSTEM, caller, claim.organization_id)
     subscriptions = await _copy_subscriptions(ctx, claim, snapshot)
     moved = await _copy_invoices(ctx, claim, snapshot) if snapshot.invoices else set[str]()
-    for kind, thing in snapshot.money or []:
-        await _record(ctx, claim, kind, thing)
+    if snapshot.money:
+        await _record(ctx, claim, snapshot.money)
     invoices = await _rows(ctx, select(Invoice).where(Invoice.created_at > clock.now() - RECENT))
     await refresh_entitlement(ctx, subscriptions, invoices)
     await _follow(ctx, subscriptions)
@@ -165,13 +165,21 @@ def _write(
     return row
 
 
-async def _record(ctx: Context, claim: Claim, kind: str, thing: dict[str, Any]) -> None:
-    for fact in ledger_facts(kind, thing):
-        values = {
-            **fact, "id": new_id(), "customer_id": claim.id, "organization_id": claim.organization_id,
-            "recorded_at": clock.now(),
-        }  # fmt: skip
-        await ctx.db.execute(insert(LedgerEntry).values(values).on_conflict_do_nothing())
+async def _record(ctx: Context, claim: Claim, money: Iterable[tuple[str, dict[str, Any]]]) -> None:
+    """A new row for each fact that is not what its newest row says."""
+    facts = {fact["stripe_id"]: fact for kind, thing in money for fact in ledger_facts(kind, thing)}
+    newest = (
+        select(LedgerEntry.stripe_id, LedgerEntry.status, LedgerEntry.amount)
+        .where(LedgerEntry.stripe_id.in_(facts))
+        .ext(distinct_on(LedgerEntry.stripe_id))
+        .order_by(LedgerEntry.stripe_id, LedgerEntry.id.desc())
+    )
+    known = {identifier: (status, amount) for identifier, status, amount in await ctx.db.execute(newest)}
+    ctx.db.add_all(
+        LedgerEntry(id=new_id(), customer_id=claim.id, recorded_at=clock.now(), **fact)
+        for identifier, fact in facts.items()
+        if known.get(identifier) != (fact["status"], fact["amount"])
+    )
 
 
 async def _rows(ctx: Context, statement: Select[Row]) -> list[Row]:

@@ -64,7 +64,11 @@ async def _money(
     found: list[tuple[str, dict[str, Any]]] = []
     for charge in await _all(api, "/v1/charges", {**mine, "expand": ["data.refunds"]}, urgency):
         found.append(("charge", charge))
-        found += [("refund", refund) for refund in (charge.get("refunds") or {}).get("data") or []]
+        refunds = charge.get("refunds") or {}
+        shown = refunds.get("data") or []
+        if refunds.get("has_more"):  # a list inside an object ends after ten
+            shown = await _all(api, "/v1/refunds", {"charge": charge["id"]}, urgency)
+        found += [("refund", refund) for refund in shown]
         if charge.get("disputed"):
             disputes = await _all(api, "/v1/disputes", {"charge": charge["id"]}, urgency)
             found += [("dispute", dispute) for dispute in disputes]

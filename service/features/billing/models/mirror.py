@@ -102,13 +102,13 @@ class Invoice(TenantScoped, Base):
 class LedgerEntry(TenantScoped, Base):
     """One fact about money: append-only, for the application may neither change nor delete a row.
 
-    A new status of the same charge, refund, dispute or credit note is a new row; the newest row per `stripe_id` counts.
+    A new status of the same charge, refund, dispute or credit note is a new row, also one that it had before (a dispute
+    goes back to `needs_response`); the newest row per `stripe_id` counts.
     """
 
     __tablename__ = "billing_ledger"
     __retention__ = with_parent("organizations", reason="accounts must be explainable as long as they are kept")
     __table_args__ = (
-        Index("uq_billing_ledger_fact", "kind", "stripe_id", "status", "amount", unique=True),
         Index("ix_billing_ledger_organization_id_id", "organization_id", "id"),
         Index("ix_billing_ledger_stripe_id", "stripe_id"),
     )
