@@ -1,4 +1,4 @@
-"""Peers that misbehave, over real sockets."""
+"""Peers that misbehave, over real sockets; one of them is Stripe, and the door to its API is open."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import pytest
+from pydantic import SecretStr
+
+from service.core.settings import Settings
+from service.integrations.stripe.client import StripeApi
+from tests.integrations.tiny_stripe import KEY, Stripe
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Peer = Callable[[Talk], Awaitable[int]]
@@ -32,3 +37,21 @@ async def peer() -> AsyncIterator[Peer]:
             return port
 
         yield start
+
+
+@pytest.fixture
+async def far(peer: Peer) -> AsyncIterator[Stripe]:
+    made = Stripe()
+    address = f"http://127.0.0.1:{await peer(made.talk)}"
+    made.settings = Settings(stripe_secret_key=SecretStr(KEY), stripe_api_base=address)
+    yield made
+    if made.hang is not None:
+        made.hang.set()
+    await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def api(far: Stripe) -> AsyncIterator[StripeApi]:
+    made = StripeApi(far.settings)
+    yield made
+    await made.aclose()
