@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 
 import pytest
 
 from infra.sandbox.redis import EmbeddedRedis
 from service.core import clock
 from service.core.context import Resources
+from service.guardrails.permissions import Role
 from tests.conftest import TEMPLATE, TestServers
 from tests.guardrails.instances import instance
 from tests.guardrails.playground import Playground, create_tables, open_playground
+from tests.support.client import Client
+from tests.support.factories import Factory, Person
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +46,19 @@ async def here(redis: EmbeddedRedis) -> AsyncIterator[Resources]:
     async with instance(redis) as resources:
         yield resources
     clock.reset()
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def owner(factory: Factory) -> Person:
+    return await factory.person(Role.OWNER)
+
+
+@pytest.fixture
+async def browser(factory: Factory, owner: Person, stack: AsyncExitStack) -> Client:
+    return await stack.enter_async_context(await factory.client(owner))
