@@ -82,6 +82,7 @@ def _fields(knobs: Knobs) -> list[dict[str, Any]]:
             "help": field.description,
             "value": getattr(knobs, name),
             "is_switch": field.annotation is bool,
+            "is_text": field.annotation is str,
             "choices": get_args(field.annotation),
             "is_on": getattr(knobs, name) != field.default,
         }

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from infra.sandbox.stripe.idempotency import Answer
-from infra.sandbox.stripe.store import Account, StripeError
+from infra.sandbox.stripe.store import Account, Obj, StripeError
 
 
 class CutOff(Response):
@@ -49,3 +49,10 @@ def plan(account: Account, *, is_change: bool) -> Plan:
 
 def server_error() -> Answer:
     return Answer.of(500, {"error": {"type": "api_error", "message": "An unknown error occurred"}})
+
+
+def garbled(account: Account, answer: Obj, params: Obj) -> Obj:
+    """A list of the customer that the knob names loses all that its objects say; any other answer stays as it is."""
+    if not account.knobs.garbled or params.get("customer") != account.knobs.garbled or "data" not in answer:
+        return answer
+    return answer | {"data": [{"id": one["id"], "object": one["object"]} for one in answer["data"]]}

@@ -59,6 +59,8 @@ class StripeKnobs(Knobs):
     api_error_after: float = _chance("an API call that changes something does so and then answers 500")
     api_lost: float = _chance("an API call that changes something does so, and the connection ends without an answer")
 
+    garbled: str = Field("", description="Id of a customer whose lists come with objects that have nothing but an id")
+
     end_of_dunning: Literal["cancel", "unpaid", "past_due"] = Field(
         "cancel", description="What becomes of a subscription whose last retry failed (a setting of the account)"
     )

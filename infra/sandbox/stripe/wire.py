@@ -102,7 +102,8 @@ def _work(
         try:
             with account.clock.held():
                 result = work(account, params, **request.path_params)
-            status, shown = 200, expanded(account, result, expand if isinstance(expand, list) else [expand])
+            shown = expanded(account, result, expand if isinstance(expand, list) else [expand])
+            status, shown = 200, faults.garbled(account, shown, params)
         except StripeError as error:
             status, shown = error.status, error.body
         finally:

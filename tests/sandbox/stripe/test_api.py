@@ -9,6 +9,7 @@ import pytest
 import stripe
 from stripe import StripeClient
 
+from infra.sandbox.stripe.knobs import StripeKnobs
 from infra.sandbox.stripe.server import StripeStandIn
 from tests.sandbox.stripe.business import Business
 
@@ -109,6 +110,16 @@ def test_lists_are_filtered_by_time(business: Business) -> None:
 
     assert listed(gte=second.created) == listed(gt=first.created) == [second.id]
     assert listed(lt=second.created) == listed(lte=first.created) == [first.id]
+
+
+def test_what_lists_say_of_one_customer_can_be_garbled(business: Business) -> None:
+    garbled, whole = business.subscribe(), business.subscribe()
+    business.stand_in.knobs = StripeKnobs(garbled=str(garbled.customer))
+
+    (nothing,) = business.client.v1.subscriptions.list({"customer": str(garbled.customer)}).data
+    (everything,) = business.client.v1.subscriptions.list({"customer": str(whole.customer)}).data
+
+    assert (nothing.id, hasattr(nothing, "status"), everything.status) == (garbled.id, False, "active")
 
 
 def test_customers_are_found_by_mail_and_metadata(client: StripeClient) -> None:
