@@ -265,44 +265,6 @@ def test_a_credit_note_lowers_what_is_due_or_gives_back(business: Business) -> N
         business.client.v1.credit_notes.create({"invoice": invoice.id, "amount": BASIC})
 
 
-def test_usage_is_charged_with_the_next_cycle(business: Business) -> None:
-    v1 = business.client.v1
-    meter = v1.billing.meters.create(
-        {"display_name": "Calls", "event_name": "calls", "default_aggregation": {"formula": "sum"}}
-    )
-    price = v1.prices.create(
-        {
-            "currency": "usd",
-            "unit_amount": 5,
-            "product": str(business.basic.product),
-            "recurring": {"interval": "month", "usage_type": "metered", "meter": meter.id},
-        }
-    )
-    customer = business.customer()
-    subscription = v1.subscriptions.create({"customer": customer.id, "items": [{"price": price.id}]})
-    for number in (3, 4):
-        payload = {"stripe_customer_id": customer.id, "value": str(number)}
-        v1.billing.meter_events.create({"event_name": "calls", "payload": payload, "identifier": f"batch-{number}"})
-    with pytest.raises(stripe.InvalidRequestError, match="already exists"):
-        v1.billing.meter_events.create({"event_name": "calls", "payload": payload, "identifier": "batch-4"})
-
-    business.wait_for_renewal(subscription, after=HOUR)
-
-    assert business.latest_invoice(subscription).total == 7 * 5
-
-
-def test_usage_of_nobody_is_reported_later(business: Business) -> None:
-    v1 = business.client.v1
-    v1.billing.meters.create(
-        {"display_name": "Calls", "event_name": "calls", "default_aggregation": {"formula": "sum"}}
-    )
-    known = len(business.events())
-
-    v1.billing.meter_events.create({"event_name": "calls", "payload": {"stripe_customer_id": "cus_x", "value": "1"}})
-
-    assert business.types(known) == ["v1.billing.meter.error_report_triggered"]
-
-
 def _intent(business: Business, invoice_id: str) -> stripe.PaymentIntent:
     payment = business.client.v1.invoice_payments.list({"invoice": invoice_id}).data[0].payment
     return business.client.v1.payment_intents.retrieve(str(payment.payment_intent))
