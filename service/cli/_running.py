@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from service.core.database import Database
 
 T = TypeVar("T")
+NOT_ASKED = 2
+"""Exit code: a script that watches for differences must not take an outage for one."""
 
 
 async def as_system(act: Callable[[Context], Awaitable[T]]) -> T:
@@ -25,6 +28,7 @@ async def as_system(act: Callable[[Context], Awaitable[T]]) -> T:
 
 
 async def with_resources(use: Callable[[Resources], Awaitable[T]], *, maintenance: bool = False) -> T:
+    """Raises SystemExit with one sentence: 1 when we refuse, 2 when Stripe could not be asked."""
     from service.app import close_resources, create_resources
     from service.catalog import load_tables
     from service.core.errors import ServiceError
@@ -37,7 +41,8 @@ async def with_resources(use: Callable[[Resources], Awaitable[T]], *, maintenanc
     except ServiceError as error:
         raise SystemExit(f"{error.detail} {error.mend}") from None
     except StripeFailed as error:
-        raise SystemExit(str(error)) from None
+        print(error, file=sys.stderr)
+        raise SystemExit(NOT_ASKED) from None
     finally:
         await close_resources(resources)
 

@@ -41,7 +41,10 @@ def resync_billing(
 def reconcile_billing(
     settle: Annotated[float, typer.Option(help="Seconds after which a change is no longer on its way.")] = 60,
 ) -> None:
-    """Compare everything with Stripe, both ways; what differs is read again. Exit 1 when anything did."""
+    """Compare everything with Stripe, both ways; what differs is read again.
+
+    Exit 1 when anything did, 2 when Stripe could not be asked.
+    """
     from service.features.billing.flows.drift import KINDS
     from service.features.billing.flows.reconcile import EXAMPLES, compare_objects
 
@@ -59,7 +62,10 @@ def reconcile_billing(
 
 @billing.command("diff")
 def diff_billing(customer: StripeCustomer = "") -> None:
-    """Print what differs between our copy and Stripe, of one customer or of all. Exit 1 when anything does."""
+    """Print what differs between our copy and Stripe, of one customer or of all.
+
+    Exit 1 when anything does, 2 when Stripe could not be asked.
+    """
     from service.features.billing.flows.diff import diff
     from service.features.billing.flows.resync import batches
     from service.integrations.stripe.pace import Urgency

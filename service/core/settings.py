@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from enum import StrEnum
@@ -166,8 +167,8 @@ class Settings(BaseSettings):
     @field_validator("stripe_webhook_secrets")
     @classmethod
     def be_signing_secrets(cls, value: SecretStr) -> SecretStr:
-        if not all(part.startswith("whsec_") for part in value.get_secret_value().split(",") if part):
-            raise ValueError("each must start with whsec_")
+        if not all(re.fullmatch(r"whsec_\S{8,}", part) for part in value.get_secret_value().split(",") if part):
+            raise ValueError("each must start with whsec_, and none may be cut off there")
         return value
 
     @model_validator(mode="after")

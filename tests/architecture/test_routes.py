@@ -13,6 +13,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Optional
 
+import httpx
 import pytest
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.dependencies.models import Dependant
@@ -24,11 +25,13 @@ from service.app import _add_routes, build
 from service.catalog import load_tables
 from service.core.schemas import Input
 from service.core.settings import Settings, get_settings
+from service.guardrails.browser import SIGNED_PREFIX
 from service.guardrails.contexts import POLICIES, PublicCtx, UserCtx
 from service.guardrails.idempotency import IdempotencyKey
 from service.guardrails.rate_limits import policy_of
 from tests.architecture.conftest import Route, plain_routes_of, routes_of
 from tests.architecture.reviewed import INFRASTRUCTURE_ROUTES, NO_IDEMPOTENCY_KEY, PUBLIC_ROUTES
+from tests.support.servers import RunningServer
 
 RATE_LIMITS = Path(__file__).parent / "rate_limits.txt"
 
@@ -110,6 +113,20 @@ def test_routes_outside_the_framework_equal_the_reviewed_list(app: FastAPI) -> N
         f"new: {sorted(plain - INFRASTRUCTURE_ROUTES)}; gone: {sorted(INFRASTRUCTURE_ROUTES - plain)}. Such a route "
         "has no context, no limit and no transaction: make it a router's route, or add it to the reviewed list"
     )
+
+
+async def test_a_route_for_programs_believes_nobody_without_a_signature(app: FastAPI, server: RunningServer) -> None:
+    """Under the prefix bodies are not looked at by anybody else, and whoever takes a POST without a context has to."""
+    taking = [str(one.path) for one in plain_routes_of(app) if set(one.methods or ()) - {"GET", "HEAD"}]
+    assert len(taking) >= 2
+    assert [path for path in taking if not path.startswith(SIGNED_PREFIX)] == [], (
+        f"a plain route that changes something belongs under {SIGNED_PREFIX}, with a signature over its body"
+    )
+    inside = [str(route) for route in routes_of(app) if route.path.startswith(SIGNED_PREFIX)]
+    assert inside == [], f"{inside}: make it a plain route; its context would open a transaction for anybody's junk"
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        answers = {path: (await client.post(path, json={"id": "evt_1", "type": "x"})).status_code for path in taking}
+    assert set(answers.values()) == {400}, f"{answers}: verify the signature of `signed(request)` before anything else"
 
 
 def limits_of(routes: Iterable[Route]) -> list[str]:

@@ -227,16 +227,18 @@ def test_production_without_a_stripe_key_sells_nothing_and_asks_for_nothing(monk
 def test_scenario_21_whitespace_of_a_copied_secret_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """One trailing newline, and no signature would ever match."""
     made = make(
-        monkeypatch, stripe_webhook_secrets=" whsec_new ,\n whsec_old\n,", stripe_secret_key=f"sk_live_{SECRET}\n"
+        monkeypatch, stripe_webhook_secrets=" whsec_new_0001 ,\n whsec_old_0001\n,", stripe_secret_key=f"sk_live_{SECRET}\n"
     )
-    assert made.stripe_webhook_secrets.get_secret_value() == "whsec_new,whsec_old"
+    assert made.stripe_webhook_secrets.get_secret_value() == "whsec_new_0001,whsec_old_0001"
     assert made.stripe_secret_key.get_secret_value() == f"sk_live_{SECRET}"
 
 
 @pytest.mark.parametrize("environment", ["development", "production"])
-def test_scenario_21_a_webhook_secret_of_another_kind_is_named_and_not_shown(
-    environment: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("wrong_one", [f"sk_live_{SECRET}", "whsec_", "whsec_short"])
+def test_scenario_21_what_is_no_webhook_secret_is_named_and_not_shown(
+    environment: str, wrong_one: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Cut off after its beginning, anybody could sign with it."""
     with pytest.raises(ValidationError, match="stripe_webhook_secrets") as wrong:
-        make(monkeypatch, environment=environment, stripe_webhook_secrets=f"whsec_{SECRET},sk_live_{SECRET}")
+        make(monkeypatch, environment=environment, stripe_webhook_secrets=f"whsec_{SECRET},{wrong_one}")
     assert SECRET not in str(wrong.value)

@@ -188,6 +188,16 @@ async def test_refusals_do_not_open_the_breaker(far: Stripe, api: StripeApi) -> 
     assert len(far.seen) == 8
 
 
+@pytest.mark.parametrize("status", [409, 429])
+async def test_whoever_asks_for_a_moment_is_not_away(status: int, far: Stripe, api: StripeApi) -> None:
+    """One customer's object was locked by our own other call, and everybody's billing was "paused" for it."""
+    far.error(status, code="lock_timeout")
+    for _ in range(8):
+        await away(api.call("post", "/v1/subscriptions", key="op:1"))
+    assert len(far.seen) == 8
+    assert not api.away
+
+
 async def test_scenario_73_while_sweeps_hang_people_get_through(far: Stripe, api: StripeApi) -> None:
     far.says({"id": "cus_1"})
     far.hang = asyncio.Event()

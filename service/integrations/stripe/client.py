@@ -79,6 +79,8 @@ class StripeApi:
                 self._breaker.check()
                 async with self._pace.turn(urgency), self._breaker, asyncio.timeout(DEADLINE):
                     answer = await self._send(method.lower(), path, dict(params or {}), key)
+                if isinstance(answer, StripeAway):
+                    raise answer
             outcome, self.answered_at = "ok", clock.now()
             return answer
         except CircuitOpen as error:
@@ -150,7 +152,10 @@ class StripeApi:
     async def aclose(self) -> None:
         await self._courier.close_async()
 
-    async def _send(self, method: str, path: str, params: dict[str, Any], key: str | None) -> dict[str, Any]:
+    async def _send(
+        self, method: str, path: str, params: dict[str, Any], key: str | None
+    ) -> dict[str, Any] | StripeAway:
+        """The answer; one of BUSY is returned and not raised, because to the breaker it says that Stripe is there."""
         params = in_order(params)
         if key is not None:
             params["idempotency_key"] = key
@@ -163,7 +168,10 @@ class StripeApi:
             status = error.http_status or 0
             if 200 <= status < 300:
                 raise StripeAway("garbled", sent=True) from error
-            raise failure(status, error.json_body, error.headers or {}) from error
+            failed = failure(status, error.json_body, error.headers or {})
+            if isinstance(failed, StripeAway) and failed.reason in BUSY:
+                return failed
+            raise failed from error
         try:
             found = orjson.loads(answer.body)
         except orjson.JSONDecodeError as error:

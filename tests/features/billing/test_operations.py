@@ -29,7 +29,7 @@ from service.guardrails.permissions import Role
 from service.integrations.stripe import client
 from service.integrations.stripe.client import StripeApi
 from tests.support.factories import Factory, Person
-from tests.support.stripe import Subscriber, make_subscriber, price_of
+from tests.support.stripe import CHALLENGED, Subscriber, make_subscriber, price_of
 
 pytest_plugins = ("tests.guardrails.durability", "tests.features.billing.alone")
 
@@ -163,6 +163,11 @@ async def test_scenario_36_checkout_pages_are_opened_one_after_the_other(desk: D
     await desk.perform(await buy())
     mine = desk.stripe.account.store.of("checkout.session", customer=desk.customer.customer)
     assert [one["status"] for one in mine] == ["open", "expired"]
+    version = (await desk.customer.row())["sync_version"]
+    await desk.perform(await buy())
+    mine = desk.stripe.account.store.of("checkout.session", customer=desk.customer.customer)
+    assert [one["status"] for one in mine] == ["open", "expired", "expired"]
+    assert (await desk.customer.row())["sync_version"] == version, "a page that ended long ago told nothing new"
 
 
 async def test_scenario_46_a_preview_is_patient_too(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,6 +217,21 @@ async def test_scenario_44_a_500_that_is_kept_under_its_key(desk: Desk, happened
     else:
         assert (outcome.status, outcome.error_code, desk.changes()) == (Status.FAILED, "server_error", 0)
         assert (await desk.perform(await desk.change("business"))).status is Status.SUCCEEDED
+
+
+async def test_scenario_44_a_change_that_waits_for_its_payment_has_happened(desk: Desk) -> None:
+    """The bank wants a word: the plan at Stripe is the old one, and the change was made all the same."""
+    desk.customer.use_card(CHALLENGED)
+    operation = await desk.change("business")
+    assert await operations._freeze(desk.resources, desk.organization, operation.id) is not None
+    desk.knobs(api_error_after=1.0)
+    for _ in range(operations.SAME_500 - 1):
+        await desk.let_time_pass(operation, seconds=60)
+        assert (await desk.perform(operation)).status is Status.UNKNOWN
+    desk.knobs()
+    await desk.let_time_pass(operation, seconds=60)
+    assert (await desk.perform(operation)).status is Status.SUCCEEDED
+    assert (desk.plan_at_stripe(), await desk.customer.plan()) == ("team", "team")
 
 
 async def test_scenario_44_a_500_before_anything_was_sent_leaves_nothing_behind(desk: Desk) -> None:

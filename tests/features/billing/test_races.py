@@ -13,14 +13,16 @@ import asyncpg
 import pytest
 
 from infra.sandbox.stripe import disputes, refunds
+from infra.sandbox.stripe.knobs import StripeKnobs
 from infra.sandbox.stripe.server import StripeStandIn
+from service.core import clock
 from service.core.context import Resources
 from service.core.database import UnitOfWork
 from service.core.ids import new_id
-from service.features.billing.flows import apply, claim
+from service.features.billing.flows import apply, claim, synchronize
 from service.features.billing.flows.claim import Claim
 from service.features.billing.flows.snapshot import Snapshot, fetch_snapshot
-from service.features.billing.flows.synchronize import mark
+from service.features.billing.flows.synchronize import mark, synchronize_now
 from service.features.billing.models import INBOX, readings
 from service.guardrails.inbox import Message
 from service.integrations.stripe.client import StripeApi
@@ -265,8 +267,24 @@ async def test_scenario_68_failures_wait_longer_and_end_as_a_dead_letter(steps: 
             if not dead:
                 held = await steps.claim()
     async with steps.resources.database.connection() as connection:
-        only = (await steps.customer.row())["id"]
-        assert await claim.claim(UnitOfWork(connection).raw, 1, livemode=False, only=only) == []
+        claimed = await claim.claim(UnitOfWork(connection).raw, 1_000, livemode=False)
+        assert held.id not in [one.id for one in claimed]
+    steps.customer.subscribe("team")
+    assert await synchronize_now(steps.resources, held.id), "somebody has just paid, and waits"
+    assert await steps.customer.plan() == "team"
+
+
+async def test_a_customer_who_takes_too_long_to_read_rests_and_is_not_given_up(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tried again at once for ever, it kept one of six places busy, and the others waited."""
+    monkeypatch.setattr(synchronize, "LEASE_SECONDS", 5.2)
+    steps.customer.stand_in.knobs = StripeKnobs(api_latency_min=0.5, api_latency_max=0.5)
+    assert not await synchronize.synchronize(steps.resources, await steps.claim())
+    steps.customer.stand_in.knobs = StripeKnobs()
+    row = await steps.customer.row()
+    assert (row["failures"], row["last_error"]) == (0, "TimeoutError")
+    assert row["next_attempt_at"] > clock.now() + timedelta(seconds=90)
 
 
 async def test_scenario_73_stripe_being_away_is_no_attempt(steps: Steps) -> None:

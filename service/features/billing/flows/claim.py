@@ -23,7 +23,7 @@ FIRST, LONGEST = timedelta(seconds=5), timedelta(minutes=30)
 CLAIM = f"""
     WITH due AS (
         SELECT id FROM billing_customers
-        WHERE dirty_gen > synced_gen AND dead_at IS NULL AND livemode = $3
+        WHERE dirty_gen > synced_gen AND livemode = $3 AND (dead_at IS NULL OR $4::uuid IS NOT NULL)
           AND (lease_until IS NULL OR lease_until < now())
           AND CASE WHEN $4::uuid IS NULL THEN next_attempt_at <= now() ELSE id = $4 END
         ORDER BY next_attempt_at LIMIT $2 FOR UPDATE SKIP LOCKED
@@ -67,7 +67,8 @@ class Claim:
 
 
 async def claim(raw: asyncpg.Connection[Any], most: int, *, livemode: bool, only: UUID | None = None) -> list[Claim]:
-    """Lease up to `most` customers that are due, longest-waiting first; `only` that one, due or not."""
+    """Lease up to `most` customers that are due, longest-waiting first; `only` that one, due or not and given
+    up on or not, because somebody waits for it."""
     rows = await raw.fetch(CLAIM, new_id(), most, livemode, only)
     return [await _describe(raw, row) for row in rows]
 

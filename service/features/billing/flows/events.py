@@ -37,7 +37,8 @@ async def read_events(resources: Resources, cursor: int) -> int:
 
     It is returned only after all pages are saved: a reading that broke off begins again where it began.
     """
-    now = clock.now()
+    # By Stripe's clock: it stamps the events, and ours may be ahead of what it will make in a moment.
+    now = clock.now() - timedelta(seconds=max(0.0, resources.get(StripeApi).clock_skew))
     since = max(cursor - OVERLAP.total_seconds(), (now - HORIZON).timestamp())
     if cursor and cursor < (now - LONG_AGO).timestamp():
         # A restored backup, or a long rest: who knows what else is of yesterday.

@@ -236,16 +236,17 @@ async def _expire_earlier_session(resources: Resources, operation: Operation) ->
     """One open Checkout page per organization: two that are both paid are two subscriptions."""
     yesterday = clock.now() - timedelta(hours=24)
     async with resources.database.unit_of_work(tenant=operation.organization_id, read_only=True) as work:
-        earlier = select(Operation.result_id).where(
-            Operation.kind == Kind.CHECKOUT, Operation.status == Status.SUCCEEDED, Operation.created_at > yesterday
+        earlier = (
+            select(Operation.result_id)
+            .where(Operation.kind == Kind.CHECKOUT, Operation.status == Status.SUCCEEDED)
+            .where(Operation.created_at > yesterday)
+            .order_by(Operation.id.desc())  # each closes the one before it
         )
-        sessions = list((await work.session.execute(earlier)).scalars())
-    settled = False
-    for session in sessions:
-        try:
-            # Without a key, under which Stripe would keep a 500 for a day, and nobody could buy anything until then.
-            await resources.get(StripeApi).call("post", f"/v1/checkout/sessions/{session}/expire")
-        except StripeRefused:
-            settled = True
-    if settled:  # expired by itself, or paid: then our copy has to know, before anybody pays a second time
+        session = await work.session.scalar(earlier.limit(1))
+    if session is None:
+        return
+    try:
+        # Without a key, under which Stripe would keep a 500 for a day, and nobody could buy anything until then.
+        await resources.get(StripeApi).call("post", f"/v1/checkout/sessions/{session}/expire")
+    except StripeRefused:  # expired by itself, or paid: then our copy has to know, before anybody pays a second time
         await _catch_up(resources, operation.organization_id)

@@ -112,10 +112,15 @@ async def happened(api: StripeApi, operation: Operation) -> str | None:
         case Kind.CANCEL | Kind.RESUME:
             is_so = ends is (operation.kind is Kind.CANCEL)
         case _:
-            pairs = [(item, wanted[item["id"]]) for item in now["items"] if item["id"] in wanted]
-            is_so = bool(pairs) and all(
-                item["quantity"] == asked["quantity"] and asked.get("price", item["price"]) == item["price"]
-                for item, asked in pairs
+            # Done, or done as far as Stripe can: it waits for the payment (`pending_if_incomplete`).
+            waiting = subscription_columns({"items": {"data": (now["pending_update"] or {}).get("subscription_items")}})
+            is_so = any(
+                bool(pairs := [(item, wanted[item["id"]]) for item in items if item["id"] in wanted])
+                and all(
+                    item["quantity"] == asked["quantity"] and asked.get("price", item["price"]) == item["price"]
+                    for item, asked in pairs
+                )
+                for items in (now["items"], waiting["items"])
             )
     return wish["subscription"] if is_so else None
 

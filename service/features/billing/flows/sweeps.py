@@ -27,7 +27,7 @@ SOON = timedelta(minutes=1)
 TAKE = """
     INSERT INTO billing_sweeps AS sweep (stream, cursor, ran_at, drift) VALUES ($1, 0, now() - $2::interval + $3, '{}')
     ON CONFLICT (stream) DO UPDATE SET ran_at = excluded.ran_at WHERE sweep.ran_at <= now() - $2::interval
-    RETURNING cursor
+    RETURNING cursor, drift
 """
 DONE = """
     UPDATE billing_sweeps SET ran_at = now() - $2::interval + $3, cursor = $4, drift = coalesce($5::jsonb, drift)
@@ -76,9 +76,10 @@ async def sweep_when_due(resources: Resources, maintenance: Database, stream: st
     if not resources.get(StripeApi).enabled:
         return False
     async with resources.database.connection() as connection:
-        cursor = await UnitOfWork(connection).raw.fetchval(TAKE, stream, sweep.every, turn)
-    if cursor is None:
+        row = await UnitOfWork(connection).raw.fetchrow(TAKE, stream, sweep.every, turn)
+    if row is None:
         return False
+    cursor, before = row["cursor"], row["drift"]
     try:
         new, drift = await sweep.work(resources, maintenance, cursor)
     except (Exception, asyncio.CancelledError) as error:
@@ -87,8 +88,9 @@ async def sweep_when_due(resources: Resources, maintenance: Database, stream: st
             raise
         log.warning("billing sweep failed", stream=stream, error=str(error))
         return False
-    # What was found is being mended: looked at again soon, so that the alert ends with its cause.
-    await _finish(resources, stream, turn if drift else sweep.every, new, drift)
+    # What was found is being mended: looked at again soon, so that the alert ends with its cause. What no reading mends
+    # waits for people, and the whole account is not read every hour meanwhile.
+    await _finish(resources, stream, turn if drift and drift != before else sweep.every, new, drift)
     log.info("billing sweep", stream=stream, drift=drift)
     return True
 

@@ -33,6 +33,7 @@ AT_ONCE = 6
 UNREACHABLE: tuple[type[Exception], ...] = (*LOST, Unavailable)
 POLL_SECONDS = 0.2
 MISCONFIGURED_PAUSE = timedelta(seconds=60)
+TOO_LONG_PAUSE = timedelta(minutes=2)
 MARK = f"UPDATE billing_customers SET {DIRTY}, dirty_since = coalesce(dirty_since, now()) WHERE id = $1 RETURNING dirty_gen"  # noqa: S608, E501
 REACHED = "SELECT synced_gen >= $2 FROM billing_customers WHERE id = $1"
 
@@ -128,7 +129,9 @@ async def _fail(resources: Resources, held: Claim, error: Exception) -> None:
             wait = MISCONFIGURED_PAUSE
         case StripeAway(retry_after=seconds):
             wait = timedelta(seconds=max(1, seconds))
-        case TimeoutError() | Unavailable():
+        case TimeoutError():  # too much to read, or too slowly: it must not keep one of six places busy all the time
+            wait = TOO_LONG_PAUSE
+        case Unavailable():
             wait = timedelta(seconds=2)
         case StaleReading():
             metrics.alarms.labels("stale reading").inc()
