@@ -226,9 +226,8 @@ def test_production_without_a_stripe_key_sells_nothing_and_asks_for_nothing(monk
 
 def test_scenario_21_whitespace_of_a_copied_secret_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """One trailing newline, and no signature would ever match."""
-    made = make(
-        monkeypatch, stripe_webhook_secrets=" whsec_new_0001 ,\n whsec_old_0001\n,", stripe_secret_key=f"sk_live_{SECRET}\n"
-    )
+    copied = " whsec_new_0001 ,\n whsec_old_0001\n,"
+    made = make(monkeypatch, stripe_webhook_secrets=copied, stripe_secret_key=f"sk_live_{SECRET}\n")
     assert made.stripe_webhook_secrets.get_secret_value() == "whsec_new_0001,whsec_old_0001"
     assert made.stripe_secret_key.get_secret_value() == f"sk_live_{SECRET}"
 

@@ -60,6 +60,7 @@ def test_scenario_48_and_51_what_is_not_paid_any_more_is_read_only(status: str) 
     found = holds(subscription(status=status))
     assert found.full_until is not None
     assert (found.plan, found.full_until <= NOW) == (TEAM, True)
+    assert found.valid_until is None, "its period stands still: it would run out into the free plan, which may write"
 
 
 def test_scenario_36_of_two_the_better_counts_and_a_person_is_told() -> None:

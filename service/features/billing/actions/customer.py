@@ -13,10 +13,9 @@ from service.core import clock
 from service.core.context import Context
 from service.core.errors import Conflict, Invalid, NotFound
 from service.core.ids import new_id
-from service.features.billing.models import BillingCustomer, Kind, Operation, Status, Subscription
-from service.features.billing.models.customer import in_mode
+from service.features.billing.models import Kind, Operation, Status, Subscription
 from service.features.billing.models.derive import plan_of_item
-from service.features.billing.models.mirror import LIVE
+from service.features.billing.models.mirror import LIVE, subscriptions_in_mode
 from service.features.billing.models.operation import FIRST_GO
 from service.features.billing.models.plans import BY_KEY, Plan
 from service.features.organizations.models import Membership
@@ -148,10 +147,8 @@ def _now_within(subscription: Subscription) -> datetime:
 
 async def _live(ctx: Context) -> Subscription | None:
     """The newest subscription that may still earn a plan."""
-    customers = select(BillingCustomer.id).where(*in_mode(ctx.work.tenant, ctx.settings.stripe_livemode))
-    mine = (Subscription.status.in_(LIVE), Subscription.customer_id.in_(customers))
-    statement = select(Subscription).where(*mine).order_by(Subscription.created_at.desc())
-    return (await ctx.db.execute(statement.limit(1))).scalar_one_or_none()
+    mine = subscriptions_in_mode(ctx.work.tenant, ctx.settings.stripe_livemode).where(Subscription.status.in_(LIVE))
+    return (await ctx.db.execute(mine.order_by(Subscription.created_at.desc()).limit(1))).scalar_one_or_none()
 
 
 async def _insist_on_live(ctx: Context) -> Subscription:

@@ -23,10 +23,10 @@ from service.features.billing.flows.claim import Claim
 from service.features.billing.flows.metrics import alarms
 from service.features.billing.flows.notices import notices
 from service.features.billing.flows.snapshot import Snapshot
-from service.features.billing.models import BillingCustomer, Invoice, LedgerEntry, PlanOverride, Subscription
-from service.features.billing.models.customer import in_mode, reading_of
+from service.features.billing.models import Invoice, LedgerEntry, PlanOverride, Subscription
+from service.features.billing.models.customer import reading_of
 from service.features.billing.models.derive import Grant, derive, plan_of_item
-from service.features.billing.models.mirror import LIVE, TERMINAL
+from service.features.billing.models.mirror import LIVE, TERMINAL, subscriptions_in_mode
 from service.features.billing.models.plans import BY_KEY, grants_of
 from service.features.billing.models.readings import invoice_columns, ledger_facts, subscription_columns
 from service.features.organizations.models import Membership, Organization
@@ -99,11 +99,6 @@ async def refresh_entitlement(ctx: Context, subscriptions: Iterable[Subscription
         await actions.set_entitlement(ctx, grant)
 
 
-def subscriptions_in_mode(ctx: Context) -> Select[Subscription]:
-    mode = in_mode(ctx.work.tenant, ctx.settings.stripe_livemode)
-    return select(Subscription).where(Subscription.customer_id.in_(select(BillingCustomer.id).where(*mode)))
-
-
 async def _follow(ctx: Context, subscriptions: Iterable[Subscription]) -> None:
     """What is paid must fit what there is: as many seats as members, and nothing for what was deleted meanwhile."""
     living = [one for one in subscriptions if one.status in LIVE]
@@ -115,7 +110,8 @@ async def _follow(ctx: Context, subscriptions: Iterable[Subscription]) -> None:
 
 
 async def _copy_subscriptions(ctx: Context, claim: Claim, snapshot: Snapshot) -> list[Subscription]:
-    known = {row.stripe_id: row for row in await _rows(ctx, subscriptions_in_mode(ctx))}
+    mine = subscriptions_in_mode(ctx.work.tenant, ctx.settings.stripe_livemode)
+    known = {row.stripe_id: row for row in await _rows(ctx, mine)}
     for thing in snapshot.subscriptions:
         columns = subscription_columns(thing)
         identifier = str(thing["id"])

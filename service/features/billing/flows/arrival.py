@@ -11,12 +11,10 @@ import re
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import select
-
 from service.core.context import Resources
 from service.features.billing.flows.synchronize import synchronize_now
 from service.features.billing.models import Subscription
-from service.features.billing.models.mirror import LIVE
+from service.features.billing.models.mirror import LIVE, subscriptions_in_mode
 from service.integrations.stripe.client import StripeApi
 from service.integrations.stripe.errors import StripeAbsent, StripeFailed
 
@@ -42,9 +40,9 @@ async def arrive(resources: Resources, organization_id: UUID, customer: UUID | N
                 await synchronize_now(resources, customer, within=WITHIN_SECONDS)
     except (StripeFailed, TimeoutError):
         pass  # what our copy knows by now decides
-    live = select(Subscription.stripe_id).where(Subscription.status.in_(LIVE)).limit(1)
+    mine = subscriptions_in_mode(organization_id, resources.settings.stripe_livemode)
     async with resources.database.unit_of_work(tenant=organization_id, read_only=True) as work:
-        found = await work.session.scalar(live)
+        found = await work.session.scalar(mine.where(Subscription.status.in_(LIVE)).limit(1))
     return Arrival.PAID if found else Arrival.WAITING
 
 

@@ -16,9 +16,9 @@ from service.core.context import Resources
 from service.core.database import UnitOfWork
 from service.core.settings import Settings
 from service.features.billing.models import BillingCustomer, Kind, Operation, Subscription
-from service.features.billing.models.customer import in_mode, living_in
+from service.features.billing.models.customer import living_in
 from service.features.billing.models.derive import plan_of_item
-from service.features.billing.models.mirror import LIVE
+from service.features.billing.models.mirror import LIVE, subscriptions_in_mode
 from service.features.billing.models.plans import BY_KEY
 from service.features.billing.models.readings import subscription_columns
 from service.features.organizations.models import Membership, Organization
@@ -130,10 +130,8 @@ async def _checkout(
 ) -> dict[str, Any]:
     base, livemode = settings.base_url.rstrip("/"), settings.stripe_livemode
     plan = BY_KEY[operation.wish["plan"]]
-    customers = select(BillingCustomer.id).where(*in_mode(work.tenant, livemode))
-    mine = select(Subscription.status).where(Subscription.customer_id.in_(customers))
-    had = list((await work.session.execute(mine)).scalars())
-    if any(status in LIVE for status in had):
+    had = list((await work.session.execute(subscriptions_in_mode(work.tenant, livemode))).scalars())
+    if any(one.status in LIVE for one in had):
         raise Impossible("paid_already")
     details: dict[str, Any] = {"metadata": ours, "billing_mode": {"type": "flexible"}}
     if plan.trial_days and not had:

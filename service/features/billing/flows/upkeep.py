@@ -9,9 +9,10 @@ from sqlalchemy import select
 from service.core import clock
 from service.core.context import Context
 from service.core.database import UnitOfWork
-from service.features.billing.flows.apply import RECENT, refresh_entitlement, subscriptions_in_mode
+from service.features.billing.flows.apply import RECENT, refresh_entitlement
 from service.features.billing.flows.synchronize import mark
 from service.features.billing.models import BillingCustomer, Invoice
+from service.features.billing.models.mirror import subscriptions_in_mode
 from service.features.billing.models.plans import FREE
 
 # For a day: what is still not renewed by then is drift (a sweep counts it), or an end.
@@ -36,5 +37,6 @@ async def derive_again(ctx: Context) -> None:
     for customer in (await ctx.db.execute(owned.order_by(BillingCustomer.id).with_for_update())).scalars():
         await mark(ctx.work, customer.id)
     recent = select(Invoice).where(Invoice.created_at > clock.now() - RECENT)
-    subscriptions = list((await ctx.db.execute(subscriptions_in_mode(ctx))).scalars())
+    mine = subscriptions_in_mode(ctx.organization_id, ctx.settings.stripe_livemode)
+    subscriptions = list((await ctx.db.execute(mine)).scalars())
     await refresh_entitlement(ctx, subscriptions, list((await ctx.db.execute(recent)).scalars()))

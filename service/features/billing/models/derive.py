@@ -2,7 +2,7 @@
 
     trialing, active          the plan, until the period's end and some slack
     past_due                  the plan for the days of grace, then read-only
-    unpaid, paused            read-only
+    unpaid, paused            read-only, until Stripe says otherwise
     incomplete                nothing yet
     canceled, incomplete_expired   the free plan
 
@@ -86,11 +86,10 @@ def _plan_of(subscription: Subscription) -> Plan | None:
 def _grant(subscription: Subscription, plan: Plan, overdue_since: datetime | None, grace: timedelta) -> Grant:
     end = subscription.period_end or subscription.trial_end or subscription.created_at
     start = subscription.period_start or subscription.created_at
-    full_until: datetime | None = None
-    if subscription.status == "past_due":
-        full_until = (overdue_since or start) + grace
-    elif subscription.status in ("unpaid", "paused"):
-        full_until = start
+    if subscription.status in ("unpaid", "paused"):
+        # Its period may never move again: were this to run out, who does not pay could write again on the free plan.
+        return Grant(plan, start, None, subscription.stripe_id)
+    full_until = (overdue_since or start) + grace if subscription.status == "past_due" else None
     return Grant(plan, full_until, end + SLACK, subscription.stripe_id)
 
 

@@ -10,11 +10,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, String, Text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, Select, String, Text, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.core.database import Base
+from service.features.billing.models.customer import BillingCustomer, in_mode
 from service.guardrails.personal_data import internal
 from service.guardrails.retention import with_parent
 from service.guardrails.tenancy import TenantScoped
@@ -66,6 +67,11 @@ class Subscription(TenantScoped, Base):
     def ends_at(self) -> datetime | None:
         """When it will end by somebody's wish. The portal sets `cancel_at` alone, older integrations the flag alone."""
         return self.cancel_at or (self.period_end if self.cancel_at_period_end else None)
+
+
+def subscriptions_in_mode(organization_id: UUID | None, livemode: bool) -> Select[Subscription]:
+    mine = select(BillingCustomer.id).where(*in_mode(organization_id, livemode))
+    return select(Subscription).where(Subscription.customer_id.in_(mine))
 
 
 class Invoice(TenantScoped, Base):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Boolean, bindparam, select
 
 from service.core import clock
 from service.core.context import Access, Context
 from service.features.billing.models import BillingCustomer, Invoice, Operation, Subscription
+from service.features.billing.models.customer import living_in
 from service.features.billing.models.derive import plan_of_item
-from service.features.billing.models.mirror import LIVE
+from service.features.billing.models.mirror import LIVE, subscriptions_in_mode
 from service.features.billing.models.operation import MUTATING, OPEN
 from service.features.billing.models.plans import BY_KEY, CURRENCY, FREE, Plan
 from service.features.billing.models.readings import moment
@@ -24,18 +25,21 @@ from service.integrations.stripe.addresses import is_stripe_page
 from service.web import formats
 
 INVOICES = Keyset(
-    select(*(getattr(Invoice, name) for name in InvoiceRead.model_fields)).where(Invoice.status != "draft"),
+    select(*(getattr(Invoice, name) for name in InvoiceRead.model_fields))
+    .join(BillingCustomer, BillingCustomer.id == Invoice.customer_id)
+    .where(Invoice.status != "draft", BillingCustomer.livemode == bindparam("livemode", type_=Boolean)),
     order=(Invoice.created_at.desc(), Invoice.stripe_id.desc()),
 )
 # The newest that may still earn a plan, else whatever there was.
-NEWEST = select(Subscription).order_by(Subscription.status.in_(LIVE).desc(), Subscription.created_at.desc()).limit(1)
+NEWEST = Subscription.status.in_(LIVE).desc(), Subscription.created_at.desc()
 
 
 @query("billing.read", requires=Role.VIEWER)
 async def get_billing(ctx: Context) -> BillingRead:
     """The plan, what it is paid with, and how much of it is used."""
     held = await entitlements.of(ctx)
-    row = (await ctx.db.execute(NEWEST)).scalar_one_or_none()
+    mine = subscriptions_in_mode(ctx.organization_id, ctx.settings.stripe_livemode)
+    row = (await ctx.db.execute(mine.order_by(*NEWEST).limit(1))).scalar_one_or_none()
     on_its_way = select(Operation.id).where(Operation.status.in_(OPEN), Operation.kind.in_(MUTATING)).limit(1)
     return BillingRead(
         plan=BY_KEY.get(held.plan, FREE),
@@ -55,7 +59,7 @@ async def get_billing(ctx: Context) -> BillingRead:
 @query("billing.list_invoices", requires=Role.ADMIN)
 async def list_invoices(ctx: Context, page: PageRequest) -> Page[InvoiceRead]:
     """Not for everybody: whoever holds an invoice's address sees the company's, and may pay."""
-    found = await paginate(ctx, INVOICES, page, InvoiceRead)
+    found = await paginate(ctx, INVOICES, page, InvoiceRead, livemode=ctx.settings.stripe_livemode)
     for invoice in found.items:
         invoice.hosted_url, invoice.pdf_url = (
             address if address and (address.startswith("https://") or is_stripe_page(ctx.settings, address)) else None
@@ -77,11 +81,7 @@ async def get_operation(ctx: Context, operation_id: UUID) -> OperationRead:
 @query("billing.find_customer", requires=Role.ADMIN)
 async def find_customer(ctx: Context) -> UUID | None:
     """The organization's living customer at Stripe, by our id; None before the first checkout."""
-    mine = select(BillingCustomer.id).where(
-        BillingCustomer.organization_id == ctx.work.tenant,
-        BillingCustomer.livemode == ctx.settings.stripe_livemode,
-        BillingCustomer.deleted_at.is_(None),
-    )
+    mine = select(BillingCustomer.id).where(*living_in(ctx.work.tenant, ctx.settings.stripe_livemode))
     return (await ctx.db.execute(mine)).scalar_one_or_none()
 
 
