@@ -33,6 +33,7 @@ SENTENCES = {
     "billing.discard": "discard a message from Stripe",
     "billing.link": "link a customer at Stripe",
     "billing.notify": "announce something about the plan",
+    "billing.open_customer": "prepare paying",
     "billing.override_plan": "grant a plan",
     "billing.plan_cancellation": "ask to cancel the plan",
     "billing.plan_change": "ask for another plan",

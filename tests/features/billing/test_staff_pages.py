@@ -17,7 +17,7 @@ from infra.sandbox.stripe.server import StripeStandIn
 from service.core import clock
 from service.core.ids import new_id
 from service.guardrails.permissions import Role
-from tests.features.billing.conftest import Subscribe
+from tests.features.billing.conftest import MakeBuyer, Subscribe
 from tests.support.client import HIDDEN, Client
 from tests.support.factories import Factory, Person
 from tests.support.stripe import Subscriber
@@ -124,6 +124,23 @@ async def test_one_customer_is_found_by_ids_and_by_a_part_of_the_name(
         assert link in found.text, wanted
     assert link not in (await staff.get(HOME, params={"q": "100_ M"})).text, "no wildcard of SQL"
     assert "Nobody" in (await staff.get(HOME, params={"q": "no such name at all"})).text
+
+
+async def test_who_never_bought_anything_can_be_given_a_plan(staff: Client, buyer: MakeBuyer) -> None:
+    """What sales has promised: a plan for an organization that has no customer at Stripe, with a reason and an end."""
+    ada = await buyer()
+    organization = str(ada.person.organization_id)
+    found = await staff.page(HOME + "?q=" + organization)
+    assert "Make it a customer" in found
+    made = await act(staff, f"{HOME}/organizations/{organization}")
+    place = made.headers["location"]
+    assert place.startswith(f"{HOME}/customers/")
+    again = await act(staff, f"{HOME}/organizations/{organization}")
+    assert again.headers["location"] == place, "there is only one"
+    ends = (clock.now() + timedelta(days=30)).date().isoformat()
+    assert (await act(staff, f"{place}/override", plan="business", ends_on=ends)).status_code == 303
+    await ada.until("A gift from us until")
+    assert (await act(staff, f"{HOME}/organizations/{new_id()}")).status_code == 404
 
 
 async def test_a_name_is_sought_by_staff_alone(factory: Factory, resources: Any) -> None:
@@ -315,11 +332,19 @@ async def test_one_customer_with_everything(staff: Client, subscriber: Subscribe
 
 async def test_scenario_36_two_live_subscriptions_are_pointed_out(staff: Client, subscriber: Subscribe) -> None:
     customer = await subscriber()
-    customer.subscribe("team")
+    cheaper = customer.subscribe("team")
     customer.subscribe("business")
     await customer.settled()
-    assert "2 subscriptions are live" in await staff.page(await page_of(customer))
+    path = await page_of(customer)
+    assert "2 subscriptions are live" in await staff.page(path)
     assert await customer.plan() == "business", "the best plan counts meanwhile"
+    unsaid = await act(staff, path, act="cancel", intent=new_id().hex)
+    assert (unsaid.status_code, "Choose which of them shall end" in unsaid.text) == (422, True)
+    ended = await act(staff, path, act="cancel", intent=new_id().hex, subscription=cheaper["id"])
+    assert ended.status_code == 303
+    await customer.settled()
+    assert cheaper["status"] == "canceled"
+    assert await customer.plan() == "business", "the one that was chosen ended, not the newest"
 
 
 async def test_scenario_31_a_customer_deleted_at_stripe_is_marked(

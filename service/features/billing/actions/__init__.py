@@ -12,6 +12,7 @@ from service.features.billing.actions.customer import (
 from service.features.billing.actions.staff import (
     discard,
     link,
+    open_customer,
     override_plan,
     read_body,
     replay,
@@ -22,7 +23,7 @@ from service.features.billing.actions.staff import (
 from service.features.billing.actions.system import notify, set_entitlement, settle_up
 
 __all__ = [
-    "discard", "link", "notify", "override_plan", "plan_cancel_now", "plan_cancellation", "plan_change",
-    "plan_checkout", "plan_end", "plan_portal", "plan_refund", "plan_resumption", "plan_seats", "read_body",
-    "replay", "resync", "resync_all", "resync_dead", "set_entitlement", "settle_up",
+    "discard", "link", "notify", "open_customer", "override_plan", "plan_cancel_now", "plan_cancellation",
+    "plan_change", "plan_checkout", "plan_end", "plan_portal", "plan_refund", "plan_resumption", "plan_seats",
+    "read_body", "replay", "resync", "resync_all", "resync_dead", "set_entitlement", "settle_up",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from service.core import clock
@@ -99,9 +99,12 @@ async def plan_refund(ctx: Context, charge: str, amount: int, reason: str, inten
 
 
 @action("billing.cancel_now", requires=Who.STAFF, step_up=True)
-async def plan_cancel_now(ctx: Context, reason: str, intent: str) -> Operation:
-    """End a customer's subscription at once, without giving money back."""
-    subscription = await _insist_on_live(ctx)
+async def plan_cancel_now(ctx: Context, chosen: str, reason: str, intent: str) -> Operation:
+    """End a customer's subscription at once, without giving money back; of several, the `chosen` one."""
+    found = {one.stripe_id: one for one in (await ctx.db.execute(_living(ctx))).scalars()}
+    if len(found) > 1 and chosen not in found:
+        raise Conflict("More than one subscription is live.", mend="Choose which of them shall end.")
+    subscription = found.get(chosen) or await _insist_on_live(ctx)
     return await _write_down(ctx, Kind.CANCEL_NOW, intent, {"subscription": subscription.stripe_id}, reason)
 
 
@@ -145,10 +148,14 @@ def _now_within(subscription: Subscription) -> datetime:
     return min(max(now, subscription.period_start or now), subscription.period_end or now)
 
 
+def _living(ctx: Context) -> Select[Subscription]:
+    """What may still earn a plan, newest first."""
+    mine = subscriptions_in_mode(ctx.work.tenant, ctx.settings.stripe_livemode)
+    return mine.where(Subscription.status.in_(LIVE)).order_by(Subscription.created_at.desc())
+
+
 async def _live(ctx: Context) -> Subscription | None:
-    """The newest subscription that may still earn a plan."""
-    mine = subscriptions_in_mode(ctx.work.tenant, ctx.settings.stripe_livemode).where(Subscription.status.in_(LIVE))
-    return (await ctx.db.execute(mine.order_by(Subscription.created_at.desc()).limit(1))).scalar_one_or_none()
+    return (await ctx.db.execute(_living(ctx).limit(1))).scalar_one_or_none()
 
 
 async def _insist_on_live(ctx: Context) -> Subscription:

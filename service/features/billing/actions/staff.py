@@ -13,7 +13,7 @@ from sqlalchemy import or_, select
 
 from service.core import clock
 from service.core.context import Context
-from service.core.errors import Conflict, Invalid
+from service.core.errors import Conflict, Invalid, NotFound
 from service.features.billing.actions.marks import read_again, tie
 from service.features.billing.models import BillingCustomer, PlanOverride
 from service.features.billing.models.plans import BY_KEY, FREE
@@ -126,6 +126,16 @@ async def resync_all(ctx: Context, reason: str) -> None:
     """Have every living customer read again: says who asked and why; flows/resync.py marks them, batch by batch."""
     await _act_for_nobody(ctx)
     ctx.facts |= {"reason": reason}
+
+
+@action("billing.open_customer", requires=Who.STAFF, step_up=True, while_read_only=True)
+async def open_customer(ctx: Context, organization_id: UUID) -> None:
+    """Have a customer at Stripe for an organization that never bought anything: a plan is given to one. Raises
+    NotFound; flows/operations.py makes it, after this transaction has committed."""
+    await ctx.work.act_for(tenant=organization_id, user=ctx.user_id)
+    ctx.organization_id = organization_id
+    if (await ctx.db.execute(select(Organization.id).where(Organization.id == organization_id))).first() is None:
+        raise NotFound("There is no such organization.")
 
 
 @action("billing.override_plan", requires=Who.STAFF, step_up=True)

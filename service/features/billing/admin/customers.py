@@ -17,7 +17,7 @@ from service.core.schemas import Input, Line
 from service.features.billing import actions, queries
 from service.features.billing.admin._shared import CUSTOMERS, DEAD, HOME, REFUSALS, Why, router
 from service.features.billing.flows.diff import diff
-from service.features.billing.flows.operations import perform
+from service.features.billing.flows.operations import ensure_customer, living_customer, perform
 from service.features.billing.flows.resync import resync_customers
 from service.features.billing.flows.synchronize import synchronize_now
 from service.features.billing.models import BillingCustomer, Operation, Status
@@ -49,6 +49,7 @@ class Search(Input):
 
 class CustomerAct(Why, Intent):
     act: Literal["resync", "cancel"]
+    subscription: Literal[""] | Word = Field("", title="Which shall end")
 
 
 class Override(Why):
@@ -96,6 +97,21 @@ async def resync_dead(request: Request, ctx: StaffCtx) -> Response:
     return redirect(request, DEAD)
 
 
+@router.post("/staff/billing/organizations/{organization_id}")
+async def open_customer(request: Request, ctx: StaffCtx, organization_id: UUID) -> Response:
+    await actions.open_customer(ctx, organization_id)
+
+    async def make() -> Response:
+        try:
+            await ensure_customer(ctx.resources, organization_id)
+        except StripeFailed as error:
+            flash(request, f"{error}. Try again in a few minutes.", "danger")
+        customer = await living_customer(ctx.resources, organization_id)
+        return redirect(request, f"{CUSTOMERS}/{customer}" if customer else HOME)
+
+    return After(make)
+
+
 @router.get("/staff/billing/customers/{customer_id}")
 async def show_customer(request: Request, ctx: StaffCtx, customer_id: UUID) -> Response:
     return await _customer(request, ctx, customer_id)
@@ -110,8 +126,9 @@ async def act_on_customer(request: Request, ctx: StaffCtx, customer_id: UUID) ->
     if form.valid:
         customer, given = await queries.visit(ctx, customer_id), form.data
         return await _carry_out(
-            request, ctx, customer, form, lambda: actions.plan_cancel_now(ctx, given.reason, given.intent)
-        )
+            request, ctx, customer, form,
+            lambda: actions.plan_cancel_now(ctx, given.subscription, given.reason, given.intent),
+        )  # fmt: skip
     return await _customer(request, ctx, customer_id, act=form)
 
 

@@ -181,11 +181,15 @@ async def _settle_success(resources: Resources, operation: Operation, thing: dic
     return Outcome(row.status, row.result_url)
 
 
-async def _catch_up(resources: Resources, organization_id: UUID) -> None:
+async def living_customer(resources: Resources, organization_id: UUID) -> UUID | None:
     living = select(BillingCustomer.id).where(*living_in(organization_id, resources.settings.stripe_livemode))
     async with resources.database.unit_of_work(tenant=organization_id, read_only=True) as work:
-        customer = await work.session.scalar(living)
-    if customer is not None:
+        found: UUID | None = await work.session.scalar(living)
+        return found
+
+
+async def _catch_up(resources: Resources, organization_id: UUID) -> None:
+    if (customer := await living_customer(resources, organization_id)) is not None:
         await synchronize_now(resources, customer)
 
 

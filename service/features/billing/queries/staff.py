@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
-from sqlalchemy import ColumnElement, Row, Select, bindparam, func, literal, or_, select
+from sqlalchemy import ColumnElement, Row, Select, bindparam, func, literal, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -152,20 +152,27 @@ async def get_overview(ctx: Context) -> Overview:
 
 @query("billing.staff_find", requires=Who.STAFF)
 async def find_customers(ctx: Context, wanted: str) -> list[Row[Any]]:
-    """By our id or the organization's, by Stripe's, or by a part of the organization's name."""
+    """By our id or the organization's, by Stripe's, or by a part of the organization's name; with an empty id for an
+    organization that has no customer yet."""
     columns = (BillingCustomer.id, BillingCustomer.stripe_customer_id, BillingCustomer.organization_id)
-    statement: Select[*tuple[Any, ...]] = select(*columns, Organization.name).outerjoin(
-        Organization, Organization.id == BillingCustomer.organization_id
+    here = Organization.id == BillingCustomer.organization_id
+    customers: Select[*tuple[Any, ...]] = select(*columns, Organization.name).outerjoin(Organization, here)
+    owners = select(*columns[:2], Organization.id.label("organization_id"), Organization.name).outerjoin(
+        BillingCustomer, here
     )
     try:
         known = UUID(wanted)
-        condition = or_(BillingCustomer.id == known, BillingCustomer.organization_id == known)
     except ValueError:
-        condition = BillingCustomer.stripe_customer_id == wanted
+        statement = customers.where(BillingCustomer.stripe_customer_id == wanted)
         if not wanted.startswith("cus_"):
             await ctx.work.raw.execute("SELECT set_config('app.sought', $1, true)", wanted)
-            condition = Organization.name.icontains(wanted, autoescape=True)
-    return list(await ctx.db.execute(statement.where(condition).order_by(BillingCustomer.id.desc()).limit(SHOWN)))
+            statement = owners.where(Organization.name.icontains(wanted, autoescape=True))
+    else:
+        await ctx.work.act_for(tenant=known, user=ctx.user_id)  # an organization shows itself to whoever acts for it
+        statement = owners.where(Organization.id == known)
+        if mine := (await ctx.db.execute(customers.where(BillingCustomer.id == known))).all():
+            return list(mine)
+    return list(await ctx.db.execute(statement.order_by(Organization.id.desc()).limit(SHOWN)))
 
 
 @query("billing.staff_messages", requires=Who.STAFF)
