@@ -79,18 +79,19 @@ def counting() -> Iterator[Counted]:
 
 
 async def billing_invoice(factory: Factory, organization: UUID) -> None:
-    """Of a customer in the other mode, whom the first one brings along: Stripe is not asked about that one, and so
+    """Of a customer that is gone at Stripe, whom the first one brings along: Stripe is not asked about that one, and so
     does not say that there is no such customer and no plan."""
     await factory.superuser.execute(
-        "INSERT INTO billing_customers (id, organization_id, stripe_customer_id, livemode, created_at)"
-        " VALUES ($1, $2, $3, true, now()) ON CONFLICT DO NOTHING",
+        "INSERT INTO billing_customers (id, organization_id, stripe_customer_id, livemode, created_at, deleted_at)"
+        " SELECT $1, $2, $3, false, now(), now()"
+        " WHERE NOT EXISTS (SELECT FROM billing_customers WHERE organization_id = $2 AND deleted_at IS NOT NULL)",
         identifier := new_id(), organization, f"cus_{identifier.hex}",
     )  # fmt: skip
     await factory.superuser.execute(
         "INSERT INTO billing_invoices (organization_id, customer_id, stripe_id, number, status, currency, total,"
         " amount_due, amount_paid, attempt_count, needs_action, created_at, fetched_at, digest)"
         " SELECT organization_id, id, $2, $2, 'paid', 'eur', 1200, 1200, 1200, 1, false, now(), now(), ''"
-        " FROM billing_customers WHERE organization_id = $1",
+        " FROM billing_customers WHERE organization_id = $1 AND deleted_at IS NOT NULL",
         organization, f"in_{new_id().hex}",
     )  # fmt: skip
 
