@@ -17,9 +17,11 @@ BIGGEST_SPELLED = 1e15
 ISO, READABLE = "%Y-%m-%dT%H:%M:%SZ", "%-d %b %Y, %H:%M UTC"
 SYMBOLS = {"eur": "€", "usd": "$", "gbp": "£"}
 WITHOUT_CENTS = frozenset(
-    {"bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "ugx", "vnd", "vuv", "xaf", "xof", "xpf"}
+    {"bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf"}
 )
-"""docs.stripe.com/currencies#zero-decimal"""
+"""docs.stripe.com/currencies#zero-decimal; but Stripe counts ISK and UGX in hundredths (#special-cases)."""
+IN_THOUSANDTHS = frozenset({"bhd", "jod", "kwd", "omr", "tnd"})
+"""docs.stripe.com/currencies#three-decimal"""
 SCHEMES = ("https://", "http://", "mailto:")
 
 
@@ -79,7 +81,7 @@ def percent(ratio: float | Decimal | None, *, signed: bool = False, digits: int 
 
 def money(minor: int, currency: str) -> str:
     """`€12.00` from 1200 and "eur"; amounts come from Stripe in the currency's minor unit."""
-    digits = 0 if currency in WITHOUT_CENTS else 2
+    digits = 0 if currency in WITHOUT_CENTS else 3 if currency in IN_THOUSANDTHS else 2
     size = f"{abs(minor) / 10**digits:,.{digits}f}"
     sign = MINUS if minor < 0 else ""
     return f"{sign}{SYMBOLS[currency]}{size}" if currency in SYMBOLS else f"{sign}{size} {currency.upper()}"

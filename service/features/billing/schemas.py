@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import Field, StringConstraints
@@ -16,6 +18,16 @@ from service.web import formats
 
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 WORDS = {Feature.INDICATORS: "indicators", Feature.SEATS: "people and invitations"}
+
+
+def costs(items: Iterable[Mapping[str, Any]], currency: str) -> str:
+    """`€24.00 per month`, of a subscription's items; one that pays for some things yearly says both."""
+    sums: Counter[str] = Counter()
+    for item in items:
+        count, unit = item.get("interval_count") or 1, item.get("interval") or "month"
+        period = f"per {unit}" if count == 1 else f"every {count} {unit}s"
+        sums[period] += (item["unit_amount"] or 0) * (item["quantity"] or 0)
+    return " and ".join(f"{formats.money(amount, currency)} {period}" for period, amount in sums.items())
 
 
 class Intent(Input):
@@ -53,7 +65,7 @@ class SubscriptionRead(Output):
     plan: Plan | None
     """None for a price that is not ours: put there by hand at Stripe."""
     seats: int
-    per_month: str
+    costs: str
     trial_end: datetime | None
     period_start: datetime | None
     period_end: datetime | None
@@ -115,3 +127,5 @@ class OperationRead(Output):
     plan: Plan | None
     error_code: str | None
     created_at: datetime
+    unread: bool
+    """Something was heard of the customer, or done, that our copy does not show yet."""

@@ -114,7 +114,7 @@ async def test_scenario_47_a_trial_that_ends_is_told_once(payer: MakePayer, stri
         assert one.count("Your trial of Team ends on", person) == 1
     assert not one.subjects(one.member)
     [mail] = one.mailbox.to(one.owner.email)
-    assert "€36.00 a month" in mail.text
+    assert "costs €36.00 per month, and" in mail.text
     assert "/billing" in mail.text
 
 

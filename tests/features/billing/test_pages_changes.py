@@ -48,7 +48,7 @@ async def test_an_upgrade_shows_its_price_first_and_is_there_at_once(paying: Mak
     assert answer.status_code == 303
     text = await ada.shown(answer.headers["location"])
     assert "You are on the Business plan now." in text
-    assert "Per month €29.00" in text
+    assert "Price €29.00 per month" in text
     assert ada.subscriptions()[0]["items"]["data"][0]["price"]["unit_amount"] == 2900
 
 

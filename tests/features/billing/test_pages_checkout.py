@@ -25,7 +25,7 @@ async def test_scenario_34_the_plan_is_right_before_any_webhook(buyer: MakeBuyer
     assert answer.headers["location"] == "/billing"
     text = await ada.shown()
     assert "Your plan is ready." in text
-    assert "Per month €29.00" in text
+    assert "Price €29.00 per month" in text
     assert "Free" not in text.split("What you use")[0]
 
 
@@ -64,7 +64,7 @@ async def test_scenario_35_whoever_closes_the_tab_has_the_plan_all_the_same(
 ) -> None:
     ada = await buyer()
     ada.pay(await ada.choose("business"))
-    await ada.until("Per month €29.00")
+    await ada.until("Price €29.00 per month")
 
 
 async def test_whoever_has_paid_and_is_not_known_yet_cannot_pay_a_second_time(
@@ -139,7 +139,7 @@ async def test_a_bank_that_asks_is_answered_on_stripes_page(buyer: MakeBuyer) ->
     text = await ada.shown(f"/billing/success?session_id={session}")
     assert "being confirmed" in text
     ada.confirm(session)
-    assert "Per month €29.00" in await ada.shown(f"/billing/success?session_id={session}")
+    assert "Price €29.00 per month" in await ada.shown(f"/billing/success?session_id={session}")
 
 
 async def test_scenario_66_what_is_changed_in_the_portal_shows_on_the_way_back(

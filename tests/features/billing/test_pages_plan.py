@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from starlette.requests import Request
 
+from infra.sandbox.stripe import catalog
 from infra.sandbox.stripe.knobs import StripeKnobs
 from infra.sandbox.stripe.server import StripeStandIn
 from service.core import clock
 from service.core.settings import Settings
+from service.features.billing.schemas import costs
 from service.guardrails.permissions import Role
 from service.integrations.stripe.addresses import PAGES, is_stripe_page, stripe_origins
 from service.web.formats import day, money
@@ -149,3 +151,48 @@ def test_amounts_read_as_their_currency_writes_them() -> None:
     assert money(123_456_789, "usd") == "$1,234,567.89"
     assert money(-350, "chf") == "\N{MINUS SIGN}3.50 CHF"
     assert money(500, "jpy") == "500 JPY"
+    assert money(500, "ugx") == "5.00 UGX"
+    assert money(12_340, "kwd") == "12.340 KWD"
+
+
+def test_a_price_says_how_often_it_is_paid() -> None:
+    month = {"unit_amount": 1_200, "quantity": 2, "interval": "month", "interval_count": 1}
+    assert costs([month], "eur") == "€24.00 per month"
+    assert costs([month | {"interval": "year"}], "eur") == "€24.00 per year"
+    assert costs([month | {"interval_count": 3}], "eur") == "€24.00 every 3 months"
+    yearly = {"unit_amount": 10_000, "quantity": 1, "interval": "year", "interval_count": 1}
+    assert costs([month, yearly, yearly], "eur") == "€24.00 per month and €200.00 per year"
+    assert costs([{"unit_amount": 500, "quantity": 1}], "usd") == "$5.00 per month", "read before we kept it"
+    assert costs([{"unit_amount": None, "quantity": None, "interval": "month"}], "eur") == "€0.00 per month"
+
+
+async def test_a_yearly_price_is_not_called_a_monthly_one(
+    buyer: MakeBuyer, subscriber: Subscribe, stripe: StripeStandIn
+) -> None:
+    """Somebody was given one by hand: our plan's lookup key, moved to a price that is paid yearly."""
+    ada = await buyer()
+    customer = await subscriber(organization=ada.person.organization_id)
+    with stripe.account.lock:
+        monthly = stripe.account.store.get("price", price_of(stripe, "team"))
+        yearly = catalog.add_price(
+            stripe.account,
+            {
+                "currency": "eur",
+                "unit_amount": 12_000,
+                "recurring": {"interval": "year"},
+                "product": monthly["product"],
+                "lookup_key": "ballast_team_monthly",
+                "transfer_lookup_key": "true",
+            },
+        )
+    try:
+        customer.subscribe("team", items=[{"price": yearly["id"]}])
+        await customer.settled()
+        assert "Price €120.00 per year" in await ada.shown()
+    finally:
+        with stripe.account.lock:
+            catalog.update_price(
+                stripe.account,
+                {"lookup_key": "ballast_team_monthly", "transfer_lookup_key": "true"},
+                monthly["id"],
+            )

@@ -96,7 +96,7 @@ async def test_scenario_37_a_bank_debit_is_no_money_yet(
     await until(heard, ada.superuser, kind, session)
     if ok:
         await ada.until("Plan Business")
-        assert "Per month €29.00" in await ada.shown(f"/billing/success?session_id={session}")
+        assert "Price €29.00 per month" in await ada.shown(f"/billing/success?session_id={session}")
     else:
         assert "Plan Free" in await ada.shown()
         assert await ada.choose("team"), "who could not pay may try again"

@@ -21,6 +21,7 @@ from service.features.billing.models import BillingCustomer, Effect, Invoice, Su
 from service.features.billing.models.customer import in_mode
 from service.features.billing.models.derive import plan_of_item
 from service.features.billing.models.mirror import LIVE
+from service.features.billing.schemas import costs
 from service.features.organizations.models import Membership, Organization
 from service.guardrails import jobs
 from service.guardrails.jobs import Event, job, on
@@ -108,9 +109,8 @@ async def _still_true(ctx: Context, effect_key: str) -> dict[str, object] | None
     if subscription.ended_at is not None and any(other.status in LIVE for other in subscriptions.values()):
         return None  # one plan ended because another took its place
     plans = [plan.name for item in subscription.items if (plan := plan_of_item(item))]
-    total = sum((item["unit_amount"] or 0) * (item["quantity"] or 1) for item in subscription.items)
     return values | {
         "plan": ", ".join(plans) or "paid",
-        "amount": money(total, subscription.currency),
+        "amount": costs(subscription.items, subscription.currency),
         "day": day(subscription.ended_at or subscription.trial_end),
     }

@@ -121,13 +121,16 @@ def organization_in(thing: Thing) -> UUID | None:
 
 def _item(item: Thing) -> Thing:
     price = item.get("price") or {}
+    recurring = price.get("recurring") or {}
     return {
         "id": item.get("id"),
         "price": price.get("id"),
         "product": id_of(price.get("product")),
         "lookup_key": price.get("lookup_key"),
         "unit_amount": price.get("unit_amount"),
-        "usage_type": (price.get("recurring") or {}).get("usage_type"),
+        "usage_type": recurring.get("usage_type"),
+        "interval": recurring.get("interval"),
+        "interval_count": recurring.get("interval_count"),
         "quantity": item.get("quantity"),
         "period_start": item.get("current_period_start"),
         "period_end": item.get("current_period_end"),

@@ -93,7 +93,10 @@ async def show_operation(request: Request, ctx: Ctx, operation_id: UUID) -> Resp
     billing = await queries.get_billing(ctx)
     waits = operation.status is Status.SUCCEEDED and _is_pending(operation, billing)
     if operation.status is Status.SUCCEEDED and not waits:
-        return go_back(request, _done(operation, billing), "success")
+        done = _done(operation, billing)
+        # Not before the plan page shows it: whoever still saw the old plan there would make the change again.
+        if done or not operation.unread:
+            return go_back(request, done or "Done. If this page does not show it yet, it will in a moment.", "success")
     invoices = owed(await queries.list_invoices(ctx, RECENT))
     failed = sentence(operation.error_code) if operation.status is Status.FAILED else ""
     values = {"operation": operation, "billing": billing, "waits": waits, "failed": failed}
@@ -107,12 +110,14 @@ def _is_pending(operation: OperationRead, billing: BillingRead) -> bool:
 
 
 def _done(operation: OperationRead, billing: BillingRead) -> str:
+    """The change in words, when our copy shows it."""
+    held = billing.subscription
     match operation.kind:
         case Kind.CHANGE_PLAN if operation.plan == billing.plan:
             return f"You are on the {billing.plan.name} plan now."
-        case Kind.CANCEL:
+        case Kind.CANCEL if held and held.ends_at:
             return "Cancelled. You keep the plan for what is paid, and can take this back until then."
-        case Kind.RESUME:
+        case Kind.RESUME if held and not held.ends_at:
             return "Your plan goes on as before."
         case _:
-            return "Done. If this page does not show it yet, it will in a moment."
+            return ""

@@ -16,13 +16,19 @@ from service.features.billing.models.mirror import LIVE, subscriptions_in_mode
 from service.features.billing.models.operation import MUTATING, OPEN
 from service.features.billing.models.plans import BY_KEY, CURRENCY, FREE, Plan
 from service.features.billing.models.readings import moment
-from service.features.billing.schemas import BillingRead, InvoiceRead, OperationRead, SubscriptionRead, UsageRead
+from service.features.billing.schemas import (
+    BillingRead,
+    InvoiceRead,
+    OperationRead,
+    SubscriptionRead,
+    UsageRead,
+    costs,
+)
 from service.guardrails import entitlements
 from service.guardrails.actions import query
 from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
 from service.guardrails.permissions import Role
 from service.integrations.stripe.addresses import is_stripe_page
-from service.web import formats
 
 INVOICES = Keyset(
     select(*(getattr(Invoice, name) for name in InvoiceRead.model_fields))
@@ -72,9 +78,19 @@ async def list_invoices(ctx: Context, page: PageRequest) -> Page[InvoiceRead]:
 async def get_operation(ctx: Context, operation_id: UUID) -> OperationRead:
     """What became of a change. Raises NotFound."""
     row = await ctx.get(Operation, operation_id, lock=False)
-    plan = BY_KEY.get(row.wish.get("plan", ""))
+    unread = select(BillingCustomer.id).where(
+        *living_in(ctx.work.tenant, ctx.settings.stripe_livemode),
+        BillingCustomer.dirty_gen > BillingCustomer.synced_gen,
+        BillingCustomer.dead_at.is_(None),
+    )
     return OperationRead(
-        id=row.id, kind=row.kind, status=row.status, plan=plan, error_code=row.error_code, created_at=row.created_at
+        id=row.id,
+        kind=row.kind,
+        status=row.status,
+        plan=BY_KEY.get(row.wish.get("plan", "")),
+        error_code=row.error_code,
+        created_at=row.created_at,
+        unread=(await ctx.db.scalar(unread)) is not None,
     )
 
 
@@ -88,13 +104,12 @@ async def find_customer(ctx: Context) -> UUID | None:
 def _described(row: Subscription) -> SubscriptionRead:
     pending: dict[str, Any] = row.pending_update or {}
     waiting = [item.get("price") or {} for item in pending.get("subscription_items") or ()]
-    amount = sum((item["unit_amount"] or 0) * (item["quantity"] or 0) for item in row.items)
     return SubscriptionRead(
         stripe_id=row.stripe_id,
         status=row.status,
         plan=_first_plan(row.items),
         seats=max((item["quantity"] or 0 for item in row.items), default=0),
-        per_month=formats.money(amount, row.currency or CURRENCY),
+        costs=costs(row.items, row.currency or CURRENCY),
         trial_end=row.trial_end if row.status == "trialing" else None,
         period_start=row.period_start,
         period_end=row.period_end,
