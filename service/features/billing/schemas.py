@@ -127,5 +127,7 @@ class OperationRead(Output):
     plan: Plan | None
     error_code: str | None
     created_at: datetime
+    url: str | None
+    """Stripe's page, where one was asked for."""
     unread: bool
     """Something was heard of the customer, or done, that our copy does not show yet."""

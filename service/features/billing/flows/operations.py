@@ -30,7 +30,7 @@ from service.features.billing.flows.requests import Impossible, build, happened,
 from service.features.billing.flows.synchronize import synchronize_now
 from service.features.billing.models import BillingCustomer, Kind, Operation, Status
 from service.features.billing.models.customer import living_in
-from service.features.billing.models.operation import OPEN
+from service.features.billing.models.operation import OPEN, PAGES
 from service.guardrails.jobs.runner import where
 from service.integrations.stripe.client import StripeApi
 from service.integrations.stripe.errors import StripeAway, StripeFailed, StripeMisconfigured, StripeRefused
@@ -135,7 +135,7 @@ async def _freeze(resources: Resources, organization_id: UUID, operation_id: UUI
         seen = (await work.session.execute(select(Operation).where(Operation.id == operation_id))).scalar_one()
     price = ""
     if seen.status in OPEN and seen.params is None:
-        if seen.kind in (Kind.CHECKOUT, Kind.PORTAL):
+        if seen.kind in PAGES:
             await ensure_customer(resources, organization_id)
         if "plan" in seen.wish:
             price = await price_of(api, seen.wish["plan"])
@@ -175,7 +175,7 @@ async def _settle_success(resources: Resources, operation: Operation, thing: dic
         row.result_id, row.result_url = thing.get("id"), thing.get("url")
         if row.kind is Kind.CUSTOMER:
             await tie(work, organization_id, str(thing["id"]), livemode=resources.settings.stripe_livemode)
-    if row.kind not in (Kind.CUSTOMER, Kind.CHECKOUT, Kind.PORTAL):
+    if row.kind not in (Kind.CUSTOMER, *PAGES):
         # Now, not when the webhook comes: the page that is shown next must already be right.
         await _catch_up(resources, organization_id)
     return Outcome(row.status, row.result_url)
@@ -210,8 +210,10 @@ async def _settle_failure(
         pause = min(timedelta(minutes=10), timedelta(seconds=3) * float(2 ** min(row.attempts, 10)))
         row.next_attempt_at = clock.now() + pause
         sent = row.status is Status.UNKNOWN or (row.status is Status.IN_FLIGHT and row.attempts > 1)
+        # Stripe would repeat its 500 for this key, and a page that nobody was sent to does no harm: ask for another.
+        spent = row.kind in PAGES and row.error_code == "server_error"
         # Without bytes there was nothing to send: what failed was a question asked beforehand.
-        if isinstance(error, StripeAway) and row.params is not None and (error.sent or sent):
+        if isinstance(error, StripeAway) and row.params is not None and (error.sent or sent) and not spent:
             row.status = Status.UNKNOWN
         elif isinstance(error, StripeAway | StripeMisconfigured) and row.kind in PATIENT:
             row.status = Status.PLANNED
@@ -251,6 +253,6 @@ async def _expire_earlier_session(resources: Resources, operation: Operation) ->
         return
     try:
         # Without a key, under which Stripe would keep a 500 for a day, and nobody could buy anything until then.
-        await resources.get(StripeApi).call("post", f"/v1/checkout/sessions/{session}/expire")
+        await resources.get(StripeApi).patiently("post", f"/v1/checkout/sessions/{session}/expire")
     except StripeRefused:  # expired by itself, or paid: then our copy has to know, before anybody pays a second time
         await _catch_up(resources, operation.organization_id)

@@ -19,6 +19,7 @@ from service.features.billing.models import BillingCustomer, Kind, Operation, Su
 from service.features.billing.models.customer import living_in
 from service.features.billing.models.derive import plan_of_item
 from service.features.billing.models.mirror import LIVE, subscriptions_in_mode
+from service.features.billing.models.operation import PAGES
 from service.features.billing.models.plans import BY_KEY
 from service.features.billing.models.readings import subscription_columns
 from service.features.organizations.models import Membership, Organization
@@ -92,7 +93,7 @@ async def happened(api: StripeApi, operation: Operation) -> str | None:
     """What Stripe's state already has of what was wished, by its id: asked when repeating the same bytes tells nothing
     any more. None: nothing."""
     wish, mark = operation.wish, str(operation.id)
-    if operation.kind in (Kind.CHECKOUT, Kind.PORTAL):
+    if operation.kind in PAGES:
         return None  # a page that nobody was sent to
     if operation.kind in (Kind.CUSTOMER, Kind.REFUND):
         sent = operation.first_sent_at or operation.created_at

@@ -40,6 +40,9 @@ FIRST_GO = timedelta(seconds=15)
 """How long the request that wrote an operation down has to make the call itself, before a worker does."""
 MUTATING = (Kind.CHECKOUT, Kind.CHANGE_PLAN, Kind.CANCEL, Kind.RESUME, Kind.SEATS, Kind.CANCEL_NOW, Kind.REFUND)
 
+PAGES = (Kind.CHECKOUT, Kind.PORTAL)
+"""What only opens a page of Stripe's: nothing happens before a person acts there."""
+
 
 class Status(StrEnum):
     PLANNED = "planned"

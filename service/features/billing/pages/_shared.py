@@ -72,7 +72,7 @@ async def begin(request: Request, ctx: Context, verb: Callable[..., Awaitable[Op
         return go_back(request, f"{error.detail} {error.mend}")
     if operation.kind is Kind.CHANGE_PLAN and operation.first_sent_at is None:
         await _count(ctx, operation)
-    resources, settings = ctx.resources, ctx.settings
+    resources = ctx.resources
     organization_id, identifier = operation.organization_id, operation.id
 
     async def work() -> Response:
@@ -84,14 +84,18 @@ async def begin(request: Request, ctx: Context, verb: Callable[..., Awaitable[Op
         if outcome.status is Status.FAILED:
             return go_back(request, sentence(outcome.error_code))
         if outcome.url:
-            try:
-                return to_stripe(request, settings, outcome.url)
-            except ValueError:
-                log.error("Stripe's page is not at an address of Stripe's", operation=str(identifier))
-                return go_back(request, sentence("misconfigured"))
+            return go_to_stripe(request, ctx, outcome.url)
         return redirect(request, f"/billing/operations/{identifier}")
 
     return After(work)
+
+
+def go_to_stripe(request: Request, ctx: Context, url: str) -> Response:
+    try:
+        return to_stripe(request, ctx.settings, url)
+    except ValueError:
+        log.error("Stripe's page is not at an address of Stripe's")
+        return go_back(request, sentence("misconfigured"))
 
 
 async def _count(ctx: Context, operation: Operation) -> None:

@@ -13,8 +13,20 @@ from service.features.billing import actions, queries
 from service.features.billing.flows.preview import preview
 from service.features.billing.flows.requests import Impossible
 from service.features.billing.models import Kind, Status
+from service.features.billing.models.operation import PAGES
 from service.features.billing.models.plans import BY_KEY
-from service.features.billing.pages._shared import PLAN, RECENT, begin, go_back, owed, read, router, sentence, show
+from service.features.billing.pages._shared import (
+    PLAN,
+    RECENT,
+    begin,
+    go_back,
+    go_to_stripe,
+    owed,
+    read,
+    router,
+    sentence,
+    show,
+)
 from service.features.billing.schemas import BillingRead, ChangeWish, Intent, OperationRead
 from service.guardrails.actions import allow
 from service.guardrails.contexts import Ctx
@@ -92,6 +104,12 @@ async def show_operation(request: Request, ctx: Ctx, operation_id: UUID) -> Resp
     operation = await queries.get_operation(ctx, operation_id)
     billing = await queries.get_billing(ctx)
     waits = operation.status is Status.SUCCEEDED and _is_pending(operation, billing)
+    watched = clock.now() - operation.created_at < WATCHED
+    if operation.kind in PAGES and operation.status is Status.SUCCEEDED:
+        paid = operation.kind is Kind.CHECKOUT and billing.subscription is not None
+        if operation.url is None or paid or not watched:
+            return redirect(request, PLAN)
+        return go_to_stripe(request, ctx, operation.url)
     if operation.status is Status.SUCCEEDED and not waits:
         done = _done(operation, billing)
         # Not before the plan page shows it: whoever still saw the old plan there would make the change again.
@@ -100,8 +118,7 @@ async def show_operation(request: Request, ctx: Ctx, operation_id: UUID) -> Resp
     invoices = owed(await queries.list_invoices(ctx, RECENT))
     failed = sentence(operation.error_code) if operation.status is Status.FAILED else ""
     values = {"operation": operation, "billing": billing, "waits": waits, "failed": failed}
-    watched = not failed and clock.now() - operation.created_at < WATCHED
-    return show(request, ctx, "operation", REFRESH if watched else {}, **values, **invoices)
+    return show(request, ctx, "operation", REFRESH if watched and not failed else {}, **values, **invoices)
 
 
 def _is_pending(operation: OperationRead, billing: BillingRead) -> bool:

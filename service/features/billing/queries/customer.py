@@ -90,6 +90,7 @@ async def get_operation(ctx: Context, operation_id: UUID) -> OperationRead:
         plan=BY_KEY.get(row.wish.get("plan", "")),
         error_code=row.error_code,
         created_at=row.created_at,
+        url=row.result_url,
         unread=(await ctx.db.scalar(unread)) is not None,
     )
 
