@@ -29,7 +29,6 @@ from tests.support.stripe import make_subscriber
 
 pytest_plugins = ("tests.guardrails.durability", "tests.features.billing.alone")
 Superuser: TypeAlias = "asyncpg.Connection[Any]"
-DUE = "UPDATE billing_operations SET next_attempt_at = now() WHERE organization_id = $1"
 TIED = "SELECT stripe_customer_id FROM billing_customers WHERE organization_id = $1"
 Ask = Callable[..., Awaitable[Operation | None]]
 
@@ -71,17 +70,12 @@ async def test_scenario_44_a_customer_is_found_by_its_mark_and_tied_by_its_id(
 ) -> None:
     """A 500 after the effect is kept under the key: what was made has a name, and it is not "None"."""
     organization = await own_factory.organization()
+    before = len(own_stripe.account.store.kinds["customer"])
     own_stripe.knobs = StripeKnobs(api_error_after=1.0)
-    with pytest.raises(StripeFailed):
-        await ensure_customer(alone, organization)
-    own_stripe.knobs = StripeKnobs()
-    for _ in range(2):
-        await own_superuser.execute(DUE, organization)
-        with pytest.raises(StripeFailed):
-            await ensure_customer(alone, organization)
-    await own_superuser.execute(DUE, organization)
     await ensure_customer(alone, organization)
+    own_stripe.knobs = StripeKnobs()
     assert await own_superuser.fetchval(TIED, organization) in own_stripe.account.store.kinds["customer"]
+    assert len(own_stripe.account.store.kinds["customer"]) == before + 1
 
 
 async def test_scenario_27_whoever_clicks_in_the_same_instant_gets_no_error_of_ours(

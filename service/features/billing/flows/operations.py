@@ -114,10 +114,14 @@ async def ensure_customer(resources: Resources, organization_id: UUID) -> None:
         operation_id = (await work.session.execute(select(Operation.id).where(Operation.intent == intent))).scalar_one()
     outcome = await perform(resources, organization_id, operation_id)
     until = time.monotonic() + OTHERS_TURN_SECONDS
-    while outcome.status is Status.IN_FLIGHT and time.monotonic() < until:
-        # Another tab or a worker is at it; whoever gave up here told a person that Stripe is away.
+    while outcome.status in OPEN and time.monotonic() < until:
+        # Another tab or a worker is at it; whoever gave up here told a person that Stripe is away. And one 500, which
+        # Stripe repeats for its key, would refuse the next three clicks too: here its key is used up at once.
+        at_it = outcome.status is Status.IN_FLIGHT
+        if not at_it and outcome.error_code != "server_error":
+            break
         await asyncio.sleep(0.1)
-        outcome = await outcome_of(resources, organization_id, operation_id)
+        outcome = await (outcome_of if at_it else perform)(resources, organization_id, operation_id)
     if outcome.status is not Status.SUCCEEDED:
         raise StripeAway("customer", sent=False)
 
@@ -207,7 +211,7 @@ async def _settle_failure(
             row.status, row.idempotency_key = Status.PLANNED, f"ballast:{row.kind}:{new_id()}"
             row.next_attempt_at = clock.now() + timedelta(seconds=3)
             return Outcome(row.status, error_code=row.error_code)
-        pause = min(timedelta(minutes=10), timedelta(seconds=3) * float(2 ** min(row.attempts, 10)))
+        pause = min(timedelta(minutes=10), timedelta(seconds=1) * float(2 ** min(row.attempts - 1, 10)))
         row.next_attempt_at = clock.now() + pause
         sent = row.status is Status.UNKNOWN or (row.status is Status.IN_FLIGHT and row.attempts > 1)
         # Stripe would repeat its 500 for this key, and a page that nobody was sent to does no harm: ask for another.
