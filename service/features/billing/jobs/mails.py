@@ -17,10 +17,10 @@ from service.features.accounts.models import User
 from service.features.billing import actions
 from service.features.billing.flows.apply import RECENT
 from service.features.billing.flows.notices import notices
-from service.features.billing.models import BillingCustomer, Effect, Invoice, Subscription
+from service.features.billing.models import BillingCustomer, Effect, Invoice
 from service.features.billing.models.customer import in_mode
 from service.features.billing.models.derive import plan_of_item
-from service.features.billing.models.mirror import LIVE
+from service.features.billing.models.mirror import LIVE, subscriptions_in_mode
 from service.features.billing.schemas import costs
 from service.features.organizations.models import Membership, Organization
 from service.guardrails import jobs
@@ -85,7 +85,8 @@ async def _still_true(ctx: Context, effect_key: str) -> dict[str, object] | None
     organization = (
         await ctx.db.execute(select(Organization).where(Organization.id == ctx.organization_id))
     ).scalar_one_or_none()
-    subscriptions = {one.stripe_id: one for one in (await ctx.db.execute(select(Subscription))).scalars()}
+    mine = subscriptions_in_mode(ctx.organization_id, ctx.settings.stripe_livemode)
+    subscriptions = {one.stripe_id: one for one in (await ctx.db.execute(mine)).scalars()}
     recent = await ctx.db.execute(select(Invoice).where(Invoice.created_at > now - RECENT))
     invoices = {one.stripe_id: one for one in recent.scalars()}
     true = {key for key, _, _ in notices(subscriptions.values(), invoices.values(), now)}
