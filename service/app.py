@@ -136,13 +136,14 @@ def create_resources(settings: Settings, *, maintenance: bool = False) -> Resour
     resources = Resources(settings, database, create_redis(settings), second)
     resources.provide(Identifier, Identifier(identify))
     names = {plan.key: plan.name for plan in plans.PLANS}
-    resources.provide(Plans, Plans(plans.FREE.key, plans.grants_of(plans.FREE), names))
+    stripe = StripeApi(settings)
+    resources.provide(Plans, Plans(plans.FREE.key, plans.grants_of(plans.FREE), names, sold=stripe.enabled))
     resources.provide(Allowance, Allowance(entitlements.allow))
     http = HttpClient(settings)
     resources.provide(HttpClient, http)
     resources.provide(IdentityProvider, IdentityProvider(settings, http))
     resources.provide(Mailer, Mailer(settings))
-    resources.provide(StripeApi, StripeApi(settings))
+    resources.provide(StripeApi, stripe)
     url, size = settings.database_url.get_secret_value(), settings.inbox_pool_size
     resources.provide(AcknowledgingPool, AcknowledgingPool(url, settings, name="inbox", size=size))
     return resources

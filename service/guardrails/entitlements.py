@@ -118,6 +118,8 @@ class Plans:
     free: str
     limits: dict[str, int]
     names: Mapping[str, str]
+    sold: bool = True
+    """False where billing is off: nobody is told to upgrade."""
 
 
 def counted(feature: Feature, room: str) -> Callable[[Counter], Counter]:
@@ -166,7 +168,7 @@ async def allow(ctx: Context, feature: StrEnum) -> None:
     if (used := await count(ctx)) >= (limit := held.limits[feature]):
         raise PlanLimit(
             f"{_plan(ctx, held)} includes {limit} {feature}, and you have {used}.",
-            mend=f"Upgrade on the plan page (/billing), or {room}.",
+            mend=f"Upgrade on the plan page (/billing), or {room}." if _sold(ctx) else f"{room.capitalize()}.",
         )
 
 
@@ -181,7 +183,12 @@ async def history(ctx: Context) -> tuple[timedelta, str]:
     held = await of(ctx)
     days = held.limits[Feature.HISTORY_DAYS]
     shown = f"{_plan(ctx, held)} shows the last {days} days."
-    return timedelta(days=days), f"{shown} What is older is kept, and a larger plan shows it (/billing)."
+    more = ", and a larger plan shows it (/billing)" if _sold(ctx) else ""
+    return timedelta(days=days), f"{shown} What is older is kept{more}."
+
+
+def _sold(ctx: Context) -> bool:
+    return ctx.resources.get(Plans).sold
 
 
 def _plan(ctx: Context, held: Entitlements) -> str:

@@ -61,7 +61,7 @@ async def enter(request: Request, resources: Resources, *, identify: bool = True
     if policy.headers:
         state[STATE] = counted, now
     if counted.wait and by_plan:
-        raise rate_limits.refusal_by_plan(rate, counted)
+        raise rate_limits.refusal_by_plan(rate, counted, sold=resources.get(Plans).sold)
     if counted.wait:
         raise rate_limits.refusal(policy, counted)
     if lost and token:

@@ -194,11 +194,11 @@ def refusal(policy: Policy, counted: Counted) -> TooManyRequests:
     return TooManyRequests("Too many requests of this kind.", retry_after=-(-counted.wait // 1000))
 
 
-def refusal_by_plan(rate: int, counted: Counted) -> TooManyRequests:
+def refusal_by_plan(rate: int, counted: Counted, *, sold: bool) -> TooManyRequests:
     refusals.labels("plan").inc()
     return TooManyRequests(
         f"Your plan allows {rate} API requests per minute for the whole organization.",
-        mend="Wait for the time given in Retry-After; a larger plan allows more (/billing).",
+        mend=f"Wait for the time given in Retry-After{'; a larger plan allows more (/billing)' if sold else ''}.",
         retry_after=-(-counted.wait // 1000),
     )
 

@@ -62,9 +62,17 @@ async def read(request: Request, ctx: Context, verb: Callable[..., Any], model: 
     return form.data
 
 
+def insist_on_sale(ctx: Context) -> StripeApi:
+    """Raises NotFound where billing is off."""
+    api = ctx.resources.get(StripeApi)
+    if not api.enabled:
+        raise NotFound("Nothing is sold here.", mend="Everything else works as always.")
+    return api
+
+
 async def begin(request: Request, ctx: Context, verb: Callable[..., Awaitable[Operation]], *arguments: Any) -> Response:
     """Write the wish down; after the commit make the call, and show what became of it."""
-    if ctx.resources.get(StripeApi).away:
+    if insist_on_sale(ctx).away:
         return go_back(request, PAUSED, "warning")
     try:
         operation = await verb(ctx, *arguments)
@@ -115,13 +123,15 @@ def show(
 ) -> Response:
     """A page with forms that end at Stripe; each form has a nonce of its own (`intent`)."""
     policy = content_policy(ctx.settings, *stripe_origins(ctx.settings))
-    away = ctx.resources.get(StripeApi).away
+    api = ctx.resources.get(StripeApi)
+    away = api.away
     return render(
         request,
         f"billing/{template}.html",
         headers={"Content-Security-Policy": policy, **(headers or {})},
         paused=PAUSED if away else "",
-        may_change=may(ctx, actions.plan_change) and not away,
+        sold=api.enabled,
+        may_change=may(ctx, actions.plan_change) and api.enabled and not away,
         intent=new_token,
         **values,
     )

@@ -21,6 +21,7 @@ from service.features.billing.pages._shared import (
     begin,
     go_back,
     go_to_stripe,
+    insist_on_sale,
     owed,
     read,
     router,
@@ -31,7 +32,6 @@ from service.features.billing.schemas import BillingRead, ChangeWish, Intent, Op
 from service.guardrails.actions import allow
 from service.guardrails.contexts import Ctx
 from service.guardrails.rate_limits import STRIPE_READ, limit
-from service.integrations.stripe.client import StripeApi
 from service.integrations.stripe.errors import StripeFailed
 from service.web.formats import money
 from service.web.responses import After, redirect
@@ -63,7 +63,7 @@ async def preview_change(request: Request, ctx: Ctx, plan: str = "") -> Response
     held = billing.subscription
     if held is None or wanted is None or not wanted.lookup_key or wanted == held.plan:
         return redirect(request, PLAN)
-    if ctx.resources.get(StripeApi).away:
+    if insist_on_sale(ctx).away:
         return go_back(request, sentence("open"), "warning")
     assert ctx.organization_id is not None  # noqa: S101 - narrows the type: this context always has one
     resources, organization_id, subscription = ctx.resources, ctx.organization_id, held.stripe_id

@@ -6,7 +6,7 @@ from fastapi import Request, Response
 
 from service.features.billing import queries
 from service.features.billing.models.plans import CURRENCY, PLANS, Plan
-from service.features.billing.pages._shared import PLAN, RECENT, owed, router, show
+from service.features.billing.pages._shared import PLAN, RECENT, insist_on_sale, owed, router, show
 from service.guardrails.actions import may
 from service.guardrails.contexts import Ctx, PublicCtx
 from service.guardrails.entitlements import Feature
@@ -20,6 +20,7 @@ NAV = [NavItem("Plan", PLAN, "card", order=65, requires=Role.VIEWER)]
 
 @router.get("/pricing")
 async def show_prices(request: Request, ctx: PublicCtx) -> Response:
+    insist_on_sale(ctx)
     return render(request, "billing/pricing.html", offers=_offers(), current=None, trial=True, may_change=False)
 
 
