@@ -23,6 +23,14 @@ from tests.support.stripe import Subscriber, listen, make_subscriber
 Subscribe = Callable[..., Awaitable[Subscriber]]
 MakeBuyer = Callable[..., Awaitable[Buyer]]
 
+RETIRE = """
+    WITH retired AS (
+        UPDATE billing_customers SET livemode = true, synced_gen = dirty_gen, dead_at = NULL
+        WHERE NOT livemode RETURNING organization_id
+    )
+    DELETE FROM entitlements USING retired WHERE entitlements.organization_id = retired.organization_id
+"""
+
 
 @pytest.fixture(scope="session")
 def connected(stripe: StripeStandIn, server: RunningServer) -> StripeStandIn:
@@ -34,17 +42,30 @@ def connected(stripe: StripeStandIn, server: RunningServer) -> StripeStandIn:
 @pytest.fixture(autouse=True)
 def _healthy(stripe: StripeStandIn) -> Iterator[None]:
     yield
-    stripe.knobs = StripeKnobs()
     with stripe.account.lock:
-        # A later test that moves the clock must not renew what all the earlier ones subscribed to.
+        # A later test that moves the clock must not renew what all the earlier ones subscribed to, nor wait until the
+        # worker has read all that ends here.
+        stripe.knobs = StripeKnobs(suppress=1.0)
         for subscription in stripe.account.store.of("subscription"):
             if subscription["status"] not in TERMINAL:
                 subscriptions.cancel(stripe.account, subscription["id"])
+        stripe.knobs = StripeKnobs()
+
+
+@pytest.fixture
+async def _retired(superuser: asyncpg.Connection[Any]) -> AsyncIterator[None]:
+    """Whoever this test leaves behind is the other mode's: "everybody" of a later one was two hundred customers."""
+    yield
+    await superuser.execute(RETIRE)
 
 
 @pytest.fixture
 def subscriber(
-    connected: StripeStandIn, worker: RunningWorker, superuser: asyncpg.Connection[Any], factory: Factory
+    _retired: None,
+    connected: StripeStandIn,
+    worker: RunningWorker,
+    superuser: asyncpg.Connection[Any],
+    factory: Factory,
 ) -> Subscribe:
     """Makes an organization with a customer at Stripe, the whole chain running: deliveries, webhook, worker."""
 
@@ -57,7 +78,7 @@ def subscriber(
 
 @pytest.fixture
 async def buyer(
-    connected: StripeStandIn, superuser: asyncpg.Connection[Any], factory: Factory
+    _retired: None, connected: StripeStandIn, superuser: asyncpg.Connection[Any], factory: Factory
 ) -> AsyncIterator[MakeBuyer]:
     """Makes a person in an organization of their own, or in a given one, with a browser."""
     async with AsyncExitStack() as stack:
