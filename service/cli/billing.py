@@ -26,10 +26,10 @@ def resync_billing(
     everybody: Annotated[bool, typer.Option("--all", help="Every living customer, one after the other.")] = False,
 ) -> None:
     """Have customers read again from Stripe, also those that were given up on. The worker reads them."""
-    from service.features.billing.flows.resync import resync_customers
-
     if [bool(customer), bool(organization), everybody].count(True) != 1:
         raise typer.BadParameter("say one of --customer, --organization and --all")
+    from service.features.billing.flows.resync import resync_customers
+
     count = asyncio.run(
         with_resources(lambda made: resync_customers(made, customer=customer, organization=organization))
     )
