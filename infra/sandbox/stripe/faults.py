@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass
 
 from starlette.responses import Response
@@ -9,6 +11,8 @@ from starlette.types import Receive, Scope, Send
 
 from infra.sandbox.stripe.idempotency import Answer
 from infra.sandbox.stripe.store import Account, Obj, StripeError
+
+LOOK_SECONDS = 0.05
 
 
 class CutOff(Response):
@@ -32,6 +36,13 @@ def latency(account: Account) -> float:
     """Seconds that this answer takes longer."""
     with account.lock:
         return account.knobs.between("api_latency")
+
+
+async def hold(account: Account, seconds: float) -> None:
+    """Let a call wait, but no longer than until somebody turns a knob: a Stripe that is well again holds nobody."""
+    knobs, ends = account.knobs, time.monotonic() + seconds
+    while account.knobs is knobs and (left := ends - time.monotonic()) > 0:
+        await asyncio.sleep(min(left, LOOK_SECONDS))
 
 
 def plan(account: Account, *, is_change: bool) -> Plan:

@@ -6,7 +6,6 @@ braces arrive as arguments. docs.stripe.com/api/authentication, /errors, /idempo
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hmac
 import json
@@ -71,7 +70,7 @@ async def _answer(
         return kept
     answer: idempotency.Answer | None = None
     try:
-        await asyncio.sleep(faults.latency(account))
+        await faults.hold(account, faults.latency(account))
         planned = faults.plan(account, is_change=is_change)
         if planned.refusal:
             raise planned.refusal
@@ -80,7 +79,7 @@ async def _answer(
         else:
             params = decode(raw, request)
             answer = _work(account, work, request, params, request_id, key)
-            await asyncio.sleep(account.knobs.api_answer_late if is_change else 0)
+            await faults.hold(account, account.knobs.api_answer_late if is_change else 0)
             if planned.after:
                 answer = faults.server_error()
         if planned.cut_off:

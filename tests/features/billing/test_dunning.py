@@ -72,7 +72,7 @@ class Payer:
         return await self.outcomes()
 
     async def pass_time(self) -> None:
-        """A moment, in which the pause ends that a job makes between two attempts: doubled each time, it outlasts us."""
+        """A moment, in which the pause ends that a job makes between two attempts: it doubles each time."""
         await self.customer.superuser.execute(NO_PAUSES, str(self.customer.organization))
         await asyncio.sleep(0.2)
 

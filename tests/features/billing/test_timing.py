@@ -38,6 +38,7 @@ async def test_scenario_09_a_customer_is_heard_of_before_our_call_has_made_it(
     calling = asyncio.create_task(ensure_customer(resources, organization))
     await until(f"{TIED} HAVING count(*) = 1", superuser, organization)
     assert not calling.done(), "the answer was faster than the webhook, and this test showed nothing"
+    connected.knobs = StripeKnobs()
     await calling
     assert await superuser.fetchval(TIED, organization) == 1
     done = "SELECT status = 'succeeded' FROM billing_operations WHERE organization_id = $1"
@@ -65,6 +66,7 @@ async def test_scenario_09_an_upgrade_is_heard_of_before_our_call_is_answered(
     held = "SELECT plan = 'business' FROM entitlements WHERE organization_id = $1"
     await until(held, customer.superuser, customer.organization)
     assert not clicking.done(), "the answer was faster than the webhook, and this test showed nothing"
+    connected.knobs = StripeKnobs()
     assert "You are on the Business plan now." in await ada.shown((await clicking).headers["location"])
     await customer.settled()
     rows = "SELECT array_agg(stripe_id) FROM billing_subscriptions WHERE organization_id = $1"

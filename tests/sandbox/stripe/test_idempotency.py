@@ -138,6 +138,16 @@ def test_an_answer_that_comes_late_has_had_its_effect(
         assert making.result().name == "Ada"
 
 
+def test_a_turn_of_a_knob_lets_go_whoever_is_held(client: StripeClient, turn: Callable[..., None]) -> None:
+    turn(api_latency_min=60, api_latency_max=60)
+    with ThreadPoolExecutor() as threads:
+        making = threads.submit(client.v1.customers.create, {"name": "Ada"})
+        with pytest.raises(TimeoutError):
+            making.result(0.5)
+        turn()
+        assert making.result(20).name == "Ada"
+
+
 def test_a_busy_object_is_not_an_answer_that_is_kept(client: StripeClient, turn: Callable[..., None]) -> None:
     turn(api_429=1)
     with pytest.raises(stripe.RateLimitError) as busy:
