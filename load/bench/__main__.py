@@ -54,7 +54,9 @@ async def bench(stage: World, seconds: float, rounds: int) -> report.Results:
         for case in await cases(planted, servers):
             print(f"{case.name} ...", flush=True)
             for server in servers:
-                await hammer(server.host, server.port, case.calls[server.name], connections=2, seconds=0.5)
+                await hammer(
+                    server.host, server.port, case.calls[server.name], connections=2, seconds=min(0.5, seconds)
+                )
             for _ in range(rounds):
                 for server in servers:
                     results.add(case, server.name, await measure(server, case, seconds))
