@@ -8,16 +8,16 @@ from typing import Any
 import asyncpg
 import pytest
 from pydantic import SecretStr
-from starlette.datastructures import Headers
 
+from infra.sandbox.stripe.knobs import StripeKnobs
 from infra.sandbox.stripe.server import StripeStandIn
 from service.app import close_resources, create_resources
-from service.core.context import Caller, Resources
+from service.core.context import Resources
 from service.core.settings import Settings
-from service.features.billing.flows.receive import receive
-from service.guardrails.contexts import Signed
+from tests.features.billing.conftest import RETIRE
+from tests.features.billing.lone import Lone, MakeLone
 from tests.support.factories import Factory
-from tests.support.stripe import signed, stock
+from tests.support.stripe import make_subscriber, stock
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,16 @@ def own_factory(own_superuser: asyncpg.Connection[Any], alone: Resources) -> Fac
     return Factory(own_superuser, alone, "http://nobody.invalid")
 
 
-async def deliver(resources: Resources, body: bytes) -> str:
-    """A message with its signature, as the webhook's route hands it on."""
-    return await receive(Signed(resources, Caller("delivery", "203.0.113.9"), Headers(signed(body)), body))
+@pytest.fixture
+async def lone(
+    own_stripe: StripeStandIn, own_superuser: asyncpg.Connection[Any], own_factory: Factory, alone: Resources
+) -> AsyncIterator[MakeLone]:
+    """Makes organizations with a customer at a healthy Stripe."""
+
+    async def make() -> Lone:
+        made = await make_subscriber(own_stripe, own_superuser, await own_factory.organization())
+        return Lone(made.stand_in, made.superuser, made.organization, made.customer, alone)
+
+    yield make
+    own_stripe.knobs = StripeKnobs()
+    await own_superuser.execute(RETIRE)

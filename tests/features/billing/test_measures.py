@@ -22,14 +22,16 @@ from service.features.status import pages
 from service.guardrails.inbox import BODY_DAYS, forget_bodies
 from service.guardrails.purge import purge_expired
 from tests.features.billing.conftest import Subscribe
+from tests.features.billing.lone import MakeLone
 from tests.support.factories import Factory
 
+pytest_plugins = ("tests.guardrails.durability", "tests.features.billing.alone")
 Superuser: TypeAlias = "asyncpg.Connection[Any]"
 Gauge = Callable[..., float]
 
 
 @pytest.fixture
-def gauge(resources: Resources) -> Gauge:
+def gauge() -> Gauge:
     def value(name: str, **labels: str) -> float:
         found = telemetry.REGISTRY.get_sample_value(name, labels)
         assert found is not None, name
@@ -44,6 +46,11 @@ async def workers(resources: Resources, maintenance: Database) -> Resources:
     return Resources(resources.settings, resources.database, resources.redis, maintenance)
 
 
+@pytest.fixture
+async def lone_workers(alone: Resources, own_maintenance: Database) -> Resources:
+    return Resources(alone.settings, alone.database, alone.redis, own_maintenance)
+
+
 async def message(superuser: Superuser, *, state: str = "pending", kind: str = "invoice.created", days: float) -> str:
     name = f"evt_{new_id().hex}"
     await superuser.execute(
@@ -56,35 +63,35 @@ async def message(superuser: Superuser, *, state: str = "pending", kind: str = "
 
 
 async def test_what_waits_is_measured(
-    subscriber: Subscribe, workers: Resources, superuser: Superuser, factory: Factory, gauge: Gauge
+    lone: MakeLone, lone_workers: Resources, own_superuser: Superuser, own_factory: Factory, gauge: Gauge
 ) -> None:
-    customer, lost = await subscriber(), await subscriber()
-    organization = await factory.organization()
-    await message(superuser, days=20)
-    await message(superuser, state="unmatched", days=0)
-    await superuser.execute("DELETE FROM inbox WHERE type = 'invoice.paid'")
-    await message(superuser, state="processed", kind="invoice.paid", days=12)
-    await superuser.execute(
+    customer, lost = await lone(), await lone()
+    organization = await own_factory.organization()
+    await message(own_superuser, days=20)
+    await message(own_superuser, state="unmatched", days=0)
+    await own_superuser.execute("DELETE FROM inbox WHERE type = 'invoice.paid'")
+    await message(own_superuser, state="processed", kind="invoice.paid", days=12)
+    await own_superuser.execute(
         "UPDATE billing_customers SET dirty_gen = dirty_gen + 1, next_attempt_at = now() + interval '1 day',"
         " dirty_since = now() - interval '40 days' WHERE stripe_customer_id = $1",
         customer.customer,
     )
-    await superuser.execute(
+    await own_superuser.execute(
         "UPDATE billing_customers SET dead_at = now(), dirty_gen = dirty_gen + 1 WHERE stripe_customer_id = $1",
         lost.customer,
     )
     operation = new_id()
-    await superuser.execute(
+    await own_superuser.execute(
         "INSERT INTO billing_operations (id, organization_id, kind, intent, wish, idempotency_key, status, actor,"
         " created_at, first_sent_at, next_attempt_at) VALUES ($1::uuid, $2, 'refund', 'x', '{}', $1::text, 'unknown',"
         " 'system', now(), now() - interval '5 days', now() + interval '1 day')",
         operation, organization,
     )  # fmt: skip
     stream = "INSERT INTO billing_sweeps VALUES ($1, 0, now(), $2::jsonb) ON CONFLICT (stream) DO UPDATE SET drift = $2"
-    await superuser.execute(stream, "objects", '{"state_differs": 2}')
-    await superuser.execute(stream, "night", '{"ledger_differs": 3, "state_differs": 1}')
+    await own_superuser.execute(stream, "objects", '{"state_differs": 2}')
+    await own_superuser.execute(stream, "night", '{"ledger_differs": 3, "state_differs": 1}')
     try:
-        await measure(workers)
+        await measure(lone_workers)
         assert gauge("billing_inbox_oldest_seconds") == pytest.approx(20 * 86400, abs=60)
         assert gauge("billing_inbox_unmatched") >= 1
         assert gauge("billing_customers_dirty") >= 1
@@ -96,30 +103,30 @@ async def test_what_waits_is_measured(
         assert gauge("billing_drift", kind="ledger_differs") == 3
         assert gauge("billing_drift", kind="local_only") == 0
     finally:
-        await superuser.execute("DELETE FROM inbox WHERE body = 'a body'")
-        await superuser.execute("DELETE FROM billing_operations WHERE id = $1", operation)
-        await superuser.execute("UPDATE billing_customers SET dead_at = NULL, next_attempt_at = now()")
-        await superuser.execute("UPDATE billing_sweeps SET drift = '{}'")
+        await own_superuser.execute("DELETE FROM inbox WHERE body = 'a body'")
+        await own_superuser.execute("DELETE FROM billing_operations WHERE id = $1", operation)
+        await own_superuser.execute("UPDATE billing_customers SET dead_at = NULL, next_attempt_at = now()")
+        await own_superuser.execute("UPDATE billing_sweeps SET drift = '{}'")
     await customer.settled()
     await lost.settled()
-    await measure(workers)
+    await measure(lone_workers)
     assert gauge("billing_customers_dead") == 0
     assert gauge("billing_drift", kind="state_differs") == 0
     assert gauge("billing_customers_dirty_oldest_seconds") < 60
 
 
 async def test_what_could_not_be_measured_is_not_a_number(
-    resources: Resources, gauge: Gauge, superuser: Superuser
+    alone: Resources, gauge: Gauge, own_superuser: Superuser
 ) -> None:
-    await measure(resources)
+    await measure(alone)
     assert gauge("billing_customers_dead") == 0
     unknown = gauge("billing_operations_unknown_oldest_seconds")
     assert unknown != unknown, "only a worker sees every organization's operations"
-    await superuser.execute("BEGIN; LOCK TABLE billing_customers IN ACCESS EXCLUSIVE MODE")
+    await own_superuser.execute("BEGIN; LOCK TABLE billing_customers IN ACCESS EXCLUSIVE MODE")
     try:
-        await pages._measure_database(resources)
+        await pages._measure_database(alone)
     finally:
-        await superuser.execute("ROLLBACK")
+        await own_superuser.execute("ROLLBACK")
     dead = gauge("billing_customers_dead")
     assert dead != dead, "an old number would look like a new one"
 

@@ -21,12 +21,12 @@ from service.features.billing.flows.bulk import read_in_bulk
 from service.features.billing.flows.events import read_events
 from service.features.billing.flows.reconcile import Found, compare_objects
 from service.features.billing.flows.sweeps import sweep_when_due
-from tests.features.billing.conftest import Subscribe
+from tests.features.billing.lone import Lone, MakeLone
 from tests.support.factories import Factory
 from tests.support.stripe import Subscriber
 
+pytest_plugins = ("tests.guardrails.durability", "tests.features.billing.alone")
 Superuser: TypeAlias = "asyncpg.Connection[Any]"
-UNHEARD = {"drop": 1.0}
 NEVER_MADE = {"suppress": 1.0}
 
 
@@ -34,94 +34,97 @@ def a_minute_ago() -> int:
     return int(clock.now().timestamp()) - 60
 
 
-async def team(subscriber: Subscribe) -> tuple[Subscriber, Obj]:
+async def team(lone: MakeLone) -> tuple[Lone, Obj]:
     """A customer of the team plan, of whom our copy knows everything."""
-    customer = await subscriber()
+    customer = await lone()
     subscription = customer.subscribe("team")
+    await customer.heard()
     await customer.settled()
     assert await customer.plan() == "team"
     return customer, subscription
 
 
 @pytest.fixture
-def compare(resources: Resources, maintenance: Database) -> Any:
+def compare(alone: Resources, own_maintenance: Database) -> Any:
     async def now(settle: float = 0.0, **how: bool) -> Found:
-        return await compare_objects(resources, maintenance, settle=settle, **how)
+        return await compare_objects(alone, own_maintenance, settle=settle, **how)
 
     return now
 
 
 async def test_scenario_11_events_that_were_never_delivered_are_read_from_the_list_once(
-    subscriber: Subscribe, stripe: StripeStandIn, resources: Resources, superuser: Superuser
+    lone: MakeLone, own_stripe: StripeStandIn, alone: Resources, own_superuser: Superuser
 ) -> None:
-    customer = await subscriber()
-    stripe.knobs = StripeKnobs(**UNHEARD)
+    customer = await lone()
     customer.subscribe("team")
     for number in range(120):  # more than a page of them
-        with stripe.account.lock:
-            customers.update(stripe.account, {"description": f"{number}"}, customer.customer)
-    stripe.knobs = StripeKnobs()
+        with own_stripe.account.lock:
+            customers.update(own_stripe.account, {"description": f"{number}"}, customer.customer)
     assert await customer.plan() == "free"
 
     began = a_minute_ago()
-    cursor = await read_events(resources, began)
+    cursor = await read_events(alone, began)
     assert cursor >= began + 50
     await customer.settled()
     assert await customer.plan() == "team"
     kept = "SELECT count(*), count(DISTINCT external_id), min(facts ->> 'via') FROM inbox WHERE subject = $1"
-    first = await superuser.fetchrow(kept, customer.customer)
+    first = await own_superuser.fetchrow(kept, customer.customer)
     assert first is not None
     assert first[0] > 120
-    await read_events(resources, cursor)
-    again = await superuser.fetchrow(kept, customer.customer)
+    await read_events(alone, cursor)
+    again = await own_superuser.fetchrow(kept, customer.customer)
     assert again == first
 
 
 async def test_scenario_11_a_reading_that_broke_off_begins_again_where_it_began(
-    subscriber: Subscribe, stripe: StripeStandIn, resources: Resources, maintenance: Database, superuser: Superuser
+    lone: MakeLone, own_stripe: StripeStandIn, alone: Resources, own_maintenance: Database, own_superuser: Superuser
 ) -> None:
-    await subscriber()
-    await superuser.execute("UPDATE billing_sweeps SET ran_at = now(), cursor = 1234567 WHERE stream = 'events'")
-    assert not await sweep_when_due(resources, maintenance, "events"), "it ran just now"
-    await superuser.execute("UPDATE billing_sweeps SET ran_at = now() - interval '6 minutes' WHERE stream = 'events'")
-    stripe.knobs = StripeKnobs(api_error_before=1)
-    assert not await sweep_when_due(resources, maintenance, "events")
-    row = await superuser.fetchrow("SELECT cursor, now() - ran_at AS ago FROM billing_sweeps WHERE stream = 'events'")
+    await lone()
+    await own_superuser.execute(
+        "INSERT INTO billing_sweeps (stream, cursor, ran_at, drift) VALUES ('events', 1234567, now(), '{}')"
+        " ON CONFLICT (stream) DO UPDATE SET ran_at = now(), cursor = 1234567"
+    )
+    assert not await sweep_when_due(alone, own_maintenance, "events"), "it ran just now"
+    await own_superuser.execute(
+        "UPDATE billing_sweeps SET ran_at = now() - interval '6 minutes' WHERE stream = 'events'"
+    )
+    own_stripe.knobs = StripeKnobs(api_error_before=1)
+    assert not await sweep_when_due(alone, own_maintenance, "events")
+    row = await own_superuser.fetchrow(
+        "SELECT cursor, now() - ran_at AS ago FROM billing_sweeps WHERE stream = 'events'"
+    )
     assert row is not None
     assert row["cursor"] == 1234567
     assert timedelta(minutes=3, seconds=50) < row["ago"] < timedelta(minutes=4, seconds=30), "again in a minute"
-    stripe.knobs = StripeKnobs()
-    await superuser.execute("UPDATE billing_sweeps SET ran_at = 'epoch' WHERE stream = 'events'")
-    deadline = clock.now() + timedelta(seconds=15)
+    own_stripe.knobs = StripeKnobs()
+    await own_superuser.execute("UPDATE billing_sweeps SET ran_at = 'epoch' WHERE stream = 'events'")
+    assert await sweep_when_due(alone, own_maintenance, "events")
     done = "SELECT cursor > 1234567 AND drift = '{}' AND ran_at > now() - interval '20 s' FROM billing_sweeps"
-    while not await superuser.fetchval(f"{done} WHERE stream = 'events'"):
-        assert clock.now() < deadline, "neither we nor the worker took the turn"
-        await sweep_when_due(resources, maintenance, "events")
-        await asyncio.sleep(0.1)
+    assert await own_superuser.fetchval(f"{done} WHERE stream = 'events'")
 
 
 async def test_two_workers_do_not_sweep_at_once(
-    subscriber: Subscribe, stripe: StripeStandIn, resources: Resources, maintenance: Database, superuser: Superuser
+    lone: MakeLone, own_stripe: StripeStandIn, alone: Resources, own_maintenance: Database, own_superuser: Superuser
 ) -> None:
-    await subscriber()
-    await superuser.execute(
+    await lone()
+    await own_superuser.execute(
         "INSERT INTO billing_sweeps (stream, cursor, ran_at, drift) VALUES ('events', 0, 'epoch', '{}')"
         " ON CONFLICT (stream) DO UPDATE SET ran_at = 'epoch', cursor = $1",
         a_minute_ago(),
     )
-    stripe.knobs = StripeKnobs(api_latency_min=0.3, api_latency_max=0.3)
-    both = await asyncio.gather(*(sweep_when_due(resources, maintenance, "events") for _ in range(2)))
-    assert sum(both) <= 1
+    own_stripe.knobs = StripeKnobs(api_latency_min=0.3, api_latency_max=0.3)
+    both = await asyncio.gather(*(sweep_when_due(alone, own_maintenance, "events") for _ in range(2)))
+    assert sorted(both) == [False, True]
 
 
 @pytest.mark.parametrize("verb", ["upgrade", "cancel"])
 async def test_scenario_12_a_change_without_an_event_is_found_and_read(
-    subscriber: Subscribe, stripe: StripeStandIn, compare: Any, verb: str
+    lone: MakeLone, own_stripe: StripeStandIn, compare: Any, verb: str
 ) -> None:
-    customer, subscription = await team(subscriber)
-    stripe.knobs = StripeKnobs(**NEVER_MADE)
+    customer, subscription = await team(lone)
+    own_stripe.knobs = StripeKnobs(**NEVER_MADE)
     _ = customer.change_to(subscription, "business") if verb == "upgrade" else customer.cancel(subscription)
-    stripe.knobs = StripeKnobs()
+    own_stripe.knobs = StripeKnobs()
     found = await compare()
     assert subscription["id"] in found["state_differs"]
     await customer.settled()
@@ -129,23 +132,24 @@ async def test_scenario_12_a_change_without_an_event_is_found_and_read(
     assert subscription["id"] not in (await compare(full=True)).get("state_differs", [])
 
 
-async def test_what_is_on_its_way_is_not_drift(subscriber: Subscribe, stripe: StripeStandIn, compare: Any) -> None:
-    customer, subscription = await team(subscriber)
-    stripe.knobs = StripeKnobs(delay_min=1, delay_max=1)
+async def test_what_is_on_its_way_is_not_drift(lone: MakeLone, compare: Any) -> None:
+    customer, subscription = await team(lone)
     customer.change_to(subscription, "business")
-    found = await compare(settle=2.5)
-    assert subscription["id"] not in found.get("state_differs", [])
+    comparing = asyncio.create_task(compare(settle=1.5))
+    await asyncio.sleep(0.75)
+    await customer.heard()
+    assert subscription["id"] not in (await comparing).get("state_differs", [])
     await customer.settled()
     assert await customer.plan() == "business"
 
 
 async def test_what_was_read_after_the_page_is_not_compared_with_it(
-    subscriber: Subscribe, stripe: StripeStandIn, compare: Any, superuser: Superuser
+    lone: MakeLone, own_stripe: StripeStandIn, compare: Any, own_superuser: Superuser
 ) -> None:
-    customer, subscription = await team(subscriber)
-    stripe.knobs = StripeKnobs(**NEVER_MADE)
+    customer, subscription = await team(lone)
+    own_stripe.knobs = StripeKnobs(**NEVER_MADE)
     customer.change_to(subscription, "business")
-    await superuser.execute(
+    await own_superuser.execute(
         "UPDATE billing_customers SET last_synced_at = now() + interval '1 hour' WHERE stripe_customer_id = $1",
         customer.customer,
     )
@@ -153,13 +157,13 @@ async def test_what_was_read_after_the_page_is_not_compared_with_it(
 
 
 async def test_rows_that_only_one_side_has_are_found_at_night(
-    subscriber: Subscribe, stripe: StripeStandIn, compare: Any, superuser: Superuser
+    lone: MakeLone, own_stripe: StripeStandIn, compare: Any, own_superuser: Superuser
 ) -> None:
-    customer, subscription = await team(subscriber)
-    other, vanished = await team(subscriber)
-    await superuser.execute("DELETE FROM billing_subscriptions WHERE stripe_id = $1", subscription["id"])
-    with stripe.account.lock:
-        stripe.account.store.remove(vanished)
+    customer, subscription = await team(lone)
+    other, vanished = await team(lone)
+    await own_superuser.execute("DELETE FROM billing_subscriptions WHERE stripe_id = $1", subscription["id"])
+    with own_stripe.account.lock:
+        own_stripe.account.store.remove(vanished)
     found = await compare(full=True)
     assert subscription["id"] in found["stripe_only"]
     assert vanished["id"] in found["local_only"]
@@ -171,44 +175,45 @@ async def test_rows_that_only_one_side_has_are_found_at_night(
 
 
 async def test_money_that_differs_is_found_at_night_and_read_again(
-    subscriber: Subscribe, stripe: StripeStandIn, compare: Any, superuser: Superuser
+    lone: MakeLone, own_stripe: StripeStandIn, compare: Any, own_superuser: Superuser
 ) -> None:
-    customer, subscription = await team(subscriber)
+    customer, subscription = await team(lone)
     invoice, of_mine = subscription["latest_invoice"], "WHERE customer_id = $1"
     mine = (await customer.row())["id"]
-    charge = await superuser.fetchval(f"SELECT stripe_id FROM billing_ledger {of_mine} AND kind = 'charge'", mine)
-    await superuser.execute(f"UPDATE billing_invoices SET amount_paid = 0 {of_mine}", mine)
+    charge = await own_superuser.fetchval(f"SELECT stripe_id FROM billing_ledger {of_mine} AND kind = 'charge'", mine)
+    await own_superuser.execute(f"UPDATE billing_invoices SET amount_paid = 0 {of_mine}", mine)
     found = await compare(full=True)
     assert invoice in found["state_differs"]
     assert charge not in found.get("ledger_differs", [])
     await customer.settled()
 
-    stripe.knobs = StripeKnobs(**NEVER_MADE)
-    with stripe.account.lock:
+    own_stripe.knobs = StripeKnobs(**NEVER_MADE)
+    with own_stripe.account.lock:
         for amount in (100, 250):
-            refunds.add(stripe.account, {"charge": charge, "amount": str(amount)})
-    stripe.knobs = StripeKnobs()
+            refunds.add(own_stripe.account, {"charge": charge, "amount": str(amount)})
+    own_stripe.knobs = StripeKnobs()
     assert charge in (await compare(full=True))["ledger_differs"]
     await customer.settled()
     again = await compare(full=True)
     assert charge not in again.get("ledger_differs", [])
     assert invoice not in again.get("state_differs", [])
     refunded = f"SELECT sum(amount) FROM billing_ledger {of_mine} AND kind = 'refund'"
-    assert await superuser.fetchval(refunded, mine) == 350
+    assert await own_superuser.fetchval(refunded, mine) == 350
 
 
 async def test_contradictions_of_our_own_are_counted_by_kind(
-    subscriber: Subscribe, compare: Any, superuser: Superuser, factory: Factory
+    lone: MakeLone, compare: Any, own_superuser: Superuser, own_factory: Factory
 ) -> None:
-    twice, one = await team(subscriber)
+    twice, one = await team(lone)
     two = twice.subscribe("business")
+    await twice.heard()
     await twice.settled()
-    paid, subscription = await team(subscriber)
-    await superuser.execute("DELETE FROM entitlements WHERE organization_id = $1", paid.organization)
-    gift = await factory.organization()
-    await factory.plan(gift)
+    paid, subscription = await team(lone)
+    await own_superuser.execute("DELETE FROM entitlements WHERE organization_id = $1", paid.organization)
+    gift = await own_factory.organization()
+    await own_factory.plan(gift)
     operation = new_id()
-    await superuser.execute(
+    await own_superuser.execute(
         "INSERT INTO billing_operations (id, organization_id, kind, intent, wish, idempotency_key, status, actor,"
         " created_at, first_sent_at, next_attempt_at) VALUES ($1::uuid, $2, 'cancel', 'x', '{}', $1::text, 'unknown',"
         " 'system', now(), now() - interval '2 hours', now() + interval '1 day')",
@@ -221,22 +226,22 @@ async def test_contradictions_of_our_own_are_counted_by_kind(
     assert str(operation) in found["operation_unknown"]
     await paid.settled()
     assert await paid.plan() == "team", "what was paid for is back"
-    await superuser.execute("DELETE FROM billing_operations WHERE id = $1", operation)
+    await own_superuser.execute("DELETE FROM billing_operations WHERE id = $1", operation)
     again = await compare()
     assert subscription["id"] not in again.get("paid_without_entitlement", [])
     assert str(operation) not in again.get("operation_unknown", [])
 
 
 async def test_scenario_32_who_pays_without_an_organization_is_listed(
-    subscriber: Subscribe, stripe: StripeStandIn, compare: Any, superuser: Superuser
+    lone: MakeLone, own_stripe: StripeStandIn, compare: Any, own_superuser: Superuser
 ) -> None:
-    orphan, subscription = await team(subscriber)
-    await superuser.execute(
+    orphan, subscription = await team(lone)
+    await own_superuser.execute(
         "UPDATE organizations SET deleted_at = now() - interval '2 hours' WHERE id = $1", orphan.organization
     )
-    with stripe.account.lock:
-        stranger = customers.add(stripe.account, {"name": "Nobody we know"})
-    unknown = Subscriber(stripe, superuser, new_id(), stranger["id"])
+    with own_stripe.account.lock:
+        stranger = customers.add(own_stripe.account, {"name": "Nobody we know"})
+    unknown = Subscriber(own_stripe, own_superuser, new_id(), stranger["id"])
     unknown.use_card("pm_card_visa")
     theirs = unknown.subscribe("team")
     listed = (await compare())["customer_without_organization"]
@@ -246,51 +251,52 @@ async def test_scenario_32_who_pays_without_an_organization_is_listed(
 
 
 async def test_scenario_77_a_restored_backup_is_compared_as_a_whole(
-    subscriber: Subscribe, stripe: StripeStandIn, resources: Resources, compare: Any, superuser: Superuser
+    lone: MakeLone, own_stripe: StripeStandIn, alone: Resources, compare: Any, own_superuser: Superuser
 ) -> None:
-    customer, subscription = await team(subscriber)
+    customer, subscription = await team(lone)
     tables = ("billing_subscriptions", "billing_invoices", "entitlements")
     yesterday = {
-        table: await superuser.fetch(f"SELECT * FROM {table} WHERE organization_id = $1", customer.organization)
+        table: await own_superuser.fetch(f"SELECT * FROM {table} WHERE organization_id = $1", customer.organization)
         for table in tables
     }
     row = await customer.row()
     customer.change_to(subscription, "business")
+    await customer.heard()
     await customer.settled()
     assert await customer.plan() == "business"
 
     for table, rows in yesterday.items():
-        await superuser.execute(f"DELETE FROM {table} WHERE organization_id = $1", customer.organization)
+        await own_superuser.execute(f"DELETE FROM {table} WHERE organization_id = $1", customer.organization)
         names = list(rows[0].keys())
         marks = ", ".join(f"${n + 1}" for n in range(len(names)))
         for one in rows:
-            await superuser.execute(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})", *one.values())
-    await superuser.execute("DELETE FROM inbox WHERE subject = $1", customer.customer)
-    await superuser.execute(
+            await own_superuser.execute(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})", *one.values())
+    await own_superuser.execute("DELETE FROM inbox WHERE subject = $1", customer.customer)
+    await own_superuser.execute(
         "UPDATE billing_customers SET sync_version = $2, dirty_gen = $3, synced_gen = $3 WHERE id = $1",
         row["id"], row["sync_version"], row["dirty_gen"],
     )  # fmt: skip
     assert await customer.plan() == "team", "yesterday's plan"
 
-    await superuser.execute(
+    await own_superuser.execute(
         "INSERT INTO billing_sweeps (stream, cursor, ran_at, drift) VALUES ('night', 0, now(), '{}')"
         " ON CONFLICT (stream) DO UPDATE SET ran_at = now()"
     )
     ran = "SELECT ran_at > now() - interval '5 minutes' FROM billing_sweeps WHERE stream = 'night'"
-    with stripe.account.lock:
-        stripe.account.events = type(stripe.account.events)()  # older than the list goes back
-    await read_events(resources, a_minute_ago())
-    assert await superuser.fetchval(ran), "a cursor of a minute ago is no reason to compare everything"
-    await read_events(resources, a_minute_ago() - 2 * 3600)
-    assert not await superuser.fetchval(ran), "the cursor is yesterday's: everything is compared"
+    with own_stripe.account.lock:
+        own_stripe.account.events = type(own_stripe.account.events)()  # older than the list goes back
+    await read_events(alone, a_minute_ago())
+    assert await own_superuser.fetchval(ran), "a cursor of a minute ago is no reason to compare everything"
+    await read_events(alone, a_minute_ago() - 2 * 3600)
+    assert not await own_superuser.fetchval(ran), "the cursor is yesterday's: everything is compared"
     assert subscription["id"] in (await compare(full=True))["state_differs"]
     await customer.settled()
     assert await customer.plan() == "business"
 
 
-async def wait_unread(superuser: Superuser, customer: Subscriber) -> None:
+async def wait_unread(customer: Subscriber) -> None:
     """As in a long queue: marked, and its turn is far away."""
-    await superuser.execute(
+    await customer.superuser.execute(
         "UPDATE billing_customers SET dirty_gen = dirty_gen + 1, dirty_since = now(),"
         " next_attempt_at = now() + interval '1 hour' WHERE stripe_customer_id = $1",
         customer.customer,
@@ -298,40 +304,40 @@ async def wait_unread(superuser: Superuser, customer: Subscriber) -> None:
 
 
 async def test_in_a_long_queue_plans_come_first_a_hundred_to_a_call(
-    subscriber: Subscribe, stripe: StripeStandIn, resources: Resources, superuser: Superuser
+    lone: MakeLone, own_stripe: StripeStandIn, alone: Resources, own_superuser: Superuser
 ) -> None:
-    some = [await team(subscriber) for _ in range(3)]
-    stripe.knobs = StripeKnobs(**NEVER_MADE)
+    some = [await team(lone) for _ in range(3)]
+    own_stripe.knobs = StripeKnobs(**NEVER_MADE)
     for customer, subscription in some:
         customer.change_to(subscription, "business")
-        await wait_unread(superuser, customer)
-    assert await read_in_bulk(resources, many=1_000_000) == 0
-    assert await read_in_bulk(resources, many=2) >= 3
+        await wait_unread(customer)
+    assert await read_in_bulk(alone, many=1_000_000) == 0
+    assert await read_in_bulk(alone, many=2) >= 3
     for customer, _ in some:
         assert await customer.plan() == "business"
         row = await customer.row()
         assert row["dirty_gen"] > row["synced_gen"], "the rest is still to be read"
-    assert await read_in_bulk(resources, many=0) == 0, "once is enough"
-    await superuser.execute("UPDATE billing_customers SET next_attempt_at = now() WHERE dirty_gen > synced_gen")
+    assert await read_in_bulk(alone, many=0) == 0, "once is enough"
+    await own_superuser.execute("UPDATE billing_customers SET next_attempt_at = now() WHERE dirty_gen > synced_gen")
     for customer, _ in some:
         await customer.settled()
 
 
 async def test_a_page_loses_against_what_was_written_while_it_was_read(
-    subscriber: Subscribe, stripe: StripeStandIn, resources: Resources, superuser: Superuser
+    lone: MakeLone, own_stripe: StripeStandIn, alone: Resources, own_superuser: Superuser
 ) -> None:
-    customer, subscription = await team(subscriber)
-    stripe.knobs = StripeKnobs(suppress=1, api_latency_min=1, api_latency_max=1)
+    customer, subscription = await team(lone)
+    own_stripe.knobs = StripeKnobs(suppress=1, api_latency_min=1, api_latency_max=1)
     customer.change_to(subscription, "business")
-    await wait_unread(superuser, customer)
-    reading = asyncio.create_task(read_in_bulk(resources, many=0))
+    await wait_unread(customer)
+    reading = asyncio.create_task(read_in_bulk(alone, many=0))
     await asyncio.sleep(0.5)
-    await superuser.execute(
+    await own_superuser.execute(
         "UPDATE billing_customers SET sync_version = sync_version + 1 WHERE stripe_customer_id = $1", customer.customer
     )
     await reading
     assert await customer.plan() == "team", "the page is older than what somebody else has written"
-    await superuser.execute("UPDATE billing_customers SET next_attempt_at = now() WHERE dirty_gen > synced_gen")
-    stripe.knobs = StripeKnobs()
+    await own_superuser.execute("UPDATE billing_customers SET next_attempt_at = now() WHERE dirty_gen > synced_gen")
+    own_stripe.knobs = StripeKnobs()
     await customer.settled()
     assert await customer.plan() == "business"

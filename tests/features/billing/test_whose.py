@@ -14,7 +14,7 @@ from infra.sandbox.stripe.server import StripeStandIn
 from service.core.context import Resources
 from service.core.database import Database
 from service.features.billing.flows import resolve
-from tests.features.billing.alone import deliver
+from tests.features.billing.lone import deliver
 from tests.support.factories import Factory
 from tests.support.stripe import make_subscriber
 
