@@ -97,20 +97,26 @@ class StripeApi:
             telemetry.stripe_duration.observe(time.perf_counter() - began)
 
     async def patiently(
-        self, method: str, path: str, params: Mapping[str, Any] | None = None, *, key: str | None = None
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        urgency: Urgency = Urgency.PERSON,
     ) -> dict[str, Any]:
-        """Like `call`, tried again a few times while a person waits: somebody else may hold the object (lock_timeout),
-        or our own first try is still being answered. What changes nothing (no `key`) is also asked again after a 500.
+        """Like `call`, tried again a few times: somebody else may hold the object (lock_timeout), or our own first try
+        is still being answered. What changes nothing (no `key`) is also asked again after a 500.
         """
         reasons = BUSY if key else (*BUSY, "server_error")
         for pause in BUSY_PAUSES:
             try:
-                return await self.call(method, path, params, key=key)
+                return await self.call(method, path, params, key=key, urgency=urgency)
             except StripeAway as error:
                 if error.reason not in reasons:
                     raise
             await asyncio.sleep(pause)
-        return await self.call(method, path, params, key=key)
+        return await self.call(method, path, params, key=key, urgency=urgency)
 
     async def every(
         self,
@@ -124,7 +130,8 @@ class StripeApi:
         asked = {**(params or {}), "limit": min(PAGE, most)}
         left = most
         while left > 0:
-            page = await self.call("get", path, asked, urgency=urgency)
+            # One refusal must not throw away what was read already: a reading has many calls, and would never end.
+            page = await self.patiently("get", path, asked, urgency=urgency)
             found = page.get("data")
             if not isinstance(found, list):
                 raise StripeAway("garbled", sent=False)

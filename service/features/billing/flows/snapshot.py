@@ -81,7 +81,7 @@ async def _is_deleted(api: StripeApi, customer: str, urgency: Urgency) -> bool:
     """Stripe remembers whom it deleted. Whom it never heard of belongs to another account than our key does: nobody's
     plan ends for that."""
     try:
-        return bool((await api.call("GET", f"/v1/customers/{customer}", urgency=urgency)).get("deleted"))
+        return bool((await api.patiently("GET", f"/v1/customers/{customer}", urgency=urgency)).get("deleted"))
     except StripeAbsent as error:
         raise StripeMisconfigured(f"Stripe never heard of {customer}: is the key of another account?") from error
 
