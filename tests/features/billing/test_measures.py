@@ -65,7 +65,7 @@ async def message(superuser: Superuser, *, state: str = "pending", kind: str = "
 async def test_what_waits_is_measured(
     lone: MakeLone, lone_workers: Resources, own_superuser: Superuser, own_factory: Factory, gauge: Gauge
 ) -> None:
-    customer, lost = await lone(), await lone()
+    customer, lost, other = await lone(), await lone(), await lone()
     organization = await own_factory.organization()
     await message(own_superuser, days=20)
     await message(own_superuser, state="unmatched", days=0)
@@ -80,6 +80,11 @@ async def test_what_waits_is_measured(
         "UPDATE billing_customers SET dead_at = now(), dirty_gen = dirty_gen + 1 WHERE stripe_customer_id = $1",
         lost.customer,
     )
+    await own_superuser.execute(
+        "UPDATE billing_customers SET livemode = true, dirty_gen = dirty_gen + 1,"
+        " dirty_since = now() - interval '90 days' WHERE stripe_customer_id = $1",
+        other.customer,
+    )  # the other mode's, which nobody will ever read
     operation = new_id()
     await own_superuser.execute(
         "INSERT INTO billing_operations (id, organization_id, kind, intent, wish, idempotency_key, status, actor,"

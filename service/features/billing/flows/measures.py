@@ -22,7 +22,7 @@ MEASURE = """
         coalesce(extract(epoch FROM now() - min(dirty_since)
             FILTER (WHERE dead_at IS NULL))::float8, 0) AS dirty_oldest,
         count(*) FILTER (WHERE dead_at IS NOT NULL) AS dead
-    FROM billing_customers WHERE dirty_gen > synced_gen
+    FROM billing_customers WHERE dirty_gen > synced_gen AND livemode = $1
 """
 UNKNOWN = """
     SELECT extract(epoch FROM now() - min(first_sent_at))::float8 FROM billing_operations WHERE status = 'unknown'
@@ -38,7 +38,7 @@ async def measure(resources: Resources) -> None:
     for gauge in (*GAUGES.values(), metrics.unknown_oldest):
         gauge.set(math.nan)  # an old number would look like a new one; not known is not known
     async with resources.database.unit_of_work(read_only=True) as work:
-        found = await work.raw.fetchrow(MEASURE)
+        found = await work.raw.fetchrow(MEASURE, resources.settings.stripe_livemode)
     assert found is not None  # noqa: S101 - an aggregate always answers
     for name, gauge in GAUGES.items():
         gauge.set(found[name])
