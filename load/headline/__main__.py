@@ -18,7 +18,7 @@ import asyncpg
 from load.headline import report
 from load.headline.people import make_people
 from load.headline.picture import picture
-from load.headline.storms import STORMS, Outcome, quiet, rage
+from load.headline.storms import STORMS, UPGRADES_PER_SECOND, Outcome, quiet, rage
 from load.headline.truth import OURS, start_right, wrong
 from load.headline.world import World, world
 from service.app import close_resources, create_resources
@@ -26,8 +26,8 @@ from service.catalog import load_tables
 from service.core.settings import get_settings
 
 
-async def headline(stage: World, count: int) -> list[Outcome]:
-    """`count` customers to each storm; all are made before the first."""
+async def headline(stage: World, count: int, pace: float) -> list[Outcome]:
+    """`count` customers to each storm, at most `pace` of them a second; all are made before the first."""
     load_tables()
     get_settings.cache_clear()
     resources = create_resources(get_settings(), maintenance=True)
@@ -44,7 +44,7 @@ async def headline(stage: World, count: int) -> list[Outcome]:
         outcomes = []
         for number, storm in enumerate(STORMS):
             some = people[number * count : (number + 1) * count]
-            outcomes.append(await rage(stage, storm, some, ours, naive, eyes, resources))
+            outcomes.append(await rage(stage, storm, some, ours, naive, eyes, resources, pace))
             print(report.row(outcomes[-1]), flush=True)
         return outcomes
     finally:
@@ -56,6 +56,7 @@ async def headline(stage: World, count: int) -> list[Outcome]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m load.headline", description=__doc__)
     parser.add_argument("--customers", type=int, default=200, help="in each of the five storms")
+    parser.add_argument("--pace", type=float, default=UPGRADES_PER_SECOND, help="customers who upgrade within a second")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 100_000, help="of all chance; random if not given")
     parser.add_argument("--into", type=Path, default=Path("docs"), help="folder for headline.md and headline.svg")
     given = parser.parse_args()
@@ -63,8 +64,9 @@ def main() -> int:
     print(f"{given.customers} customers in each storm, seed {given.seed}: a few minutes ...\n", flush=True)
     print(report.HEAD, flush=True)
     with world(given.seed) as stage:
-        outcomes = asyncio.run(headline(stage, given.customers))
-    command = f"python -m load.headline --customers {given.customers} --seed {given.seed}"
+        outcomes = asyncio.run(headline(stage, given.customers, given.pace))
+    pace = f"--pace {given.pace:g} " if given.pace != UPGRADES_PER_SECOND else ""
+    command = f"python -m load.headline --customers {given.customers} {pace}--seed {given.seed}"
     (given.into / "headline.md").write_text(report.chapter(outcomes, command, busy))
     (given.into / "headline.svg").write_text(picture(outcomes))
     print(f"\n{command}\n{given.into / 'headline.md'} and {given.into / 'headline.svg'} are written.")

@@ -67,11 +67,11 @@ class NeverQuiet(Exception):
 
 async def rage(
     stage: World, storm: Storm, people: list[Person], ours: asyncpg.Connection, naive: asyncpg.Connection,
-    eyes: asyncpg.Connection, resources: Resources,
+    eyes: asyncpg.Connection, resources: Resources, pace: float,
 ) -> Outcome:  # fmt: skip
-    """Let every cycle close, wait for quiet, sweep, and count who is wrong; `eyes` is a second connection to ours.
+    """Let every cycle close, at most `pace` a second, wait for quiet, sweep, and count who is wrong.
 
-    Raises NeverQuiet.
+    `eyes` is a second connection to ours. Raises NeverQuiet.
     """
     stripe, began = stage.stripe, time.monotonic()
     stripe.asked.clear()
@@ -79,7 +79,7 @@ async def rage(
     stripe.knobs = StripeKnobs.model_validate({"seed": stage.random.randrange(2**31), **storm.knobs})
     async with Watch(eyes).running() as watch:
         for number, person in enumerate(people):
-            await asyncio.sleep(max(0.0, began + number / UPGRADES_PER_SECOND - time.monotonic()))
+            await asyncio.sleep(max(0.0, began + number / pace - time.monotonic()))
             await person.live_through_it(stage.random, partial(watch.changed, person))
         await quiet(stage, ours)
         # The storm is over: a sweep that Stripe answers with errors only begins again a minute later.

@@ -19,7 +19,8 @@ ROW = re.compile(r"^\| ([^|]+) \| [\d,]+ \| [\d,]+ \| (\d+) of 20 \| \*\*(\d+)\*
 async def test_the_usual_handler_loses_changes_and_ours_does_not(tmp_path: Path) -> None:
     """Two events 200 ms apart, the second write lost: an app that was right in every test of one event at a time."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "load.headline", "--customers", "20", "--seed", "7", "--into", str(tmp_path),
+        sys.executable, "-m", "load.headline", "--into", str(tmp_path),
+        "--customers", "20", "--pace", "20", "--seed", "7",
         stdout=PIPE, stderr=STDOUT,
     )  # fmt: skip
     out, _ = await process.communicate()
