@@ -118,7 +118,7 @@ async def ensure_customer(resources: Resources, organization_id: UUID) -> None:
         # Another tab or a worker is at it; whoever gave up here told a person that Stripe is away. And one 500, which
         # Stripe repeats for its key, would refuse the next three clicks too: here its key is used up at once.
         at_it = outcome.status is Status.IN_FLIGHT
-        if not at_it and outcome.error_code != "server_error":
+        if not at_it and outcome.error_code not in ("server_error", "connection"):
             break
         await asyncio.sleep(0.1)
         outcome = await (outcome_of if at_it else perform)(resources, organization_id, operation_id)

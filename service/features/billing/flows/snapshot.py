@@ -48,7 +48,9 @@ async def fetch_snapshot(
     deleted = (types is None or "customer" in types) and await _is_deleted(api, customer, urgency)
     invoices = money = None
     waiting: frozenset[str] = frozenset()
-    if types is None or not types.isdisjoint(INVOICE_TYPES):
+    # Whoever owes is shown what, and where to pay it, whichever message came first.
+    owes = any(one.get("status") in ("past_due", "unpaid") for one in subscriptions)
+    if types is None or owes or not types.isdisjoint(INVOICE_TYPES):
         invoices = await _all(api, "/v1/invoices", {**mine, "expand": ["data.payments"]}, urgency)
         if any(invoice.get("status") == "open" and intents_of(invoice) for invoice in invoices):
             intents = await _all(api, "/v1/payment_intents", mine, urgency)
