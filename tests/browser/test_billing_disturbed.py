@@ -65,7 +65,7 @@ class Patience:
             if await then.is_visible():
                 return
             await act()
-            await expect(then.or_(self.told).first).to_be_visible(timeout=20_000)
+            await expect(then.or_(self.told).first).to_be_visible(timeout=30_000)
             if await then.is_visible():
                 return
         raise AssertionError(f"nothing but refusals: {await self.page.locator('main').inner_text()}")

@@ -102,7 +102,7 @@ async def happened(api: StripeApi, operation: Operation) -> str | None:
         found = [one async for one in api.every(path, asked, most=1_000)]
         return next((one["id"] for one in found if (one.get("metadata") or {}).get("operation_id") == mark), None)
     try:
-        thing = await api.call("get", f"/v1/subscriptions/{wish['subscription']}")
+        thing = await api.patiently("get", f"/v1/subscriptions/{wish['subscription']}")
     except StripeAbsent:
         return wish["subscription"] if operation.kind is Kind.CANCEL_NOW else None
     now, wanted = subscription_columns(thing), {item["id"]: item for item in (operation.params or {}).get("items", ())}
