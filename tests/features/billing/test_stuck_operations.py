@@ -11,14 +11,16 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from infra.sandbox.stripe import catalog
+from infra.sandbox.stripe import catalog, customers
 from infra.sandbox.stripe.knobs import StripeKnobs
 from infra.sandbox.stripe.server import StripeStandIn
 from service.core import clock
 from service.core.context import SYSTEM, Caller, Context, Resources
 from service.core.database import Database
 from service.features.billing import actions
+from service.features.billing.flows import metrics
 from service.features.billing.flows.operations import ensure_customer, perform, perform_due
+from service.features.billing.flows.resolve import _propose
 from service.features.billing.flows.synchronize import synchronize_now
 from service.features.billing.models import Kind, Operation, Status
 from service.guardrails.permissions import Role
@@ -154,3 +156,17 @@ async def test_scenario_57_seats_are_those_of_the_plan_and_not_of_an_add_on(
     await perform(alone, organization, operation.id)
     held = own_stripe.account.store.get("subscription", subscription["id"])["items"]["data"]
     assert {one["id"]: one["quantity"] for one in held} == {plan["id"]: 2, held[1]["id"]: 1}
+
+
+@pytest.mark.parametrize("same", [True, False])
+async def test_the_event_of_a_customer_that_we_tied_ourselves_is_no_alarm(
+    same: bool, own_stripe: StripeStandIn, alone: Resources, own_superuser: Superuser, own_factory: Factory
+) -> None:
+    """Our own call tied it while its message was looked up: staff were told of two customers, and there was one."""
+    organization = await own_factory.organization()
+    first = await make_subscriber(own_stripe, own_superuser, organization)
+    second = customers.add(own_stripe.account, {"metadata": {"organization_id": str(organization)}})
+    alarms = metrics.alarms.labels("two customers")
+    before = alarms._value.get()
+    await _propose(alone, first.customer if same else second["id"], {})
+    assert alarms._value.get() - before == (0 if same else 1)

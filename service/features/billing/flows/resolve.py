@@ -63,6 +63,7 @@ BY_CHARGE = """
     WHERE stripe_id = $1 LIMIT 1
 """
 EXISTS = "SELECT EXISTS (SELECT FROM organizations WHERE id = $1 AND deleted_at IS NULL)"
+TIED = "SELECT 1 FROM billing_customers WHERE organization_id = $1 AND stripe_customer_id = $2"
 RECHECK = "UPDATE billing_sweeps SET ran_at = 'epoch' WHERE stream = 'objects'"
 
 
@@ -128,6 +129,8 @@ async def _propose(resources: Resources, customer: str, facts: dict[str, Any]) -
     async with resources.database.unit_of_work(tenant=proposed) as work:
         if not await work.raw.fetchval(EXISTS, proposed):
             return
-        if await tie(work, proposed, customer, livemode=resources.settings.stripe_livemode) is None:
+        tied = await tie(work, proposed, customer, livemode=resources.settings.stripe_livemode)
+        # Our own call, whose event this may be, may have made the very same tie a moment ago.
+        if tied is None and not await work.raw.fetchval(TIED, proposed, customer):
             metrics.alarms.labels("two customers").inc()
             log.error("billing alarm", alarm="two customers for one organization", organization=str(proposed))
