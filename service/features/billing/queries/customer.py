@@ -9,6 +9,7 @@ from sqlalchemy import Boolean, bindparam, select
 
 from service.core import clock
 from service.core.context import Access, Context
+from service.core.errors import NotFound
 from service.features.billing.models import BillingCustomer, Invoice, Operation, Subscription
 from service.features.billing.models.customer import living_in
 from service.features.billing.models.derive import plan_of_item
@@ -77,12 +78,15 @@ async def list_invoices(ctx: Context, page: PageRequest) -> Page[InvoiceRead]:
 @query("billing.read_operation", requires=Role.ADMIN)
 async def get_operation(ctx: Context, operation_id: UUID) -> OperationRead:
     """What became of a change. Raises NotFound."""
-    row = await ctx.get(Operation, operation_id, lock=False)
-    unread = select(BillingCustomer.id).where(
-        *living_in(ctx.work.tenant, ctx.settings.stripe_livemode),
-        BillingCustomer.dirty_gen > BillingCustomer.synced_gen,
-        BillingCustomer.dead_at.is_(None),
+    unread = (
+        select(BillingCustomer.id)
+        .where(*living_in(ctx.work.tenant, ctx.settings.stripe_livemode))
+        .where(BillingCustomer.dirty_gen > BillingCustomer.synced_gen, BillingCustomer.dead_at.is_(None))
     )
+    found = (await ctx.db.execute(select(Operation, unread.exists()).where(Operation.id == operation_id))).one_or_none()
+    if found is None:
+        raise NotFound("There is no such change.")
+    row, is_unread = found
     return OperationRead(
         id=row.id,
         kind=row.kind,
@@ -91,7 +95,7 @@ async def get_operation(ctx: Context, operation_id: UUID) -> OperationRead:
         error_code=row.error_code,
         created_at=row.created_at,
         url=row.result_url,
-        unread=(await ctx.db.scalar(unread)) is not None,
+        unread=is_unread,
     )
 
 
