@@ -55,8 +55,8 @@ def end(account: Account, subscription: Obj, reason: str = "cancellation_request
         subscription["cancellation_details"]["reason"] = subscription["cancellation_details"]["reason"] or reason
 
 
-def renew(account: Account, subscription: Obj) -> None:
-    """The next period begins at once; its invoice stays a draft for an hour."""
+def renew(account: Account, subscription: Obj) -> Obj:
+    """The next period begins at once; its invoice stays a draft for an hour. Answers the invoice."""
     items = subscription["items"]["data"]
     start = current_end(subscription)
     old_start = items[0]["current_period_start"]
@@ -84,6 +84,7 @@ def renew(account: Account, subscription: Obj) -> None:
         invoices.schedule_finalizing(account, invoice)
     emit(account, "invoice.created", invoice)
     schedule(account, subscription)
+    return invoice
 
 
 @when_due("period_over")
@@ -112,8 +113,8 @@ def _draft_over(account: Account, invoice_id: str) -> None:
     invoice = account.store.find(invoice_id)
     if not invoice or invoice["status"] != "draft" or not invoice["auto_advance"]:
         return
-    subscription = account.store.get("subscription", invoices.subscription_id(invoice))
-    pause = subscription["pause_collection"]
+    subscription = account.store.find(invoices.subscription_id(invoice))
+    pause = subscription["pause_collection"] if subscription else None
     if pause and pause["behavior"] == "keep_as_draft":
         return
     invoices.finalize(account, invoice)
@@ -123,7 +124,7 @@ def _draft_over(account: Account, invoice_id: str) -> None:
         invoices.void(account, invoice)
     elif pause:
         invoices.mark_uncollectible(account, invoice)
-    elif subscription["collection_method"] == "charge_automatically":
+    elif invoice["collection_method"] == "charge_automatically":
         invoices.collect(account, invoice)
 
 

@@ -33,6 +33,8 @@ def add(account: Account, params: Obj) -> Obj:
             invoice["amount_due"] -= amount
             invoice["amount_remaining"] -= amount
             invoices.intent_of(account, invoice)["amount"] -= amount
+    if not is_paid and not invoice["amount_remaining"]:
+        invoices.write_off(account, invoice)
     return note
 
 

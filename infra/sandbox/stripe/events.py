@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
-from infra.sandbox.stripe.records import Event
+from infra.sandbox.stripe.clock import DAY
+from infra.sandbox.stripe.records import Event, is_only_thin
 from infra.sandbox.stripe.renderings import snapshot_id
 from infra.sandbox.stripe.store import LARGEST_PAGE, USUAL_PAGE, Account, Obj, StripeError
 from infra.sandbox.stripe.wire import API_VERSION, Operation
 
 MOST_TYPES = 20
+KEPT_SECONDS = 30 * DAY
 BOUNDS: dict[str, Callable[[int, int], bool]] = {
     "gt": int.__gt__,
     "gte": int.__ge__,
@@ -66,16 +68,21 @@ def _id(reference: Any) -> str:
     return str(reference["id"] if isinstance(reference, dict) else reference or "")
 
 
-def find(account: Account, event_id: str) -> Event:
-    """By the id of the snapshot or of its thin twin. Raises Stripe's 404."""
+def find(account: Account, event_id: str, *, is_public: bool = False) -> Event:
+    """By the id of the snapshot or of its thin twin. Raises Stripe's 404; `is_public`, for what Stripe forgot, too."""
     found = account.events.get(snapshot_id(event_id))
-    if found is None:
+    if found is None or (is_public and not is_kept(account, found)):
         raise StripeError(f"No such event: '{event_id}'", status=404, code="resource_missing", param="id")
     return found
 
 
+def is_kept(account: Account, event: Event) -> bool:
+    """Stripe lists events for thirty days; the console here shows older ones, too."""
+    return event.created > account.now() - KEPT_SECONDS
+
+
 def retrieve(account: Account, params: Obj, object_id: str) -> Obj:
-    return find(account, object_id).snapshot()
+    return find(account, object_id, is_public=True).snapshot()
 
 
 def list_(account: Account, params: Obj) -> Obj:
@@ -85,7 +92,7 @@ def list_(account: Account, params: Obj) -> Obj:
     source: Iterable[Event] = account.events.oldest_first() if before else account.events.newest_first()
     if cursor := before or params.get("starting_after"):
         source = past(source, find(account, cursor).id)
-    wanted = list(islice(filter(_filter(params), source), limit + 1))
+    wanted = list(islice(filter(_filter(account, params), source), limit + 1))
     page = wanted[:limit][::-1] if before else wanted[:limit]
     data = [one.snapshot() for one in page]
     return {"object": "list", "url": "/v1/events", "has_more": len(wanted) > limit, "data": data}
@@ -107,7 +114,7 @@ def past(source: Iterable[Event], event_id: str) -> Iterable[Event]:
     return walk
 
 
-def _filter(params: Obj) -> Callable[[Event], bool]:
+def _filter(account: Account, params: Obj) -> Callable[[Event], bool]:
     types = params.get("types") or ([params["type"]] if params.get("type") else [])
     if not isinstance(types, list) or len(types) > MOST_TYPES:
         raise StripeError(f"types must be a list of at most {MOST_TYPES}", param="types")
@@ -120,6 +127,8 @@ def _filter(params: Obj) -> Callable[[Event], bool]:
         return (
             (not types or event.type in exact or event.type.startswith(starts or ("\0",)))
             and created(event.created)
+            and is_kept(account, event)
+            and not is_only_thin(event.type)
             and (success is None or (event.pending == 0) == success)
         )
 

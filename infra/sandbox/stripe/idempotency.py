@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Any
 
 from infra.sandbox.stripe.clock import DAY
@@ -44,8 +45,10 @@ def begin(account: Account, key: str, fingerprint: str) -> Answer | None:
     if not key:
         return None
     with account.lock:
+        for old in takewhile(lambda one: account.kept_answers[one].until < account.now(), list(account.kept_answers)):
+            del account.kept_answers[old]
         kept = account.kept_answers.get(key)
-        if kept is None or kept.until < account.now():
+        if kept is None:
             account.kept_answers[key] = Kept(fingerprint, account.now() + KEPT_SECONDS)
             return None
         if kept.fingerprint != fingerprint:

@@ -22,6 +22,8 @@ def add(account: Account, params: Obj) -> Obj:
     invoice = invoices.draft(account, params["customer"], "manual", [], waiting, subscription=subscription)
     invoice["auto_advance"] = boolean(params, "auto_advance")
     _fill(invoice, params)
+    if invoice["auto_advance"]:
+        invoices.schedule_finalizing(account, invoice)
     emit(account, "invoice.created", invoice)
     return invoice
 

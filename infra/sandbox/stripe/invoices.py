@@ -70,6 +70,12 @@ def finalize(account: Account, invoice: Obj) -> Obj:
     return invoice
 
 
+def settle(account: Account, invoice: Obj) -> None:
+    """Open a draft and try to have it paid, without its hour."""
+    finalize(account, invoice)
+    collect(account, invoice)
+
+
 def collect(account: Account, invoice: Obj, token: str | None = None, *, is_retry: bool = True) -> str:
     """Try to have an open invoice paid; answers succeeded, requires_action or requires_payment_method.
 
@@ -130,6 +136,12 @@ def void(account: Account, invoice: Obj) -> None:
 def mark_uncollectible(account: Account, invoice: Obj) -> None:
     """Given up on, though it may still be paid."""
     _close(account, invoice, "uncollectible", "marked_uncollectible")
+
+
+def write_off(account: Account, invoice: Obj) -> None:
+    """Credited in full: nothing is left to pay, so it is paid."""
+    payments.cancel(account, intent_of(account, invoice), None)
+    _paid(account, invoice)
 
 
 def payments_of(account: Account, invoice: Obj) -> list[Obj]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from infra.sandbox.stripe.changes import changing, create
 from infra.sandbox.stripe.events import emit
 from infra.sandbox.stripe.objects import nulls
@@ -131,8 +133,11 @@ def _report(account: Account, event: Obj, problem: str) -> None:
     found = account.store.of("billing.meter", event_name=event["event_name"])
     kind = "v1.billing.meter.error_report_triggered" if found else "v1.billing.meter.no_meter_found"
     subject: Obj = {"id": found[0]["id"] if found else None, "object": "billing.meter"}
-    reason = {"error_count": 1, "error_types": [{"code": problem, "error_count": 1}]}
-    emit(account, kind, subject | {"reason": reason, "identifier": event["identifier"]})
+    sample = {"error_message": problem.replace("_", " "), "request": {"identifier": event["identifier"]}}
+    reason = {"error_count": 1, "error_types": [{"code": problem, "error_count": 1, "sample_errors": [sample]}]}
+    when = datetime.fromtimestamp(account.now(), UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    told = {"developer_message_summary": "There is 1 invalid event", "reason": reason}
+    emit(account, kind, subject | {"data": told | {"validation_start": when, "validation_end": when}})
 
 
 def list_(account: Account, params: Obj) -> Obj:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from infra.sandbox.stripe.store import Obj, StripeError
 
 
+class InvalidParameter(StripeError):
+    """Refused before anything began: not an answer that an idempotency key keeps."""
+
+
 def take(obj: Obj, params: Obj, *names: str) -> None:
     """Copy plain text fields that were given."""
     for name in names:
@@ -22,7 +26,7 @@ def merge_metadata(obj: Obj, params: Obj) -> None:
 
 
 def integer(params: Obj, name: str, default: int | None = None) -> int | None:
-    """A whole number, None where an empty text clears it. Raises StripeError for anything else."""
+    """A whole number, None where an empty text clears it. Raises InvalidParameter for anything else."""
     if name not in params:
         return default
     if params[name] == "":
@@ -30,26 +34,26 @@ def integer(params: Obj, name: str, default: int | None = None) -> int | None:
     try:
         return int(params[name])
     except (TypeError, ValueError):
-        raise StripeError(f"Invalid integer: {params[name]}", param=name) from None
+        raise InvalidParameter(f"Invalid integer: {params[name]}", param=name) from None
 
 
 def boolean(params: Obj, name: str, *, default: bool = False) -> bool:
     if name not in params:
         return default
     if str(params[name]).lower() not in ("true", "false"):
-        raise StripeError(f"Invalid boolean: {params[name]}", param=name)
+        raise InvalidParameter(f"Invalid boolean: {params[name]}", param=name)
     return str(params[name]).lower() == "true"
 
 
 def required(params: Obj, *names: str) -> None:
-    """Raises StripeError for the first that is missing."""
+    """Raises InvalidParameter for the first that is missing."""
     for name in names:
         if params.get(name) in (None, ""):
-            raise StripeError(f"Missing required param: {name}.", code="parameter_missing", param=name)
+            raise InvalidParameter(f"Missing required param: {name}.", code="parameter_missing", param=name)
 
 
 def one_of(params: Obj, name: str, allowed: tuple[str, ...], default: str) -> str:
     value = str(params.get(name) or default)
     if value not in allowed:
-        raise StripeError(f"Invalid {name}: must be one of {', '.join(allowed)}", param=name)
+        raise InvalidParameter(f"Invalid {name}: must be one of {', '.join(allowed)}", param=name)
     return value

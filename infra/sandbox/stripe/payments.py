@@ -18,8 +18,15 @@ UNFINISHED = ("requires_payment_method", "requires_confirmation", "requires_acti
 LISTENERS: list[Callable[[Account, Obj], None]] = []
 
 
-def make(account: Account, customer_id: str | None, amount: int, currency: str, description: str | None = None) -> Obj:
-    """An intent that waits for a payment method."""
+def make(
+    account: Account,
+    customer_id: str | None,
+    amount: int,
+    currency: str,
+    description: str | None = None,
+    given: Obj | None = None,
+) -> Obj:
+    """An intent that waits for a payment method; `given` may bring metadata."""
     intent_id = account.new_id("pi")
     obj: Obj = {
         "id": intent_id,
@@ -45,6 +52,7 @@ def make(account: Account, customer_id: str | None, amount: int, currency: str, 
         **nulls("source statement_descriptor statement_descriptor_suffix transfer_data transfer_group"),
         **nulls("excluded_payment_method_types"),
     }
+    merge_metadata(obj, given or {})
     return create(account, obj, "payment_intent.created")
 
 
@@ -83,8 +91,7 @@ def confirm(account: Account, intent_id: str, ok: bool) -> Obj:
         with changing(account, intent, "payment_intent.payment_failed"):
             intent.update(status="requires_payment_method", next_action=None, payment_method=None)
             intent["last_payment_error"] = _error("payment_intent_authentication_failure", text, None, method)
-    for listener in LISTENERS:
-        listener(account, intent)
+    _tell(account, intent)
     return intent
 
 
@@ -168,27 +175,40 @@ def add(account: Account, params: Obj) -> Obj:
     required(params, "amount", "currency")
     customer = params.get("customer")
     amount = integer(params, "amount") or 0
-    intent = make(account, customer, amount, str(params["currency"]), params.get("description"))
-    merge_metadata(intent, params)
+    if customer:
+        account.store.get("customer", customer, "customer")
+    intent = make(account, customer, amount, str(params["currency"]), params.get("description"), params)
     return confirm_by_api(account, params, intent["id"]) if boolean(params, "confirm") else intent
 
 
 def confirm_by_api(account: Account, params: Obj, object_id: str) -> Obj:
     intent = account.store.get("payment_intent", object_id)
     required(params, "payment_method")
-    method = payment_methods.resolve(account, params["payment_method"])
-    if attempt(account, intent, method) == "requires_payment_method":
+    _refuse_finished(intent, "confirm")
+    status = attempt(account, intent, payment_methods.resolve(account, params["payment_method"]))
+    if status != "requires_action":
+        _tell(account, intent)
+    if status == "requires_payment_method":
         raise declined(intent)
     return intent
 
 
 def cancel_by_api(account: Account, params: Obj, object_id: str) -> Obj:
     intent = account.store.get("payment_intent", object_id)
-    if intent["status"] not in UNFINISHED:
-        text = f"You cannot cancel this PaymentIntent because it has a status of {intent['status']}."
-        raise StripeError(text, code="payment_intent_unexpected_state")
+    _refuse_finished(intent, "cancel")
     cancel(account, intent, params.get("cancellation_reason"))
     return intent
+
+
+def _refuse_finished(intent: Obj, verb: str) -> None:
+    if intent["status"] not in UNFINISHED:
+        text = f"You cannot {verb} this PaymentIntent because it has a status of {intent['status']}."
+        raise StripeError(text, code="payment_intent_unexpected_state")
+
+
+def _tell(account: Account, intent: Obj) -> None:
+    for listener in LISTENERS:
+        listener(account, intent)
 
 
 def update_charge(account: Account, params: Obj, object_id: str) -> Obj:

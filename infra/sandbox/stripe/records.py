@@ -14,6 +14,15 @@ KEPT_EVENTS = 50_000
 WAITING, ACCEPTED, FAILED, LOST = "waiting", "accepted", "failed", "lost"
 
 
+def is_only_thin(event_type: str) -> bool:
+    """Whether Stripe makes no snapshot of this event: faults of meters, and whatever version 2 of the API tells."""
+    return event_type.startswith(("v1.", "v2."))
+
+
+def thin_type(event_type: str) -> str:
+    return event_type if is_only_thin(event_type) else f"v1.{event_type}"
+
+
 @dataclass(slots=True, eq=False)
 class Endpoint:
     """Somebody who wants events: snapshots, as /v1/webhook_endpoints makes them, or thin ones, as /v2 does."""
@@ -31,8 +40,10 @@ class Endpoint:
     is_enabled: bool = True
 
     def wants(self, event_type: str) -> bool:
-        name = f"v1.{event_type}" if self.kind == "thin" else event_type
-        return self.is_enabled and ("*" in self.enabled_events or name in self.enabled_events)
+        """A snapshot has no type of the other kind, and some events are only ever told thinly."""
+        name = thin_type(event_type) if self.kind == "thin" else event_type
+        is_told = self.kind == "thin" or not is_only_thin(event_type)
+        return self.is_enabled and is_told and ("*" in self.enabled_events or name in self.enabled_events)
 
     @property
     def live_secrets(self) -> list[str]:

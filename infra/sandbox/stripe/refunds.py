@@ -10,8 +10,10 @@ from infra.sandbox.stripe.store import Account, Obj, StripeError, page_of
 from infra.sandbox.stripe.wire import Operation
 
 
-def refund(account: Account, charge: Obj, amount: int | None = None, reason: str | None = None) -> Obj:
-    """All that is left, or part of it. Raises StripeError for more than there is."""
+def refund(
+    account: Account, charge: Obj, amount: int | None = None, reason: str | None = None, given: Obj | None = None
+) -> Obj:
+    """All that is left, or part of it; `given` may bring metadata. Raises StripeError for more than there is."""
     left = charge["amount_captured"] - charge["amount_refunded"]
     wanted = left if amount is None else amount
     if not left:
@@ -34,6 +36,7 @@ def refund(account: Account, charge: Obj, amount: int | None = None, reason: str
         "status": "succeeded",
         **nulls("receipt_number source_transfer_reversal transfer_reversal"),
     }
+    merge_metadata(obj, given or {})
     create(account, obj, "refund.created")
     with changing(account, charge, "charge.refunded"):
         charge["amount_refunded"] += wanted
@@ -62,9 +65,7 @@ def add(account: Account, params: Obj) -> Obj:
     if intent_id := params.get("payment_intent"):
         charge_id = account.store.get("payment_intent", intent_id, "payment_intent")["latest_charge"]
     charge = account.store.get("charge", charge_id, "charge")
-    obj = refund(account, charge, integer(params, "amount"), params.get("reason"))
-    merge_metadata(obj, params)
-    return obj
+    return refund(account, charge, integer(params, "amount"), params.get("reason"), params)
 
 
 def update(account: Account, params: Obj, object_id: str) -> Obj:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from infra.sandbox.stripe.records import is_only_thin, thin_type
+
 Shape = dict[str, Any]
 # docs.stripe.com/changelog/basil: the period moved to the items, and an invoice's subscription to its parent.
 BASIL = "2025-03-31"
@@ -39,18 +41,20 @@ def thin(event: Shape) -> Shape:
     return {
         "id": thin_id(event["id"]),
         "object": "v2.core.event",
-        "type": f"v1.{event['type']}",
+        "type": thin_type(event["type"]),
         "created": datetime.fromtimestamp(event["created"], UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z"),
         "livemode": event["livemode"],
         "context": None,
         "reason": {"type": "request", "request": request} if request["id"] else None,
         "related_object": related,
-        "snapshot_event": event["id"],
+        "snapshot_event": None if is_only_thin(event["type"]) else event["id"],
     }
 
 
 def thin_in_full(event: Shape) -> Shape:
-    """What `/v2/core/events` adds to the notification: the values before and after."""
+    """What `/v2/core/events` adds to the notification: the values before and after, or what has no snapshot."""
+    if is_only_thin(event["type"]):
+        return thin(event) | {"data": event["data"]["object"].get("data")}
     before = event["data"].get("previous_attributes")
     if before is None:
         return thin(event)

@@ -78,12 +78,12 @@ class Store:
         return self.kinds[kind][str(object_id)] if kind else None
 
     def get(self, kind: str, object_id: object, param: str = "id") -> Obj:
-        """Raises Stripe's 404, which carries `resource_missing`."""
+        """Raises Stripe's `resource_missing`: a 404 for the path's own id, a 400 for one that a parameter names."""
         found = self.kinds.get(kind, {}).get(str(object_id))
         if found is None:
             name = kind.replace("_", " ").replace("checkout.", "checkout ")
             text = f"No such {name}: '{object_id}'"
-            raise StripeError(text, status=404, code="resource_missing", param=param)
+            raise StripeError(text, status=404 if param == "id" else 400, code="resource_missing", param=param)
         return found
 
     def of(self, kind: str, **fields: object) -> list[Obj]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra.sandbox.stripe import billing_cycle, subscriptions
+from infra.sandbox.stripe import billing_cycle, invoices, subscriptions
 from infra.sandbox.stripe.changes import changing
 from infra.sandbox.stripe.expanding import HIDDEN
 from infra.sandbox.stripe.objects import listing
@@ -44,13 +44,16 @@ def cancel(account: Account, params: Obj, object_id: str) -> Obj:
 
 
 def resume(account: Account, params: Obj, object_id: str) -> Obj:
-    """Wake a subscription that paused because its trial ended without a card."""
+    """Wake a subscription that paused because its trial ended without a card: its cycle starts today, and is paid."""
     subscription = account.store.get("subscription", object_id)
     if subscription["status"] != "paused":
         raise StripeError("Only a paused subscription can be resumed.")
+    now = account.now()
     with changing(account, subscription, "customer.subscription.updated", "customer.subscription.resumed"):
-        subscription["status"] = "active"
-    billing_cycle.renew(account, subscription)
+        subscription.update(status="active", billing_cycle_anchor=now)
+        for item in subscription["items"]["data"]:
+            item["current_period_end"] = now
+    invoices.settle(account, billing_cycle.renew(account, subscription))
     return subscription
 
 

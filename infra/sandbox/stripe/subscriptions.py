@@ -104,8 +104,7 @@ def cancel(account: Account, object_id: str, params: Obj | None = None) -> Obj:
         invoice = _invoice(account, subscription, "subscription_update", [], waiting)
         subscription["latest_invoice"] = invoice["id"]
         emit(account, "invoice.created", invoice)
-        invoices.finalize(account, invoice)
-        invoices.collect(account, invoice)
+        invoices.settle(account, invoice)
     return subscription
 
 

@@ -8,7 +8,7 @@ from itertools import islice
 from urllib.parse import urlencode
 
 from infra.sandbox.stripe import events
-from infra.sandbox.stripe.records import Event
+from infra.sandbox.stripe.records import Event, thin_type
 from infra.sandbox.stripe.renderings import thin_id, thin_in_full
 from infra.sandbox.stripe.store import Account, Obj
 from infra.sandbox.stripe.wire import Operation
@@ -17,7 +17,7 @@ PATH = "/v2/core/events"
 
 
 def retrieve(account: Account, params: Obj, object_id: str) -> Obj:
-    return thin_in_full(events.find(account, object_id).snapshot())
+    return thin_in_full(events.find(account, object_id, is_public=True).snapshot())
 
 
 def list_(account: Account, params: Obj) -> Obj:
@@ -31,9 +31,10 @@ def list_(account: Account, params: Obj) -> Obj:
 
     def fits(event: Event) -> bool:
         return (
-            (not types or f"v1.{event.type}" in types)
+            (not types or thin_type(event.type) in types)
             and params.get("object_id") in (None, event.object_id)
             and created(event.created)
+            and events.is_kept(account, event)
         )
 
     wanted = list(islice(filter(fits, source), limit + 1))

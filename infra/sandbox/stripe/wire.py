@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import traceback
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl
@@ -19,6 +20,7 @@ from starlette.routing import Route
 
 from infra.sandbox.stripe import faults, idempotency
 from infra.sandbox.stripe.expanding import expanded
+from infra.sandbox.stripe.params import InvalidParameter
 from infra.sandbox.stripe.store import Account, Obj, StripeError
 
 API_VERSION = "2026-10-28.endive"
@@ -78,7 +80,12 @@ async def _answer(
             answer = faults.server_error()
         else:
             params = decode(raw, request)
-            answer = _work(account, work, request, params, request_id, key)
+            try:
+                answer = _work(account, work, request, params, request_id, key)
+            except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+                # A text where a hash belongs, or the like. A mistake of ours would look the same: hence the trace.
+                traceback.print_exc()
+                raise InvalidParameter("Invalid request: a parameter has the wrong shape.") from None
             await faults.hold(account, account.knobs.api_answer_late if is_change else 0)
             if planned.after:
                 answer = faults.server_error()
@@ -86,7 +93,7 @@ async def _answer(
             return idempotency.Answer(0, b"", cut_off=True)
         return answer
     finally:
-        # A 500 is kept and replayed like any other answer; what never began (429, 409) is not.
+        # A 500 is kept and replayed like any other answer; what never began (429, 409, a wrong parameter) is not.
         idempotency.end(account, key, answer)
 
 
@@ -103,6 +110,8 @@ def _work(
                 result = work(account, params, **request.path_params)
             shown = expanded(account, result, expand if isinstance(expand, list) else [expand])
             status, shown = 200, faults.garbled(account, shown, params)
+        except InvalidParameter:
+            raise
         except StripeError as error:
             status, shown = error.status, error.body
         finally:

@@ -42,6 +42,14 @@ def test_what_is_not_there_is_named(client: StripeClient) -> None:
     assert (missing.value.http_status, missing.value.code, missing.value.param) == (404, "resource_missing", "id")
 
 
+def test_what_a_parameter_names_in_vain_is_a_400(client: StripeClient) -> None:
+    """A path that leads nowhere is a 404, a reference that does is a mistake in the parameters."""
+    with pytest.raises(stripe.InvalidRequestError, match="No such customer: 'cus_x'") as missing:
+        client.v1.checkout.sessions.create({"mode": "setup", "success_url": "http://x.example", "customer": "cus_x"})
+
+    assert (missing.value.http_status, missing.value.code, missing.value.param) == (400, "resource_missing", "customer")
+
+
 def test_a_missing_parameter_is_named(client: StripeClient) -> None:
     with pytest.raises(stripe.InvalidRequestError) as refused:
         client.v1.subscriptions.create({"customer": "cus_x"})
@@ -179,11 +187,26 @@ def test_two_runs_with_one_seed_have_the_same_ids() -> None:
     assert ids(1) == ids(1) != ids(2)
 
 
-@pytest.mark.parametrize("body", ["items[0][price]=x&items[0]=y", "a[b][c][d][e][f][g][h][i][j]=1", "a=1&a[b]=2"])
-def test_nonsense_is_refused_and_never_breaks_the_server(stand_in: StripeStandIn, body: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "subscriptions", "items[0][price]=x&items[0]=y"),
+        ("POST", "subscriptions", "a[b][c][d][e][f][g][h][i][j]=1"),
+        ("POST", "subscriptions", "a=1&a[b]=2"),
+        ("POST", "customers", "metadata=x"),
+        ("POST", "customers", "invoice_settings=x"),
+        ("POST", "products", "name=x&metadata[0]=x"),
+        ("POST", "checkout/sessions", "mode=payment&success_url=x&line_items=x"),
+        ("POST", "webhook_endpoints", "url[a]=x&enabled_events[0]=*"),
+        ("GET", "customers?limit=x", ""),
+    ],
+)
+def test_nonsense_is_refused_and_never_breaks_the_server(
+    stand_in: StripeStandIn, method: str, path: str, body: str
+) -> None:
     headers = {"Authorization": f"Bearer {stand_in.secret_key}", "Content-Type": "application/x-www-form-urlencoded"}
 
-    answer = httpx.post(f"{stand_in.address}/v1/subscriptions", content=body, headers=headers)
+    answer = httpx.request(method, f"{stand_in.address}/v1/{path}", content=body, headers=headers)
 
     assert answer.status_code == 400
     assert answer.json()["error"]["type"] == "invalid_request_error"

@@ -13,7 +13,7 @@ import stripe
 from stripe import RequestOptions, StripeClient
 
 from infra.sandbox.stripe.server import StripeStandIn
-from tests.sandbox.stripe.business import DAY, Business
+from tests.sandbox.stripe.business import DAY, HOUR, Business
 
 KEY: RequestOptions = {"idempotency_key": "operation-1"}
 
@@ -82,6 +82,15 @@ def test_an_error_of_the_callers_is_kept_too(client: StripeClient) -> None:
         seen.append(refused.value.headers or {})
 
     assert ["Idempotent-Replayed" in one for one in seen] == [False, True]
+
+
+def test_parameters_that_cannot_be_are_no_answer_that_is_kept(client: StripeClient) -> None:
+    """Nothing had begun: docs.stripe.com/api/idempotent_requests says that only what began is kept."""
+    with pytest.raises(stripe.InvalidRequestError, match="Missing required param"):
+        client.v1.subscriptions.create({"customer": "cus_x"}, KEY)
+
+    with pytest.raises(stripe.InvalidRequestError, match="No such customer"):
+        client.v1.subscriptions.create({"customer": "cus_x", "items": [{"price": "price_x"}]}, KEY)
 
 
 def test_a_500_after_the_effect_is_replayed_and_the_effect_happened_once(
@@ -197,3 +206,11 @@ def test_faults_repeat_with_their_seed(client: StripeClient, turn: Callable[...,
     first = run()
     assert run() == first
     assert {"x", "."} == set(first)
+
+
+def test_answers_are_not_kept_for_ever(business: Business) -> None:
+    for _ in range(3):
+        business.client.v1.customers.create({})
+        business.wait(DAY + HOUR)
+
+    assert len(business.stand_in.account.kept_answers) == 1

@@ -227,6 +227,16 @@ def test_an_invoice_by_hand(business: Business) -> None:
         business.client.v1.invoices.pay(invoice.id)
 
 
+def test_an_invoice_by_hand_that_advances_by_itself_is_paid_after_its_hour(business: Business) -> None:
+    customer = business.customer()
+    business.client.v1.invoice_items.create({"customer": customer.id, "amount": 700, "currency": "eur"})
+    draft = business.client.v1.invoices.create({"customer": customer.id, "auto_advance": True})
+
+    business.wait(HOUR)
+
+    assert business.client.v1.invoices.retrieve(draft.id).status == "paid"
+
+
 def test_a_voided_invoice_is_not_paid(business: Business) -> None:
     customer = business.customer()
     business.client.v1.invoice_items.create({"customer": customer.id, "amount": 700})
@@ -263,6 +273,18 @@ def test_a_credit_note_lowers_what_is_due_or_gives_back(business: Business) -> N
     assert business.latest_invoice(subscription).post_payment_credit_notes_amount == 400
     with pytest.raises(stripe.InvalidRequestError):
         business.client.v1.credit_notes.create({"invoice": invoice.id, "amount": BASIC})
+
+
+def test_a_credit_note_of_all_that_is_due_pays_the_invoice(business: Business) -> None:
+    subscription = business.subscribe(business.customer("pm_card_chargeCustomerFail"))
+    invoice = business.latest_invoice(subscription)
+
+    business.client.v1.credit_notes.create({"invoice": invoice.id, "amount": BASIC})
+
+    settled = business.latest_invoice(subscription)
+    assert (settled.status, settled.amount_due, settled.amount_paid) == ("paid", 0, 0)
+    assert business.now(subscription).status == "active"
+    assert _intent(business, invoice.id).status == "canceled"
 
 
 def _intent(business: Business, invoice_id: str) -> stripe.PaymentIntent:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 import pytest
 import stripe
@@ -10,6 +12,7 @@ from infra.sandbox.stripe import disputes, payments, refunds
 from tests.sandbox.stripe.business import BASIC, DAY, HOUR, Business
 
 GOOD, DECLINED, CHALLENGED = "pm_card_visa", "pm_card_chargeCustomerFail", "pm_card_authenticationRequired"
+MADE = ("payment_intent.created", "refund.created")
 
 
 def test_a_card_belongs_to_one_customer(business: Business) -> None:
@@ -71,6 +74,39 @@ def test_a_challenge_can_be_passed_or_failed(business: Business) -> None:
     assert waits.value.code == "invoice_payment_intent_requires_action"
     payments.confirm(account, intent.id, ok=True)
     assert business.now(subscription).status == "active"
+
+
+def test_a_payment_intent_is_paid_once(business: Business) -> None:
+    v1 = business.client.v1
+    intent = v1.payment_intents.create({"amount": 500, "currency": "usd", "payment_method": GOOD, "confirm": True})
+
+    with pytest.raises(stripe.InvalidRequestError) as refused:
+        v1.payment_intents.confirm(intent.id, {"payment_method": GOOD})
+
+    assert refused.value.code == "payment_intent_unexpected_state"
+    assert len(v1.charges.list().data) == 1
+
+
+def test_confirming_the_intent_of_an_invoice_pays_the_invoice(business: Business) -> None:
+    """The way of whoever collects cards on a page of their own: the subscription waits for the intent."""
+    subscription = business.subscribe(payment_behavior="default_incomplete", expand=["latest_invoice.payments"])
+    invoice: Any = subscription.latest_invoice
+    intent = str(invoice.payments.data[0].payment.payment_intent)
+
+    with pytest.raises(stripe.CardError):
+        business.client.v1.payment_intents.confirm(intent, {"payment_method": DECLINED})
+    assert business.now(subscription).status == "incomplete"
+    business.client.v1.payment_intents.confirm(intent, {"payment_method": GOOD})
+
+    assert (business.now(subscription).status, business.latest_invoice(subscription).status) == ("active", "paid")
+
+
+def test_what_an_event_tells_of_a_new_object_has_its_metadata(business: Business) -> None:
+    business.client.v1.payment_intents.create({"amount": 5, "currency": "usd", "metadata": {"a": "1"}})
+    business.client.v1.refunds.create({"charge": _charge(business).id, "metadata": {"a": "2"}})
+
+    told = [one.data.to_dict()["object"]["metadata"] for one in business.events() if one.type in MADE]
+    assert told == [{"a": "1"}, {}, {"a": "2"}]
 
 
 def test_partial_refunds_add_up_and_never_exceed_the_charge(business: Business) -> None:

@@ -14,7 +14,7 @@ from tests.sandbox.stripe.shapes import Comparison
 
 LISTS = """
     customers products prices payment_methods?customer={customer} subscriptions?status=all invoices invoiceitems
-    invoice_payments payment_intents setup_intents charges refunds disputes credit_notes checkout/sessions events
+    invoice_payments payment_intents setup_intents charges refunds disputes credit_notes checkout/sessions
     billing_portal/configurations billing/meters entitlements/features test_helpers/test_clocks webhook_endpoints
     entitlements/active_entitlements?customer={customer} subscription_items?subscription={subscription}
 """
@@ -28,9 +28,7 @@ def test_every_object_has_the_published_shape(business: Business) -> None:
 
     for path in LISTS.split():
         for one in _read(business.client, path.format(customer=subscription.customer, subscription=subscription.id)):
-            # An announced invoice does not exist yet and has no id, whatever the library's class says.
-            if one.get("type") != "invoice.upcoming":
-                comparison.compare(one)
+            comparison.compare(one)
     for one in others:
         comparison.compare(one)
 
@@ -104,7 +102,9 @@ def _story(business: Business) -> tuple[Any, list[dict[str, Any]]]:
     v1.test_helpers.test_clocks.advance(clock.id, {"frozen_time": account.now() + 50 * DAY})
     details: Any = {"items": [{"price": business.pro.id}]}
     preview = v1.invoices.create_preview({"customer": customer, "subscription_details": details})
-    others: list[StripeObject] = [meter_event, *summaries, session, preview]
+    # An announced invoice does not exist yet and has no id, whatever the library's class says.
+    told = [one for one in business.events() if one.type != "invoice.upcoming"]
+    others: list[StripeObject] = [meter_event, *summaries, session, preview, *told]
     return subscription, [_raw(one) for one in others]
 
 

@@ -113,6 +113,30 @@ def test_a_paused_subscription_resumes(business: Business) -> None:
 
 
 @pytest.mark.parametrize(
+    ("card", "status", "invoice"),
+    [("pm_card_visa", "active", "paid"), ("pm_card_chargeCustomerFail", "past_due", "open")],
+)
+def test_a_resumed_subscription_starts_its_cycle_today_and_pays_for_it(
+    business: Business, card: str, status: str, invoice: str
+) -> None:
+    settings = {"end_behavior": {"missing_payment_method": "pause"}}
+    subscription = business.subscribe(business.customer(card=""), trial_period_days=7, trial_settings=settings)
+    business.wait_for_renewal(subscription, after=65 * DAY)
+    business.use_card(subscription.customer, card)
+    today = business.stand_in.account.now()
+
+    business.client.v1.subscriptions.resume(subscription.id)
+    business.wait(HOUR)
+
+    resumed = business.now(subscription)
+    assert resumed.status == status
+    assert 0 <= item(resumed).current_period_start - today < HOUR
+    assert resumed.billing_cycle_anchor == item(resumed).current_period_start
+    made = [one.status for one in business.client.v1.invoices.list({"subscription": subscription.id}).data]
+    assert made == [invoice, "paid"], "one for the trial, one for today, none for the time in between"
+
+
+@pytest.mark.parametrize(
     ("behavior", "status"), [("void", "void"), ("mark_uncollectible", "uncollectible"), ("keep_as_draft", "draft")]
 )
 def test_paused_collection_renews_without_money(business: Business, behavior: str, status: str) -> None:

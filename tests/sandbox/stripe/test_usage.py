@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import stripe
 
-from tests.sandbox.stripe.business import DAY, HOUR, Business
-
-DUNNING = 16 * DAY
+from tests.sandbox.stripe.business import HOUR, Business
+from tests.sandbox.stripe.receiver import Receiver
 
 
 def test_usage_is_charged_with_the_next_cycle(business: Business) -> None:
@@ -36,13 +35,36 @@ def test_usage_is_charged_with_the_next_cycle(business: Business) -> None:
     assert business.latest_invoice(subscription).total == 7 * 5
 
 
-def test_usage_of_nobody_is_reported_later(business: Business) -> None:
-    v1 = business.client.v1
-    v1.billing.meters.create(
+def test_usage_of_nobody_is_reported_later_and_only_thinly(business: Business, receiver: Receiver) -> None:
+    """Stripe makes no snapshot of this event: it is for whoever has a thin destination."""
+    client, name = business.client, "v1.billing.meter.error_report_triggered"
+    client.v1.webhook_endpoints.create({"url": receiver.url, "enabled_events": ["*"]})
+    destination = client.v2.core.event_destinations.create(
+        {
+            "name": "meters",
+            "type": "webhook_endpoint",
+            "event_payload": "thin",
+            "enabled_events": [name],
+            "webhook_endpoint": {"url": receiver.url},
+            "include": ["webhook_endpoint.signing_secret"],
+        }
+    )
+    meter = client.v1.billing.meters.create(
         {"display_name": "Calls", "event_name": "calls", "default_aggregation": {"formula": "sum"}}
     )
-    known = len(business.events())
+    assert business.stand_in.account.courier.settle()
+    heard = len(receiver.received)
 
-    v1.billing.meter_events.create({"event_name": "calls", "payload": {"stripe_customer_id": "cus_x", "value": "1"}})
+    client.v1.billing.meter_events.create(
+        {"event_name": "calls", "payload": {"stripe_customer_id": "cus_x", "value": "1"}, "identifier": "batch-1"}
+    )
 
-    assert business.types(known) == ["v1.billing.meter.error_report_triggered"]
+    assert business.stand_in.account.courier.settle()
+    assert name not in [one.type for one in client.v1.events.list({"limit": 100}).data]
+    (one,) = receiver.received[heard:]
+    assert destination.webhook_endpoint
+    note = client.parse_event_notification(one.body, one.signature, str(destination.webhook_endpoint.signing_secret))
+    assert isinstance(note, stripe.events.V1BillingMeterErrorReportTriggeredEventNotification)
+    assert (note.related_object.id, one.event["snapshot_event"]) == (meter.id, None)
+    (problem,) = note.fetch_event().data.reason.error_types
+    assert (problem.code, problem.sample_errors[0].request.identifier) == ("meter_event_customer_not_found", "batch-1")
