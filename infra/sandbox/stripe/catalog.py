@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from infra.sandbox.stripe.changes import changing, create
-from infra.sandbox.stripe.events import emit
 from infra.sandbox.stripe.objects import nulls
 from infra.sandbox.stripe.params import boolean, integer, merge_metadata, one_of, required, take
-from infra.sandbox.stripe.store import Account, Obj, StripeError, page_of
+from infra.sandbox.stripe.resources import collection, deleted, updated
+from infra.sandbox.stripe.shapes import fresh
+from infra.sandbox.stripe.store import Account, Obj, StripeError
 from infra.sandbox.stripe.wire import Operation
 
 INTERVALS = ("day", "week", "month", "year")
@@ -17,46 +18,16 @@ def add_product(account: Account, params: Obj) -> Obj:
     required(params, "name")
     if account.store.find(params.get("id")):
         raise StripeError("Product already exists.", code="resource_already_exists", param="id")
-    obj: Obj = {
-        "id": params.get("id") or account.new_id("prod"),
-        "object": "product",
-        "active": boolean(params, "active", default=True),
-        "created": account.now(),
-        "updated": account.now(),
-        "images": [],
-        "livemode": False,
-        "marketing_features": [],
-        "metadata": {},
-        "type": "service",
-        **nulls("default_price description name package_dimensions shippable statement_descriptor tax_code"),
-        **nulls("unit_label url"),
-    }
-    _fill_product(obj, params)
+    active = boolean(params, "active", default=True)
+    obj = fresh(account, "product", "prod", active=active, updated=account.now())
+    obj["id"] = params.get("id") or obj["id"]
+    _fill_product(account, obj, params)
     return create(account, obj, "product.created")
 
 
-def update_product(account: Account, params: Obj, object_id: str) -> Obj:
-    obj = account.store.get("product", object_id)
-    with changing(account, obj, "product.updated"):
-        obj["active"] = boolean(params, "active", default=obj["active"])
-        _fill_product(obj, params)
-        obj["updated"] = account.now()
-    return obj
-
-
-def delete_product(account: Account, params: Obj, object_id: str) -> Obj:
-    obj = account.store.get("product", object_id)
-    if account.store.of("price", product=object_id):
+def _keep_if_sold(account: Account, product: Obj) -> None:
+    if account.store.of("price", product=product["id"]):
         raise StripeError("This product cannot be deleted because it has one or more user-created prices.")
-    account.store.remove(obj)
-    emit(account, "product.deleted", obj)
-    return {"id": object_id, "object": "product", "deleted": True}
-
-
-def list_products(account: Account, params: Obj) -> Obj:
-    wanted = {"active": boolean(params, "active")} if "active" in params else {}
-    every = [one for one in account.store.of("product", **wanted) if one["id"] in params.get("ids", [one["id"]])]
-    return page_of(every, params, "/v1/products")
 
 
 def add_price(account: Account, params: Obj) -> Obj:
@@ -66,42 +37,26 @@ def add_price(account: Account, params: Obj) -> Obj:
         product = add_product(account, params["product_data"])["id"]
     amount = integer(params, "unit_amount")
     recurring = params.get("recurring")
-    obj: Obj = {
-        "id": account.new_id("price"),
-        "object": "price",
-        "active": boolean(params, "active", default=True),
-        "billing_scheme": "per_unit",
-        "created": account.now(),
-        "currency": str(params["currency"]).lower(),
-        "livemode": False,
-        "metadata": {},
-        "product": account.store.get("product", product, "product")["id"],
-        "recurring": _recurring(recurring) if recurring else None,
-        "tax_behavior": "unspecified",
-        "type": "recurring" if recurring else "one_time",
-        "unit_amount": amount,
-        "unit_amount_decimal": params.get("unit_amount_decimal") or (None if amount is None else str(amount)),
-        **nulls("custom_unit_amount lookup_key nickname tiers_mode transform_quantity"),
-    }
+    obj = fresh(
+        account,
+        "price",
+        "price",
+        active=boolean(params, "active", default=True),
+        currency=str(params["currency"]).lower(),
+        product=account.store.get("product", product, "product")["id"],
+        recurring=_recurring(recurring) if recurring else None,
+        type="recurring" if recurring else "one_time",
+        unit_amount=amount,
+        unit_amount_decimal=params.get("unit_amount_decimal") or (None if amount is None else str(amount)),
+    )
     _fill_price(account, obj, params)
     return create(account, obj, "price.created")
 
 
 def update_price(account: Account, params: Obj, object_id: str) -> Obj:
-    """Amount and interval never change: another price is another object."""
-    obj = account.store.get("price", object_id)
-    with changing(account, obj, "price.updated"):
-        obj["active"] = boolean(params, "active", default=obj["active"])
+    with changing(account, account.store.get("price", object_id), "price.updated") as obj:
         _fill_price(account, obj, params)
     return obj
-
-
-def list_prices(account: Account, params: Obj) -> Obj:
-    wanted: Obj = {name: params[name] for name in ("product", "currency", "type") if params.get(name)}
-    wanted |= {"active": boolean(params, "active")} if "active" in params else {}
-    keys = params.get("lookup_keys")
-    every = [one for one in account.store.of("price", **wanted) if not keys or one["lookup_key"] in keys]
-    return page_of(every, params, "/v1/prices")
 
 
 def plan_of(price: Obj) -> Obj:
@@ -121,7 +76,9 @@ def plan_of(price: Obj) -> Obj:
     }
 
 
-def _fill_product(obj: Obj, params: Obj) -> None:
+def _fill_product(account: Account, obj: Obj, params: Obj) -> None:
+    obj["active"] = boolean(params, "active", default=obj["active"])
+    obj["updated"] = account.now()
     take(obj, params, "name", "description", "default_price", "statement_descriptor", "unit_label", "url", "tax_code")
     merge_metadata(obj, params)
     if "marketing_features" in params:
@@ -129,6 +86,8 @@ def _fill_product(obj: Obj, params: Obj) -> None:
 
 
 def _fill_price(account: Account, obj: Obj, params: Obj) -> None:
+    """Amount and interval never change: another price is another object."""
+    obj["active"] = boolean(params, "active", default=obj["active"])
     take(obj, params, "nickname")
     merge_metadata(obj, params)
     key = params.get("lookup_key")
@@ -154,22 +113,17 @@ def _recurring(given: Obj) -> Obj:
     }
 
 
-def retrieve_product(account: Account, params: Obj, object_id: str) -> Obj:
-    return account.store.get("product", object_id)
-
-
-def retrieve_price(account: Account, params: Obj, object_id: str) -> Obj:
-    return account.store.get("price", object_id)
-
-
 OPERATIONS: list[Operation] = [
     ("POST", "/v1/products", add_product),
-    ("GET", "/v1/products", list_products),
-    ("GET", "/v1/products/{object_id}", retrieve_product),
-    ("POST", "/v1/products/{object_id}", update_product),
-    ("DELETE", "/v1/products/{object_id}", delete_product),
+    *collection("product", "/v1/products", "active", {"ids": lambda product, ids: product["id"] in ids}),
+    updated("product", "/v1/products", "product.updated", _fill_product),
+    deleted("product", "/v1/products", "product.deleted", _keep_if_sold),
     ("POST", "/v1/prices", add_price),
-    ("GET", "/v1/prices", list_prices),
-    ("GET", "/v1/prices/{object_id}", retrieve_price),
+    *collection(
+        "price",
+        "/v1/prices",
+        "active product currency type",
+        {"lookup_keys": lambda price, keys: price["lookup_key"] in keys},
+    ),
     ("POST", "/v1/prices/{object_id}", update_price),
 ]

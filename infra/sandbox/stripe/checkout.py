@@ -10,7 +10,8 @@ from infra.sandbox.stripe.events import emit
 from infra.sandbox.stripe.expanding import HIDDEN
 from infra.sandbox.stripe.objects import listing
 from infra.sandbox.stripe.params import integer, required
-from infra.sandbox.stripe.store import Account, Obj, StripeError, page_of
+from infra.sandbox.stripe.resources import acted, collection
+from infra.sandbox.stripe.store import Account, Obj, StripeError
 from infra.sandbox.stripe.wire import Operation
 
 SHORTEST_SECONDS, LONGEST_SECONDS = 1800, DAY
@@ -48,8 +49,6 @@ def complete(account: Account, session_id: str, card: str) -> Obj:
         with changing(account, session):
             session["setup_intent"] = setup_intents.succeed(account, customer["id"], method)["id"]
         return _finish(account, session, customer)
-    if session["mode"] == "payment":
-        return _pay_once(account, session, customer, card)
     return _subscribe(account, session, customer, card)
 
 
@@ -84,14 +83,12 @@ def challenge(account: Account, session_id: str) -> str | None:
     return str(intent["id"]) if intent and intent["status"] == "requires_action" else None
 
 
-def expire(account: Account, session_id: str) -> Obj:
-    session = account.store.get("checkout.session", session_id)
+def expire(account: Account, session: Obj) -> None:
     if session["status"] != "open":
         text = f"Only Checkout Sessions with a status in ['open'] can be expired. This one is {session['status']}."
         raise StripeError(text)
     with changing(account, session, "checkout.session.expired"):
         session.update(status="expired", url=None)
-    return session
 
 
 def _subscribe(account: Account, session: Obj, customer: Obj, card: str) -> Obj:
@@ -117,19 +114,6 @@ def _wanted(account: Account, session: Obj, customer: Obj) -> Obj:
     of_subscription = params.get("subscription_data") or {}
     given = {name: of_subscription[name] for name in OF_SUBSCRIPTION if name in of_subscription}
     return given | {"customer": customer["id"], "items": params["line_items"]}
-
-
-def _pay_once(account: Account, session: Obj, customer: Obj, card: str) -> Obj:
-    kept = account.checkouts[session["id"]]
-    if "intent" not in kept:
-        intent = payments.make(account, customer["id"], session["amount_total"], session["currency"])
-        kept["intent"] = session["payment_intent"] = intent["id"]
-    method = payment_methods.resolve(account, card)
-    intent = account.store.get("payment_intent", kept["intent"])
-    status = payments.attempt(account, intent, method)
-    if status == "requires_payment_method":
-        raise payments.declined(intent)
-    return _finish(account, session, customer) if status == "succeeded" else session
 
 
 def _refuse_declined(account: Account, session: Obj, customer: Obj, card: str) -> None:
@@ -171,18 +155,16 @@ def _customer(account: Account, session: Obj) -> Obj:
 
 
 def _intent(account: Account, session_id: str) -> Obj | None:
-    kept = account.checkouts[session_id]
-    if subscription := account.store.find(kept.get("subscription")):
-        invoice = account.store.get("invoice", subscription["latest_invoice"])
-        return invoices.intent_of(account, invoice) if invoice["amount_due"] else None
-    return account.store.find(kept.get("intent"))
+    subscription = account.store.find(account.checkouts[session_id].get("subscription"))
+    invoice = account.store.get("invoice", subscription["latest_invoice"]) if subscription else None
+    return invoices.intent_of(account, invoice) if invoice and invoice["amount_due"] else None
 
 
 @when_due("checkout_over")
 def _over(account: Account, session_id: str) -> None:
     session = account.store.find(session_id)
     if session and session["status"] == "open":
-        expire(account, session_id)
+        expire(account, session)
 
 
 def _confirmed(account: Account, intent: Obj) -> None:
@@ -193,20 +175,6 @@ def _confirmed(account: Account, intent: Obj) -> None:
         waiting = _intent(account, session["id"])
         if waiting and waiting["id"] == intent["id"]:
             _finish(account, session, _customer(account, session))
-
-
-def _list(account: Account, params: Obj) -> Obj:
-    names = ("customer", "subscription", "payment_intent", "status")
-    every = account.store.of("checkout.session", **{name: params[name] for name in names if params.get(name)})
-    return page_of(every, params, "/v1/checkout/sessions")
-
-
-def _retrieve(account: Account, params: Obj, object_id: str) -> Obj:
-    return account.store.get("checkout.session", object_id)
-
-
-def _expire(account: Account, params: Obj, object_id: str) -> Obj:
-    return expire(account, object_id)
 
 
 def _line_items(account: Account, session: Obj) -> Obj:
@@ -223,8 +191,7 @@ payments.LISTENERS.append(_confirmed)
 HIDDEN["checkout.session", "line_items"] = _line_items
 OPERATIONS: list[Operation] = [
     ("POST", "/v1/checkout/sessions", create),
-    ("GET", "/v1/checkout/sessions", _list),
-    ("GET", "/v1/checkout/sessions/{object_id}", _retrieve),
-    ("POST", "/v1/checkout/sessions/{object_id}/expire", _expire),
+    *collection("checkout.session", "/v1/checkout/sessions", "customer subscription payment_intent status"),
+    acted("checkout.session", "/v1/checkout/sessions", "expire", expire),
     ("GET", "/v1/checkout/sessions/{object_id}/line_items", _list_line_items),
 ]

@@ -94,7 +94,7 @@ def _last_problem(account: Account, session: Obj) -> str:
     """Why the person is back here from their bank."""
     kept = account.checkouts[session["id"]]
     subscription = account.store.find(kept.get("subscription"))
-    if not subscription and "intent" not in kept:
+    if not subscription:
         return ""
     intents = account.store.of("payment_intent", customer=session["customer"] or kept.get("customer"))
     error = intents[0]["last_payment_error"] if intents else None

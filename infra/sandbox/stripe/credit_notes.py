@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from infra.sandbox.stripe import invoices
 from infra.sandbox.stripe.changes import changing, create
-from infra.sandbox.stripe.objects import listing, nulls
+from infra.sandbox.stripe.objects import listing
 from infra.sandbox.stripe.params import integer, merge_metadata, required
 from infra.sandbox.stripe.refunds import refund
-from infra.sandbox.stripe.store import Account, Obj, StripeError, page_of
+from infra.sandbox.stripe.resources import collection
+from infra.sandbox.stripe.shapes import fresh
+from infra.sandbox.stripe.store import Account, Obj, StripeError
 from infra.sandbox.stripe.wire import Operation
 
 
@@ -38,21 +40,6 @@ def add(account: Account, params: Obj) -> Obj:
     return note
 
 
-def void(account: Account, params: Obj, object_id: str) -> Obj:
-    note = account.store.get("credit_note", object_id)
-    if note["status"] == "void" or note["type"] != "pre_payment":
-        raise StripeError("Only an issued credit note of an open invoice can be voided.")
-    invoice = account.store.get("invoice", note["invoice"])
-    with changing(account, note, "credit_note.voided"):
-        note.update(status="void", voided_at=account.now())
-    with changing(account, invoice, "invoice.updated"):
-        invoice["pre_payment_credit_notes_amount"] -= note["amount"]
-        invoice["amount_due"] += note["amount"]
-        invoice["amount_remaining"] += note["amount"]
-        invoices.intent_of(account, invoice)["amount"] += note["amount"]
-    return note
-
-
 def _give_back(account: Account, invoice: Obj, note: Obj, params: Obj, amount: int) -> None:
     refunded = integer(params, "refund_amount", 0) or 0
     if refunded:
@@ -67,72 +54,34 @@ def _give_back(account: Account, invoice: Obj, note: Obj, params: Obj, amount: i
 
 
 def _shape(account: Account, invoice: Obj, amount: int, params: Obj, *, is_paid: bool) -> Obj:
-    note_id = account.new_id("cn")
-    line: Obj = {
-        "id": account.new_id("cnli"),
-        "object": "credit_note_line_item",
-        "amount": amount,
-        "description": params.get("memo") or "Credit",
-        "discount_amount": 0,
-        "discount_amounts": [],
-        "livemode": False,
-        "metadata": {},
-        "pretax_credit_amounts": [],
-        "quantity": 1,
-        "tax_rates": [],
-        "taxes": [],
-        "type": "custom_line_item",
-        "unit_amount": amount,
-        "unit_amount_decimal": str(amount),
-    }
-    note: Obj = {
-        "id": note_id,
-        "object": "credit_note",
-        "amount": amount,
-        "amount_shipping": 0,
-        "created": account.now(),
-        "currency": invoice["currency"],
-        "customer": invoice["customer"],
-        "discount_amount": 0,
-        "discount_amounts": [],
+    line = fresh(
+        account,
+        "credit_note_line_item",
+        "cnli",
+        amount=amount,
+        description=params.get("memo") or "Credit",
+        unit_amount=amount,
+        unit_amount_decimal=str(amount),
+    )
+    note = fresh(account, "credit_note", "cn", currency=invoice["currency"], customer=invoice["customer"])
+    note |= dict.fromkeys(("amount", "subtotal", "subtotal_excluding_tax", "total", "total_excluding_tax"), amount)
+    note |= {
         "effective_at": account.now(),
         "invoice": invoice["id"],
-        "lines": listing([line], f"/v1/credit_notes/{note_id}/lines"),
-        "livemode": False,
+        "lines": listing([line], f"/v1/credit_notes/{note['id']}/lines"),
         "memo": params.get("memo"),
-        "metadata": {},
         "number": f"{invoice['number']}-CN-{account.store.counter:02d}",
-        "pdf": f"{account.address}/credit_notes/{note_id}/pdf",
+        "pdf": f"{account.address}/credit_notes/{note['id']}/pdf",
         "post_payment_amount": amount if is_paid else 0,
         "pre_payment_amount": 0 if is_paid else amount,
-        "pretax_credit_amounts": [],
         "reason": params.get("reason"),
-        "refunds": [],
-        "status": "issued",
-        "subtotal": amount,
-        "subtotal_excluding_tax": amount,
-        "total": amount,
-        "total_excluding_tax": amount,
-        "total_taxes": [],
         "type": "post_payment" if is_paid else "pre_payment",
-        **nulls("customer_account customer_balance_transaction out_of_band_amount shipping_cost voided_at"),
     }
     merge_metadata(note, params)
     return note
 
 
-def list_(account: Account, params: Obj) -> Obj:
-    wanted = {name: params[name] for name in ("customer", "invoice") if params.get(name)}
-    return page_of(account.store.of("credit_note", **wanted), params, "/v1/credit_notes")
-
-
-def retrieve(account: Account, params: Obj, object_id: str) -> Obj:
-    return account.store.get("credit_note", object_id)
-
-
 OPERATIONS: list[Operation] = [
     ("POST", "/v1/credit_notes", add),
-    ("GET", "/v1/credit_notes", list_),
-    ("GET", "/v1/credit_notes/{object_id}", retrieve),
-    ("POST", "/v1/credit_notes/{object_id}/void", void),
+    *collection("credit_note", "/v1/credit_notes", "customer invoice"),
 ]

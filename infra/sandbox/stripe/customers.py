@@ -7,42 +7,16 @@ from infra.sandbox.stripe.billing_cycle import ENDED, end
 from infra.sandbox.stripe.changes import changing, create
 from infra.sandbox.stripe.events import emit
 from infra.sandbox.stripe.params import merge_metadata, take
-from infra.sandbox.stripe.store import Account, Obj, StripeError, page_of
+from infra.sandbox.stripe.resources import collection
+from infra.sandbox.stripe.shapes import fresh
+from infra.sandbox.stripe.store import Account, Obj, StripeError
 from infra.sandbox.stripe.wire import Operation
 
 PLAIN = ("name", "email", "phone", "description")
 
 
 def add(account: Account, params: Obj) -> Obj:
-    obj: Obj = {
-        "id": account.new_id("cus"),
-        "object": "customer",
-        "address": None,
-        "balance": 0,
-        "created": account.now(),
-        "currency": None,
-        "default_source": None,
-        "delinquent": False,
-        "description": None,
-        "discount": None,
-        "email": None,
-        "invoice_prefix": f"S{account.store.counter:07d}",
-        "invoice_settings": {
-            "custom_fields": None,
-            "default_payment_method": None,
-            "footer": None,
-            "rendering_options": None,
-        },
-        "livemode": False,
-        "metadata": {},
-        "name": None,
-        "next_invoice_sequence": 1,
-        "phone": None,
-        "preferred_locales": [],
-        "shipping": None,
-        "tax_exempt": "none",
-        "test_clock": None,
-    }
+    obj = fresh(account, "customer", "cus", invoice_prefix=f"S{account.store.counter:07d}")
     account.store.add(obj)
     try:
         _fill(account, obj, params)
@@ -53,8 +27,7 @@ def add(account: Account, params: Obj) -> Obj:
 
 
 def update(account: Account, params: Obj, object_id: str) -> Obj:
-    obj = account.store.get("customer", object_id)
-    with changing(account, obj, "customer.updated"):
+    with changing(account, account.store.get("customer", object_id), "customer.updated") as obj:
         _fill(account, obj, params)
     return obj
 
@@ -83,11 +56,6 @@ def delete(account: Account, params: Obj, object_id: str) -> Obj:
     return shown
 
 
-def list_(account: Account, params: Obj) -> Obj:
-    wanted = {"email": params["email"]} if params.get("email") else {}
-    return page_of(account.store.of("customer", **wanted), params, "/v1/customers")
-
-
 def search(account: Account, params: Obj) -> Obj:
     """Understands one condition, `email:'x'` or `metadata['key']:'x'`; real search lags behind, so code must not."""
     field, _, wanted = str(params.get("query", "")).replace('"', "'").partition(":")
@@ -112,19 +80,18 @@ def _fill(account: Account, obj: Obj, params: Obj) -> None:
     settings = params.get("invoice_settings") or {}
     if params.get("payment_method"):
         payment_methods.attach(account, {"customer": obj["id"]}, params["payment_method"])
-    if settings.get("default_payment_method"):
-        token, name = settings["default_payment_method"], "invoice_settings[default_payment_method]"
-        obj["invoice_settings"]["default_payment_method"] = payment_methods.attached(account, token, obj["id"], name)[
-            "id"
-        ]
+    name = "invoice_settings[default_payment_method]"
+    if token := settings.get("default_payment_method"):
+        method = payment_methods.attached(account, token, obj["id"], name)
+        obj["invoice_settings"]["default_payment_method"] = method["id"]
     elif "default_payment_method" in settings:
         obj["invoice_settings"]["default_payment_method"] = None
 
 
 OPERATIONS: list[Operation] = [
     ("POST", "/v1/customers", add),
-    ("GET", "/v1/customers", list_),
     ("GET", "/v1/customers/search", search),
+    *collection("customer", "/v1/customers", "email"),
     ("GET", "/v1/customers/{object_id}", retrieve),
     ("POST", "/v1/customers/{object_id}", update),
     ("DELETE", "/v1/customers/{object_id}", delete),

@@ -36,10 +36,6 @@ def list_(account: Account, params: Obj) -> Obj:
     return {"data": data, "next_page_url": None, "previous_page_url": None}
 
 
-def retrieve(account: Account, params: Obj, object_id: str) -> Obj:
-    return _shown(endpoints.find(account, object_id))
-
-
 def delete(account: Account, params: Obj, object_id: str) -> Obj:
     endpoints.delete(account, params, object_id)
     return {"id": object_id, "object": "v2.core.event_destination"}
@@ -69,6 +65,5 @@ def _shown(endpoint: Endpoint) -> Obj:
 OPERATIONS: list[Operation] = [
     ("POST", "/v2/core/event_destinations", create),
     ("GET", "/v2/core/event_destinations", list_),
-    ("GET", "/v2/core/event_destinations/{object_id}", retrieve),
     ("DELETE", "/v2/core/event_destinations/{object_id}", delete),
 ]

@@ -8,21 +8,14 @@ from __future__ import annotations
 from infra.sandbox.stripe.changes import changing, create
 from infra.sandbox.stripe.clock import DAY, when_due
 from infra.sandbox.stripe.events import emit
-from infra.sandbox.stripe.objects import nulls
 from infra.sandbox.stripe.params import boolean, merge_metadata
-from infra.sandbox.stripe.store import Account, Obj, StripeError, page_of
+from infra.sandbox.stripe.resources import acted, collection
+from infra.sandbox.stripe.shapes import fresh
+from infra.sandbox.stripe.store import Account, Obj, StripeError
 from infra.sandbox.stripe.wire import Operation
 
 ANSWER_SECONDS = 7 * DAY
 WON, LOST = "winning_evidence", "losing_evidence"
-TEXTS = (
-    "access_activity_log billing_address cancellation_policy_disclosure cancellation_rebuttal customer_email_address"
-)
-TEXTS += " customer_name customer_purchase_ip duplicate_charge_explanation duplicate_charge_id product_description"
-TEXTS += " refund_policy_disclosure refund_refusal_explanation service_date shipping_address shipping_carrier"
-TEXTS += " shipping_date shipping_tracking_number uncategorized_text"
-FILES = "cancellation_policy customer_communication customer_signature duplicate_charge_documentation receipt"
-FILES += " refund_policy service_documentation shipping_documentation uncategorized_file"
 
 
 def open_dispute(account: Account, charge_id: str, reason: str = "fraudulent") -> Obj:
@@ -33,30 +26,17 @@ def open_dispute(account: Account, charge_id: str, reason: str = "fraudulent") -
     with changing(account, charge, "charge.updated"):
         charge["disputed"] = True
     due_by = account.now() + ANSWER_SECONDS
-    details: Obj = {"due_by": due_by, "has_evidence": False, "past_due": False, "submission_count": 0}
-    details |= {"submission_method": "not_submitted"}
-    dispute: Obj = {
-        "id": account.new_id("du"),
-        "object": "dispute",
-        "amount": charge["amount"],
-        "balance_transactions": [],
-        "charge": charge_id,
-        "created": account.now(),
-        "currency": charge["currency"],
-        "enhanced_eligibility_types": [],
-        "evidence": nulls(f"{TEXTS} {FILES}") | {"enhanced_evidence": {}},
-        "evidence_details": details | {"enhanced_eligibility": {}},
-        "is_charge_refundable": False,
-        "livemode": False,
-        "metadata": {},
-        "payment_intent": charge["payment_intent"],
-        "payment_method_details": {
-            "card": {"brand": "visa", "case_type": "chargeback", "network_reason_code": "10.4", "network": "visa"},
-            "type": "card",
-        },
-        "reason": reason,
-        "status": "needs_response",
-    }
+    dispute = fresh(
+        account,
+        "dispute",
+        "du",
+        amount=charge["amount"],
+        charge=charge_id,
+        currency=charge["currency"],
+        payment_intent=charge["payment_intent"],
+        reason=reason,
+    )
+    dispute["evidence_details"]["due_by"] = due_by
     create(account, dispute, "charge.dispute.created")
     emit(account, "charge.dispute.funds_withdrawn", dispute)
     account.clock.at(due_by, "dispute_due", dispute["id"])
@@ -92,11 +72,6 @@ def decide(account: Account, dispute_id: str, *, won: bool) -> Obj:
     return dispute
 
 
-def close(account: Account, params: Obj, object_id: str) -> Obj:
-    """Giving in is losing."""
-    return decide(account, object_id, won=False)
-
-
 @when_due("dispute_due")
 def _due(account: Account, dispute_id: str) -> None:
     dispute = account.store.find(dispute_id)
@@ -104,18 +79,12 @@ def _due(account: Account, dispute_id: str) -> None:
         decide(account, dispute_id, won=False)
 
 
-def list_(account: Account, params: Obj) -> Obj:
-    wanted = {name: params[name] for name in ("charge", "payment_intent") if params.get(name)}
-    return page_of(account.store.of("dispute", **wanted), params, "/v1/disputes")
-
-
-def retrieve(account: Account, params: Obj, object_id: str) -> Obj:
-    return account.store.get("dispute", object_id)
+def _give_in(account: Account, dispute: Obj) -> None:
+    decide(account, dispute["id"], won=False)
 
 
 OPERATIONS: list[Operation] = [
-    ("GET", "/v1/disputes", list_),
-    ("GET", "/v1/disputes/{object_id}", retrieve),
+    *collection("dispute", "/v1/disputes", "charge payment_intent"),
     ("POST", "/v1/disputes/{object_id}", update),
-    ("POST", "/v1/disputes/{object_id}/close", close),
+    acted("dispute", "/v1/disputes", "close", _give_in),
 ]

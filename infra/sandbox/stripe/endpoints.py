@@ -7,9 +7,10 @@ from math import inf
 from typing import Any
 from urllib.parse import urlsplit
 
+from infra.sandbox.stripe.paging import page_of
 from infra.sandbox.stripe.params import boolean, merge_metadata, required
 from infra.sandbox.stripe.records import Endpoint
-from infra.sandbox.stripe.store import Account, Obj, StripeError, page_of
+from infra.sandbox.stripe.store import Account, Obj, StripeError
 from infra.sandbox.stripe.wire import Operation
 
 # Stripe lets both secrets sign for as long as somebody asks, up to a day.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from infra.sandbox.stripe.changes import FOLLOWS, changing, create
+from infra.sandbox.stripe.changes import FOLLOWS, create
 from infra.sandbox.stripe.events import emit
-from infra.sandbox.stripe.params import merge_metadata, required, take
-from infra.sandbox.stripe.store import Account, Obj, StripeError, page_of
+from infra.sandbox.stripe.paging import page_of
+from infra.sandbox.stripe.params import merge_metadata, required
+from infra.sandbox.stripe.shapes import fresh
+from infra.sandbox.stripe.store import Account, Obj, StripeError
 from infra.sandbox.stripe.wire import Operation
 
 GIVING = ("active", "trialing", "past_due")
@@ -23,16 +25,12 @@ def refresh(account: Account, customer_id: str) -> None:
     for key in have.keys() - wanted.keys():
         account.store.remove(have[key])
     for key in sorted(wanted.keys() - have.keys()):
-        entitlement: Obj = {
-            "id": account.new_id("ent"),
-            "object": "entitlements.active_entitlement",
-            "created": account.now(),
-            "customer": customer_id,
-            "feature": wanted[key],
-            "livemode": False,
-            "lookup_key": key,
-        }
-        account.store.add(entitlement)
+        feature = wanted[key]
+        account.store.add(
+            fresh(
+                account, "entitlements.active_entitlement", "ent", customer=customer_id, feature=feature, lookup_key=key
+            )
+        )
     page = _page(account, customer_id, {"limit": SHOWN_IN_EVENT})
     summary: Obj = {"object": "entitlements.active_entitlement_summary", "customer": customer_id, "livemode": False}
     emit(account, "entitlements.active_entitlement_summary.updated", summary | {"entitlements": page})
@@ -63,26 +61,9 @@ def add_feature(account: Account, params: Obj) -> Obj:
     required(params, "lookup_key", "name")
     if account.store.of("entitlements.feature", lookup_key=params["lookup_key"]):
         raise StripeError("A feature already uses that lookup key.", code="resource_already_exists", param="lookup_key")
-    obj: Obj = {
-        "id": account.new_id("feat"),
-        "object": "entitlements.feature",
-        "active": True,
-        "created": account.now(),
-        "livemode": False,
-        "lookup_key": params["lookup_key"],
-        "metadata": {},
-        "name": params["name"],
-    }
+    obj = fresh(account, "entitlements.feature", "feat", lookup_key=params["lookup_key"], name=params["name"])
     merge_metadata(obj, params)
     account.store.add(obj)
-    return _shown(obj)
-
-
-def update_feature(account: Account, params: Obj, object_id: str) -> Obj:
-    obj = account.store.get("entitlements.feature", object_id)
-    with changing(account, obj):
-        take(obj, params, "name")
-        merge_metadata(obj, params)
     return _shown(obj)
 
 
@@ -96,28 +77,10 @@ def attach_feature(account: Account, params: Obj, object_id: str) -> Obj:
     required(params, "entitlement_feature")
     product = account.store.get("product", object_id)
     feature = account.store.get("entitlements.feature", params["entitlement_feature"], "entitlement_feature")
-    obj: Obj = {
-        "id": account.new_id("prodft"),
-        "object": "product_feature",
-        "created": account.now(),
-        "entitlement_feature": _shown(feature),
-        "livemode": False,
-        "product": product["id"],
-    }
+    obj = fresh(account, "product_feature", "prodft", entitlement_feature=_shown(feature), product=product["id"])
     create(account, obj)
     _refresh_all(account)
     return _shown(obj)
-
-
-def detach_feature(account: Account, params: Obj, object_id: str, feature_id: str) -> Obj:
-    account.store.remove(account.store.get("product_feature", feature_id))
-    _refresh_all(account)
-    return {"id": feature_id, "object": "product_feature", "deleted": True}
-
-
-def list_attached(account: Account, params: Obj, object_id: str) -> Obj:
-    page = page_of(account.store.of("product_feature", product=object_id), params, f"/v1/products/{object_id}/features")
-    return page | {"data": [_shown(one) for one in page["data"]]}
 
 
 def _refresh_all(account: Account) -> None:
@@ -139,8 +102,5 @@ OPERATIONS: list[Operation] = [
     ("GET", "/v1/entitlements/active_entitlements", list_active),
     ("POST", "/v1/entitlements/features", add_feature),
     ("GET", "/v1/entitlements/features", list_features),
-    ("POST", "/v1/entitlements/features/{object_id}", update_feature),
     ("POST", "/v1/products/{object_id}/features", attach_feature),
-    ("GET", "/v1/products/{object_id}/features", list_attached),
-    ("DELETE", "/v1/products/{object_id}/features/{feature_id}", detach_feature),
 ]

@@ -5,22 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import Any
 
 from infra.sandbox.stripe.clock import DAY
+from infra.sandbox.stripe.objects import id_of
+from infra.sandbox.stripe.paging import limit_of, within
 from infra.sandbox.stripe.records import Event, is_only_thin
 from infra.sandbox.stripe.renderings import snapshot_id
-from infra.sandbox.stripe.store import LARGEST_PAGE, USUAL_PAGE, Account, Obj, StripeError
+from infra.sandbox.stripe.store import Account, Obj, StripeError
 from infra.sandbox.stripe.wire import API_VERSION, Operation
 
 MOST_TYPES = 20
 KEPT_SECONDS = 30 * DAY
-BOUNDS: dict[str, Callable[[int, int], bool]] = {
-    "gt": int.__gt__,
-    "gte": int.__ge__,
-    "lt": int.__lt__,
-    "lte": int.__le__,
-}
 
 
 def emit(account: Account, event_type: str, obj: Obj, previous: Obj | None = None, *, livemode: bool = False) -> Obj:
@@ -54,18 +49,13 @@ def _make(account: Account, event_type: str, obj: Obj, previous: Obj | None, *, 
             type=event_type,
             created=shown["created"],
             object_id=obj.get("id") or "",
-            customer=obj["id"] if obj.get("object") == "customer" else _id(obj.get("customer")),
+            customer=obj["id"] if obj.get("object") == "customer" else id_of(obj.get("customer") or ""),
             body=body,
         )
         account.events.add(event)
         account.courier.queue(event, endpoints)
     copy: Obj = json.loads(body)
     return copy
-
-
-def _id(reference: Any) -> str:
-    """Of an object that may be expanded."""
-    return str(reference["id"] if isinstance(reference, dict) else reference or "")
 
 
 def find(account: Account, event_id: str, *, is_public: bool = False) -> Event:
@@ -98,13 +88,6 @@ def list_(account: Account, params: Obj) -> Obj:
     return {"object": "list", "url": "/v1/events", "has_more": len(wanted) > limit, "data": data}
 
 
-def limit_of(params: Obj) -> int:
-    given = str(params.get("limit") or USUAL_PAGE)
-    if not given.isdecimal() or not 1 <= int(given) <= LARGEST_PAGE:
-        raise StripeError("Invalid integer: limit must be between 1 and 100", param="limit")
-    return int(given)
-
-
 def past(source: Iterable[Event], event_id: str) -> Iterable[Event]:
     """What follows this event."""
     walk = iter(source)
@@ -133,18 +116,6 @@ def _filter(account: Account, params: Obj) -> Callable[[Event], bool]:
         )
 
     return fits
-
-
-def within(wanted: Any, read: Callable[[str], int]) -> Callable[[int], bool]:
-    """The `created` filter: an exact second, or gt, gte, lt, lte. Raises StripeError for what cannot be read."""
-    try:
-        if not isinstance(wanted, dict):
-            exact = read(wanted) if wanted else None
-            return lambda moment: exact is None or moment == exact
-        limits = [(BOUNDS[name], read(limit)) for name, limit in wanted.items()]
-    except (KeyError, ValueError, TypeError):
-        raise StripeError("Invalid created filter", param="created") from None
-    return lambda moment: all(holds(moment, limit) for holds, limit in limits)
 
 
 OPERATIONS: list[Operation] = [

@@ -15,7 +15,8 @@ from infra.sandbox.stripe.events import emit
 from infra.sandbox.stripe.expanding import HIDDEN
 from infra.sandbox.stripe.invoice_shape import shape
 from infra.sandbox.stripe.lines import line_of
-from infra.sandbox.stripe.objects import listing, nulls
+from infra.sandbox.stripe.objects import listing
+from infra.sandbox.stripe.shapes import fresh
 from infra.sandbox.stripe.store import Account, Obj, StripeError
 
 DRAFT_SECONDS = HOUR
@@ -183,20 +184,8 @@ def _next_attempt(account: Account, invoice: Obj) -> int | None:
 def _ask_for_payment(account: Account, invoice: Obj) -> None:
     intent = payments.make(account, invoice["customer"], invoice["amount_due"], invoice["currency"], invoice["number"])
     payment = {"type": "payment_intent", "payment_intent": intent["id"]}
-    obj: Obj = {
-        "id": account.new_id("inpay"),
-        "object": "invoice_payment",
-        "amount_paid": None,
-        "amount_requested": invoice["amount_due"],
-        "created": account.now(),
-        "currency": invoice["currency"],
-        "invoice": invoice["id"],
-        "is_default": True,
-        "livemode": False,
-        "payment": payment,
-        "status": "open",
-        "status_transitions": nulls("canceled_at paid_at"),
-    }
+    obj = fresh(account, "invoice_payment", "inpay", amount_requested=invoice["amount_due"], invoice=invoice["id"])
+    obj |= {"currency": invoice["currency"], "payment": payment}
     account.store.add(obj)
 
 

@@ -6,23 +6,14 @@ from copy import copy
 
 from infra.sandbox.stripe.catalog import plan_of
 from infra.sandbox.stripe.params import boolean, integer, merge_metadata
+from infra.sandbox.stripe.shapes import fresh
 from infra.sandbox.stripe.store import Account, Obj, StripeError
 
 
-def fresh(account: Account, subscription_id: str, given: Obj, period: tuple[int, int]) -> Obj:
+def new_item(account: Account, subscription_id: str, given: Obj, period: tuple[int, int]) -> Obj:
     """A new item. Raises StripeError for a price that is unknown, archived or not recurring."""
-    item: Obj = {
-        "id": account.new_id("si"),
-        "object": "subscription_item",
-        "billing_thresholds": None,
-        "created": account.now(),
-        "current_period_end": period[1],
-        "current_period_start": period[0],
-        "discounts": [],
-        "metadata": {},
-        "subscription": subscription_id,
-        "tax_rates": [],
-    }
+    item = fresh(account, "subscription_item", "si", subscription=subscription_id)
+    set_period([item], *period)
     _fill(account, item, given)
     return item
 
@@ -37,7 +28,7 @@ def planned(account: Account, subscription: Obj, given: list[Obj]) -> list[Obj]:
     period = (current[0]["current_period_start"], current[0]["current_period_end"])
     for change in given:
         if not change.get("id"):
-            item = fresh(account, subscription["id"], change, period)
+            item = new_item(account, subscription["id"], change, period)
             items[item["id"]] = item
         elif change["id"] not in items:
             text = f"No such subscription item: '{change['id']}'"

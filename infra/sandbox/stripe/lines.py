@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from infra.sandbox.stripe import meters
 from infra.sandbox.stripe.changes import create
-from infra.sandbox.stripe.objects import nulls
+from infra.sandbox.stripe.shapes import fresh
 from infra.sandbox.stripe.store import Account, Obj
 
 
@@ -80,25 +80,17 @@ def item_of(
     account: Account, customer_id: str, amount: int, currency: str, description: str | None, period: tuple[int, int]
 ) -> Obj:
     """An invoice item that belongs to no subscription."""
-    return {
-        "id": account.new_id("ii"),
-        "object": "invoiceitem",
-        "amount": amount,
-        "currency": currency,
-        "customer": customer_id,
-        "date": account.now(),
-        "description": description,
-        "discountable": True,
-        "discounts": [],
-        "livemode": False,
-        "metadata": {},
-        "period": {"start": period[0], "end": period[1]},
-        "proration": False,
-        "quantity": 1,
-        "quantity_decimal": "1",
-        "tax_rates": [],
-        **nulls("customer_account invoice net_amount parent pricing proration_details test_clock"),
-    }
+    return fresh(
+        account,
+        "invoiceitem",
+        "ii",
+        amount=amount,
+        currency=currency,
+        customer=customer_id,
+        date=account.now(),
+        description=description,
+        period={"start": period[0], "end": period[1]},
+    )
 
 
 def _rest(account: Account, subscription: Obj, item: Obj, moment: int, sign: int) -> Obj | None:
@@ -134,28 +126,22 @@ def _line(
     parent: Obj,
 ) -> Obj:
     details = parent["subscription_item_details"] or parent["invoice_item_details"]
-    return {
-        "id": account.new_id("il"),
-        "object": "line_item",
-        "amount": amount,
-        "currency": price["currency"] if price else "usd",
-        "description": description,
-        "discount_amounts": [],
-        "discountable": not details["proration"],
-        "discounts": [],
-        "invoice": None,
-        "livemode": False,
-        "metadata": {},
-        "parent": parent,
-        "period": {"start": period[0], "end": period[1]},
-        "pretax_credit_amounts": [],
-        "pricing": _pricing(price) if price else None,
-        "quantity": quantity,
-        "quantity_decimal": str(quantity),
-        "subscription": details["subscription"],
-        "subtotal": amount,
-        "taxes": [],
-    }
+    return fresh(
+        account,
+        "line_item",
+        "il",
+        amount=amount,
+        currency=price["currency"] if price else "usd",
+        description=description,
+        discountable=not details["proration"],
+        parent=parent,
+        period={"start": period[0], "end": period[1]},
+        pricing=_pricing(price) if price else None,
+        quantity=quantity,
+        quantity_decimal=str(quantity),
+        subscription=details["subscription"],
+        subtotal=amount,
+    )
 
 
 def _pricing(price: Obj) -> Obj:

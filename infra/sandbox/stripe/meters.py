@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from infra.sandbox.stripe.changes import changing, create
+from infra.sandbox.stripe.changes import create
 from infra.sandbox.stripe.events import emit
-from infra.sandbox.stripe.objects import nulls
+from infra.sandbox.stripe.paging import page_of
 from infra.sandbox.stripe.params import integer, one_of, required
-from infra.sandbox.stripe.store import Account, Obj, StripeError, page_of
+from infra.sandbox.stripe.resources import collection
+from infra.sandbox.stripe.shapes import fresh
+from infra.sandbox.stripe.store import Account, Obj, StripeError
 from infra.sandbox.stripe.wire import Operation
 
 OLDEST_SECONDS = 35 * 86_400
@@ -23,33 +25,22 @@ def add(account: Account, params: Obj) -> Obj:
         raise StripeError(text, code="resource_already_exists", param="event_name")
     mapping = params.get("customer_mapping") or {}
     settings = params.get("value_settings") or {}
-    obj: Obj = {
-        "id": account.new_id("mtr"),
-        "object": "billing.meter",
-        "created": account.now(),
-        "customer_mapping": {
+    obj = fresh(
+        account,
+        "billing.meter",
+        "mtr",
+        customer_mapping={
             "event_payload_key": mapping.get("event_payload_key", "stripe_customer_id"),
             "type": "by_id",
         },
-        "default_aggregation": {"formula": one_of(params["default_aggregation"], "formula", FORMULAS, "")},
-        "display_name": params["display_name"],
-        "event_name": params["event_name"],
-        "event_time_window": params.get("event_time_window"),
-        "livemode": False,
-        "status": "active",
-        "status_transitions": nulls("deactivated_at"),
-        "updated": account.now(),
-        "value_settings": {"event_payload_key": settings.get("event_payload_key", "value")},
-    }
+        default_aggregation={"formula": one_of(params["default_aggregation"], "formula", FORMULAS, "")},
+        display_name=params["display_name"],
+        event_name=params["event_name"],
+        event_time_window=params.get("event_time_window"),
+        updated=account.now(),
+        value_settings={"event_payload_key": settings.get("event_payload_key", "value")},
+    )
     return create(account, obj, "billing.meter.created")
-
-
-def deactivate(account: Account, params: Obj, object_id: str) -> Obj:
-    meter = account.store.get("billing.meter", object_id)
-    with changing(account, meter, "billing.meter.deactivated"):
-        meter["status"] = "inactive"
-        meter["status_transitions"]["deactivated_at"] = account.now()
-    return meter
 
 
 def record(account: Account, params: Obj) -> Obj:
@@ -63,16 +54,10 @@ def record(account: Account, params: Obj) -> Obj:
     if account.store.of("billing.meter_event", identifier=identifier):
         text = f"An event already exists with identifier {identifier}."
         raise StripeError(text, code="duplicate_meter_event", param="identifier")
-    obj: Obj = {
-        "id": account.new_id("mev"),
-        "object": "billing.meter_event",
-        "created": account.now(),
-        "event_name": params["event_name"],
-        "identifier": identifier,
-        "livemode": False,
-        "payload": params["payload"],
-        "timestamp": moment,
-    }
+    name, payload = params["event_name"], params["payload"]
+    obj = fresh(
+        account, "billing.meter_event", "mev", event_name=name, identifier=identifier, payload=payload, timestamp=moment
+    )
     account.store.add(obj)
     if problem := _problem(account, obj):
         _report(account, obj, problem)
@@ -84,19 +69,10 @@ def summaries(account: Account, params: Obj, object_id: str) -> Obj:
     required(params, "customer", "start_time", "end_time")
     meter = account.store.get("billing.meter", object_id)
     start, end = integer(params, "start_time") or 0, integer(params, "end_time") or 0
-    summary = {
-        "id": account.new_id("mtrusg"),
-        "object": "billing.meter_event_summary",
-        "aggregated_value": float(_total(account, meter, params["customer"], start, end)),
-        "created": end,
-        "end_time": end,
-        "livemode": False,
-        "meter": meter["id"],
-        "start_time": start,
-    }
-    page = page_of([summary], {}, f"/v1/billing/meters/{object_id}/event_summaries")
-    del summary["created"]
-    return page
+    total = _total(account, meter, params["customer"], start, end)
+    summary = fresh(account, "billing.meter_event_summary", "mtrusg", aggregated_value=float(total), meter=object_id)
+    summary |= {"start_time": start, "end_time": end}
+    return page_of([summary], {}, f"/v1/billing/meters/{object_id}/event_summaries")
 
 
 def usage(account: Account, price: Obj, customer_id: str, start: int, end: int) -> int:
@@ -140,20 +116,9 @@ def _report(account: Account, event: Obj, problem: str) -> None:
     emit(account, kind, subject | {"data": told | {"validation_start": when, "validation_end": when}})
 
 
-def list_(account: Account, params: Obj) -> Obj:
-    wanted = {"status": params["status"]} if params.get("status") else {}
-    return page_of(account.store.of("billing.meter", **wanted), params, "/v1/billing/meters")
-
-
-def retrieve(account: Account, params: Obj, object_id: str) -> Obj:
-    return account.store.get("billing.meter", object_id)
-
-
 OPERATIONS: list[Operation] = [
     ("POST", "/v1/billing/meters", add),
-    ("GET", "/v1/billing/meters", list_),
-    ("GET", "/v1/billing/meters/{object_id}", retrieve),
-    ("POST", "/v1/billing/meters/{object_id}/deactivate", deactivate),
+    *collection("billing.meter", "/v1/billing/meters", "status"),
     ("GET", "/v1/billing/meters/{object_id}/event_summaries", summaries),
     ("POST", "/v1/billing/meter_events", record),
 ]

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from infra.sandbox.stripe.changes import changing, create
-from infra.sandbox.stripe.objects import address, nulls
+from infra.sandbox.stripe.objects import nulls
+from infra.sandbox.stripe.paging import page_of
 from infra.sandbox.stripe.params import required
-from infra.sandbox.stripe.store import Account, Obj, StripeError, page_of
+from infra.sandbox.stripe.resources import collection
+from infra.sandbox.stripe.shapes import fresh
+from infra.sandbox.stripe.store import Account, Obj, StripeError
 from infra.sandbox.stripe.wire import Operation
 
 
@@ -25,11 +28,6 @@ CARDS = {
     "pm_card_chargeCustomerFail": Card("visa", "0341", "declined"),
     "pm_card_authenticationRequired": Card("visa", "3184", "challenged"),
     "pm_card_createDispute": Card("visa", "0259", "disputed"),
-}
-TOKENS = {
-    "tok_visa": "pm_card_visa",
-    "tok_mastercard": "pm_card_mastercard",
-    "tok_chargeCustomerFail": "pm_card_chargeCustomerFail",
 }
 
 
@@ -55,10 +53,9 @@ def attached(account: Account, token: str, customer_id: str, param: str = "payme
 
 
 def make(account: Account, card: Card) -> Obj:
-    checks = {"address_line1_check": None, "address_postal_code_check": None, "cvc_check": "pass"}
     shown: Obj = {
         "brand": card.brand,
-        "checks": checks,
+        "checks": {"address_line1_check": None, "address_postal_code_check": None, "cvc_check": "pass"},
         "country": "US",
         "display_brand": card.brand,
         "exp_month": 12,
@@ -71,29 +68,7 @@ def make(account: Account, card: Card) -> Obj:
         "three_d_secure_usage": {"supported": True},
         **nulls("generated_from wallet"),
     }
-    return create(
-        account,
-        {
-            "id": account.new_id("pm"),
-            "object": "payment_method",
-            "allow_redisplay": "unspecified",
-            "billing_details": {"address": address(), **nulls("email name phone tax_id")},
-            "card": shown,
-            "created": account.now(),
-            "customer": None,
-            "customer_account": None,
-            "livemode": False,
-            "metadata": {},
-            "type": "card",
-        },
-    )
-
-
-def add(account: Account, params: Obj) -> Obj:
-    token = (params.get("card") or {}).get("token", "tok_visa")
-    if token not in TOKENS:
-        raise StripeError(f"No such token: '{token}'", code="resource_missing", param="card[token]")
-    return make(account, CARDS[TOKENS[token]])
+    return create(account, fresh(account, "payment_method", "pm", card=shown))
 
 
 def attach(account: Account, params: Obj, object_id: str) -> Obj:
@@ -132,21 +107,14 @@ def set_default(account: Account, customer: Obj, token: str) -> Obj:
     return method
 
 
-def list_(account: Account, params: Obj, customer_id: str = "") -> Obj:
-    owner = customer_id or params.get("customer")
-    every = account.store.of("payment_method", customer=owner) if owner else []
-    return page_of(every, params, "/v1/payment_methods")
-
-
-def retrieve(account: Account, params: Obj, object_id: str) -> Obj:
-    return account.store.get("payment_method", object_id)
+def _list(account: Account, params: Obj, customer_id: str) -> Obj:
+    every = account.store.of("payment_method", customer=customer_id)
+    return page_of(every, params, f"/v1/customers/{customer_id}/payment_methods")
 
 
 OPERATIONS: list[Operation] = [
-    ("POST", "/v1/payment_methods", add),
-    ("GET", "/v1/payment_methods", list_),
-    ("GET", "/v1/payment_methods/{object_id}", retrieve),
+    *collection("payment_method", "/v1/payment_methods", "customer"),
     ("POST", "/v1/payment_methods/{object_id}/attach", attach),
     ("POST", "/v1/payment_methods/{object_id}/detach", detach),
-    ("GET", "/v1/customers/{customer_id}/payment_methods", list_),
+    ("GET", "/v1/customers/{customer_id}/payment_methods", _list),
 ]

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from infra.sandbox.stripe import payment_methods
 from infra.sandbox.stripe.changes import changing, create
 from infra.sandbox.stripe.disputes import open_dispute
-from infra.sandbox.stripe.objects import address, nulls
+from infra.sandbox.stripe.objects import nulls
 from infra.sandbox.stripe.params import boolean, integer, merge_metadata, required
-from infra.sandbox.stripe.store import Account, Obj, StripeError, page_of
+from infra.sandbox.stripe.resources import collection, fill_metadata, updated
+from infra.sandbox.stripe.shapes import fresh
+from infra.sandbox.stripe.store import Account, Obj, StripeError
 from infra.sandbox.stripe.wire import Operation
 
 DECLINED = "Your card was declined."
@@ -27,31 +29,10 @@ def make(
     given: Obj | None = None,
 ) -> Obj:
     """An intent that waits for a payment method; `given` may bring metadata."""
-    intent_id = account.new_id("pi")
-    obj: Obj = {
-        "id": intent_id,
-        "object": "payment_intent",
-        "amount": amount,
-        "amount_capturable": 0,
-        "amount_received": 0,
-        "automatic_payment_methods": None,
-        "capture_method": "automatic",
-        "client_secret": f"{intent_id}_secret_{account.new_id('s')}",
-        "confirmation_method": "automatic",
-        "created": account.now(),
-        "currency": currency,
-        "customer": customer_id,
-        "description": description,
-        "livemode": False,
-        "metadata": {},
-        "payment_method_types": ["card"],
-        "status": "requires_payment_method",
-        **nulls("amount_details application application_fee_amount canceled_at cancellation_reason customer_account"),
-        **nulls("last_payment_error latest_charge next_action on_behalf_of payment_method processing receipt_email"),
-        **nulls("payment_method_configuration_details payment_method_options review setup_future_usage shipping"),
-        **nulls("source statement_descriptor statement_descriptor_suffix transfer_data transfer_group"),
-        **nulls("excluded_payment_method_types"),
-    }
+    obj = fresh(
+        account, "payment_intent", "pi", amount=amount, currency=currency, customer=customer_id, description=description
+    )
+    obj["client_secret"] = f"{obj['id']}_secret_{account.new_id('s')}"
     merge_metadata(obj, given or {})
     return create(account, obj, "payment_intent.created")
 
@@ -117,7 +98,6 @@ def _challenge(account: Account, intent: Obj, method: Obj) -> str:
 
 
 def _charge(account: Account, intent: Obj, method: Obj, *, is_paid: bool) -> Obj:
-    charge_id = account.new_id("ch")
     card = method["card"]
     outcome: Obj = {
         "network_status": "approved_by_network" if is_paid else "declined_by_network",
@@ -131,37 +111,25 @@ def _charge(account: Account, intent: Obj, method: Obj, *, is_paid: bool) -> Obj
     names = ("brand", "checks", "country", "exp_month", "exp_year", "fingerprint", "funding", "last4")
     shown = {name: card[name] for name in names}
     shown |= {"network": card["brand"], **nulls("installments mandate three_d_secure wallet")}
-    return {
-        "id": charge_id,
-        "object": "charge",
-        "amount": intent["amount"],
-        "amount_captured": intent["amount"] if is_paid else 0,
-        "amount_refunded": 0,
-        "balance_transaction": account.new_id("txn") if is_paid else None,
-        "billing_details": {"address": address(), **nulls("email name phone tax_id")},
-        "captured": is_paid,
-        "created": account.now(),
-        "currency": intent["currency"],
-        "customer": intent["customer"],
-        "description": intent["description"],
-        "disputed": False,
-        "failure_code": None if is_paid else "card_declined",
-        "failure_message": None if is_paid else DECLINED,
-        "fraud_details": {},
-        "livemode": False,
-        "metadata": dict(intent["metadata"]),
-        "outcome": outcome,
-        "paid": is_paid,
-        "payment_intent": intent["id"],
-        "payment_method": method["id"],
-        "payment_method_details": {"card": shown, "type": "card"},
-        "receipt_url": f"{account.address}/receipts/{charge_id}" if is_paid else None,
-        "refunded": False,
-        "status": "succeeded" if is_paid else "failed",
-        **nulls("application application_fee application_fee_amount calculated_statement_descriptor on_behalf_of"),
-        **nulls("failure_balance_transaction receipt_email receipt_number review shipping source source_transfer"),
-        **nulls("statement_descriptor statement_descriptor_suffix transfer_data transfer_group"),
-    }
+    charge = fresh(
+        account,
+        "charge",
+        "ch",
+        amount=intent["amount"],
+        currency=intent["currency"],
+        customer=intent["customer"],
+        description=intent["description"],
+        metadata=dict(intent["metadata"]),
+        outcome=outcome,
+        payment_intent=intent["id"],
+        payment_method=method["id"],
+        payment_method_details={"card": shown, "type": "card"},
+    )
+    if not is_paid:
+        return charge | {"status": "failed", "failure_code": "card_declined", "failure_message": DECLINED}
+    charge.update(amount_captured=charge["amount"], captured=True, paid=True, status="succeeded")
+    receipt = f"{account.address}/receipts/{charge['id']}"
+    return charge | {"balance_transaction": account.new_id("txn"), "receipt_url": receipt}
 
 
 def _error(code: str, message: str, charge_id: str | None, method: Obj) -> Obj:
@@ -211,41 +179,11 @@ def _tell(account: Account, intent: Obj) -> None:
         listener(account, intent)
 
 
-def update_charge(account: Account, params: Obj, object_id: str) -> Obj:
-    charge = account.store.get("charge", object_id)
-    with changing(account, charge, "charge.updated"):
-        merge_metadata(charge, params)
-    return charge
-
-
-def list_intents(account: Account, params: Obj) -> Obj:
-    return page_of(_of(account, "payment_intent", params), params, "/v1/payment_intents")
-
-
-def list_charges(account: Account, params: Obj) -> Obj:
-    return page_of(_of(account, "charge", params), params, "/v1/charges")
-
-
-def _of(account: Account, kind: str, params: Obj) -> list[Obj]:
-    wanted = {name: params[name] for name in ("customer", "payment_intent") if params.get(name)}
-    return account.store.of(kind, **wanted)
-
-
-def retrieve_intent(account: Account, params: Obj, object_id: str) -> Obj:
-    return account.store.get("payment_intent", object_id)
-
-
-def retrieve_charge(account: Account, params: Obj, object_id: str) -> Obj:
-    return account.store.get("charge", object_id)
-
-
 OPERATIONS: list[Operation] = [
     ("POST", "/v1/payment_intents", add),
-    ("GET", "/v1/payment_intents", list_intents),
-    ("GET", "/v1/payment_intents/{object_id}", retrieve_intent),
+    *collection("payment_intent", "/v1/payment_intents", "customer"),
     ("POST", "/v1/payment_intents/{object_id}/confirm", confirm_by_api),
     ("POST", "/v1/payment_intents/{object_id}/cancel", cancel_by_api),
-    ("GET", "/v1/charges", list_charges),
-    ("GET", "/v1/charges/{object_id}", retrieve_charge),
-    ("POST", "/v1/charges/{object_id}", update_charge),
+    *collection("charge", "/v1/charges", "customer payment_intent"),
+    updated("charge", "/v1/charges", "charge.updated", fill_metadata),
 ]

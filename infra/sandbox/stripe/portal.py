@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from infra.sandbox.stripe import payment_methods, setup_intents, subscriptions
-from infra.sandbox.stripe.changes import changing, create
+from infra.sandbox.stripe.changes import create
 from infra.sandbox.stripe.objects import nulls
-from infra.sandbox.stripe.params import boolean, merge_metadata, required
-from infra.sandbox.stripe.store import Account, Obj, page_of
+from infra.sandbox.stripe.paging import page_of
+from infra.sandbox.stripe.params import required
+from infra.sandbox.stripe.shapes import fresh
+from infra.sandbox.stripe.store import Account, Obj
 from infra.sandbox.stripe.wire import Operation
 
 FLOWS = ("subscription_cancel", "subscription_update", "subscription_update_confirm")
@@ -15,19 +17,16 @@ FLOWS = ("subscription_cancel", "subscription_update", "subscription_update_conf
 def open_session(account: Account, params: Obj) -> Obj:
     required(params, "customer")
     customer = account.store.get("customer", params["customer"], "customer")
-    session_id = account.new_id("bps")
-    obj: Obj = {
-        "id": session_id,
-        "object": "billing_portal.session",
-        "configuration": params.get("configuration") or _default(account)["id"],
-        "created": account.now(),
-        "customer": customer["id"],
-        "flow": _flow(params["flow_data"]) if params.get("flow_data") else None,
-        "livemode": False,
-        "return_url": params.get("return_url"),
-        "url": f"{account.address}/portal/{session_id}",
-        **nulls("customer_account locale on_behalf_of"),
-    }
+    obj = fresh(
+        account,
+        "billing_portal.session",
+        "bps",
+        configuration=params.get("configuration") or _configuration(account)["id"],
+        customer=customer["id"],
+        flow=_flow(params["flow_data"]) if params.get("flow_data") else None,
+        return_url=params.get("return_url"),
+    )
+    obj["url"] = f"{account.address}/portal/{obj['id']}"
     return create(account, obj, "billing_portal.session.created")
 
 
@@ -71,81 +70,20 @@ def _flow(given: Obj) -> Obj:
     return flow | {"after_completion": nulls("hosted_confirmation redirect") | done}
 
 
-def add_configuration(account: Account, params: Obj) -> Obj:
-    return _configuration(account, params, is_default=False)
+def _configuration(account: Account) -> Obj:
+    """The one that all portals have; it is made when first asked for."""
+    if found := account.store.of("billing_portal.configuration"):
+        return found[0]
+    profile = nulls("headline privacy_policy_url terms_of_service_url")
+    obj = fresh(account, "billing_portal.configuration", "bpc", business_profile=profile, is_default=True)
+    return create(account, obj | {"updated": account.now()}, "billing_portal.configuration.created")
 
 
-def update_configuration(account: Account, params: Obj, object_id: str) -> Obj:
-    configuration = account.store.get("billing_portal.configuration", object_id)
-    with changing(account, configuration, "billing_portal.configuration.updated"):
-        configuration["active"] = boolean(params, "active", default=configuration["active"])
-        merge_metadata(configuration, params)
-        configuration["updated"] = account.now()
-    return configuration
-
-
-def _default(account: Account) -> Obj:
-    found = account.store.of("billing_portal.configuration", is_default=True)
-    return found[0] if found else _configuration(account, {}, is_default=True)
-
-
-def _configuration(account: Account, params: Obj, *, is_default: bool) -> Obj:
-    profile = params.get("business_profile") or {}
-    reasons = {"enabled": False, "options": ["too_expensive", "missing_features", "unused", "other"]}
-    features: Obj = {
-        "customer_update": {"allowed_updates": ["email"], "enabled": True},
-        "invoice_history": {"enabled": True},
-        "payment_method_update": {"enabled": True, "payment_method_configuration": None},
-        "subscription_cancel": {
-            "cancellation_reason": reasons,
-            "enabled": True,
-            "mode": "at_period_end",
-            "proration_behavior": "none",
-        },
-        "subscription_pause": {"duration": {"interval_options": [], "type": "indefinite"}, "enabled": False},
-        "subscription_update": {
-            "default_allowed_updates": ["price", "quantity"],
-            "enabled": True,
-            "proration_behavior": "always_invoice",
-            "schedule_at_period_end": {"conditions": []},
-            "trial_update_behavior": "end_trial",
-            **nulls("billing_cycle_anchor products"),
-        },
-    }
-    obj: Obj = {
-        "id": account.new_id("bpc"),
-        "object": "billing_portal.configuration",
-        "active": True,
-        "application": None,
-        "business_profile": nulls("headline privacy_policy_url terms_of_service_url") | profile,
-        "created": account.now(),
-        "default_return_url": params.get("default_return_url"),
-        "features": features,
-        "is_default": is_default,
-        "livemode": False,
-        "login_page": {"enabled": False, "url": None},
-        "metadata": {},
-        "name": params.get("name"),
-        "updated": account.now(),
-    }
-    merge_metadata(obj, params)
-    return create(account, obj, "billing_portal.configuration.created")
-
-
-def list_configurations(account: Account, params: Obj) -> Obj:
-    _default(account)
-    every = account.store.of("billing_portal.configuration")
-    return page_of(every, params, "/v1/billing_portal/configurations")
-
-
-def retrieve_configuration(account: Account, params: Obj, object_id: str) -> Obj:
-    return account.store.get("billing_portal.configuration", object_id)
+def _list_configurations(account: Account, params: Obj) -> Obj:
+    return page_of([_configuration(account)], params, "/v1/billing_portal/configurations")
 
 
 OPERATIONS: list[Operation] = [
     ("POST", "/v1/billing_portal/sessions", open_session),
-    ("POST", "/v1/billing_portal/configurations", add_configuration),
-    ("GET", "/v1/billing_portal/configurations", list_configurations),
-    ("GET", "/v1/billing_portal/configurations/{object_id}", retrieve_configuration),
-    ("POST", "/v1/billing_portal/configurations/{object_id}", update_configuration),
+    ("GET", "/v1/billing_portal/configurations", _list_configurations),
 ]

@@ -46,7 +46,7 @@ def _of_new(account: Account, params: Obj, details: Obj) -> Obj:
     required(details, "items")
     customer = account.store.get("customer", params["customer"], "customer")
     now = account.now()
-    items = [subscription_items.fresh(account, "sub_preview", one, (now, now)) for one in details["items"]]
+    items = [subscription_items.new_item(account, "sub_preview", one, (now, now)) for one in details["items"]]
     subscription_items.set_period(items, now, period_end(now, items[0]["price"]["recurring"], now))
     subscription = subscription_shape(account, customer["id"], "sub_preview", items, {})
     invoice = shape(account, customer, "upcoming", lines.period_lines(account, subscription), None)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from infra.sandbox.stripe.changes import changing, create
 from infra.sandbox.stripe.expanding import HIDDEN
-from infra.sandbox.stripe.objects import listing, nulls
+from infra.sandbox.stripe.objects import listing
+from infra.sandbox.stripe.paging import page_of
 from infra.sandbox.stripe.params import integer, merge_metadata
-from infra.sandbox.stripe.store import Account, Obj, StripeError, page_of
+from infra.sandbox.stripe.resources import collection, fill_metadata, updated
+from infra.sandbox.stripe.shapes import fresh
+from infra.sandbox.stripe.store import Account, Obj, StripeError
 from infra.sandbox.stripe.wire import Operation
 
 
@@ -21,21 +24,17 @@ def refund(
     if not 0 < wanted <= left:
         text = f"Refund amount ({wanted}) is greater than unrefunded amount on charge ({left})"
         raise StripeError(text, param="amount")
-    obj: Obj = {
-        "id": account.new_id("re"),
-        "object": "refund",
-        "amount": wanted,
-        "balance_transaction": account.new_id("txn"),
-        "charge": charge["id"],
-        "created": account.now(),
-        "currency": charge["currency"],
-        "destination_details": {"card": {"type": "refund", "reference_status": "pending"}, "type": "card"},
-        "metadata": {},
-        "payment_intent": charge["payment_intent"],
-        "reason": reason or None,
-        "status": "succeeded",
-        **nulls("receipt_number source_transfer_reversal transfer_reversal"),
-    }
+    obj = fresh(
+        account,
+        "refund",
+        "re",
+        amount=wanted,
+        balance_transaction=account.new_id("txn"),
+        charge=charge["id"],
+        currency=charge["currency"],
+        payment_intent=charge["payment_intent"],
+        reason=reason or None,
+    )
     merge_metadata(obj, given or {})
     create(account, obj, "refund.created")
     with changing(account, charge, "charge.refunded"):
@@ -68,22 +67,6 @@ def add(account: Account, params: Obj) -> Obj:
     return refund(account, charge, integer(params, "amount"), params.get("reason"), params)
 
 
-def update(account: Account, params: Obj, object_id: str) -> Obj:
-    obj = account.store.get("refund", object_id)
-    with changing(account, obj, "refund.updated"):
-        merge_metadata(obj, params)
-    return obj
-
-
-def list_(account: Account, params: Obj) -> Obj:
-    wanted = {name: params[name] for name in ("charge", "payment_intent") if params.get(name)}
-    return page_of(account.store.of("refund", **wanted), params, "/v1/refunds")
-
-
-def retrieve(account: Account, params: Obj, object_id: str) -> Obj:
-    return account.store.get("refund", object_id)
-
-
 def _of_charge(account: Account, charge: Obj) -> Obj:
     """The ten newest, like every list inside an object."""
     url = f"/v1/charges/{charge['id']}/refunds"
@@ -93,7 +76,6 @@ def _of_charge(account: Account, charge: Obj) -> Obj:
 HIDDEN["charge", "refunds"] = _of_charge
 OPERATIONS: list[Operation] = [
     ("POST", "/v1/refunds", add),
-    ("GET", "/v1/refunds", list_),
-    ("GET", "/v1/refunds/{object_id}", retrieve),
-    ("POST", "/v1/refunds/{object_id}", update),
+    *collection("refund", "/v1/refunds", "charge payment_intent"),
+    updated("refund", "/v1/refunds", "refund.updated", fill_metadata),
 ]

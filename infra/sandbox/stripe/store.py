@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
 
 Obj = dict[str, Any]
 LETTERS = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
-LARGEST_PAGE = 100
-USUAL_PAGE = 10
 # Fields that never change and that storms look things up by; everything else is found by looking at all of a kind.
 OWNER = {"subscription": "customer", "invoice": "customer", "invoiceitem": "customer", "charge": "customer"} | {
     "invoice_payment": "invoice"
@@ -121,43 +118,3 @@ class Account:
 
     def new_id(self, prefix: str) -> str:
         return self.store.new_id(prefix)
-
-
-def page_of(every: list[Obj], params: Obj, url: str) -> Obj:
-    """One page of a list that is sorted newest first (docs.stripe.com/api/pagination)."""
-    limit = int(params.get("limit") or USUAL_PAGE)
-    if not 1 <= limit <= LARGEST_PAGE:
-        raise StripeError("Invalid integer: limit must be between 1 and 100", param="limit")
-    every = [one for one in every if is_created_within(one, params.get("created"))]
-    after, before = params.get("starting_after"), params.get("ending_before")
-    if after:
-        rest = every[_position(every, after, "starting_after") + 1 :]
-        data, has_more = rest[:limit], len(rest) > limit
-    elif before:
-        rest = every[: _position(every, before, "ending_before")]
-        data, has_more = rest[-limit:], len(rest) > limit
-    else:
-        data, has_more = every[:limit], len(every) > limit
-    return {"object": "list", "url": url, "has_more": has_more, "data": data}
-
-
-def is_created_within(obj: Obj, wanted: Any) -> bool:
-    """The `created` filter: an exact second, or gt, gte, lt, lte."""
-    if not wanted:
-        return True
-    if not isinstance(wanted, dict):
-        return bool(obj["created"] == int(wanted))
-    tests: dict[str, Callable[[int, int], bool]] = {
-        "gt": int.__gt__,
-        "gte": int.__ge__,
-        "lt": int.__lt__,
-        "lte": int.__le__,
-    }
-    return all(tests[name](obj["created"], int(limit)) for name, limit in wanted.items())
-
-
-def _position(every: list[Obj], object_id: str, param: str) -> int:
-    for index, one in enumerate(every):
-        if one["id"] == object_id:
-            return index
-    raise StripeError(f"No such object: '{object_id}'", status=404, code="resource_missing", param=param)

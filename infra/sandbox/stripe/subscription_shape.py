@@ -2,53 +2,31 @@
 
 from __future__ import annotations
 
-from infra.sandbox.stripe.objects import automatic_tax, listing, nulls
+from infra.sandbox.stripe.objects import listing, nulls
 from infra.sandbox.stripe.params import boolean, integer, merge_metadata, one_of, take
+from infra.sandbox.stripe.shapes import fresh
 from infra.sandbox.stripe.store import Account, Obj, StripeError
 
-BILLING_MODES = ("flexible", "classic")
 MISSING_CARD = ("create_invoice", "pause", "cancel")
 
 
 def shape(account: Account, customer_id: str, subscription_id: str, items: list[Obj], params: Obj) -> Obj:
     """Incomplete until something says otherwise."""
     now = account.now()
-    url = f"/v1/subscription_items?subscription={subscription_id}"
-    mode = one_of(params.get("billing_mode") or {}, "type", BILLING_MODES, "flexible")
-    return {
-        "id": subscription_id,
-        "object": "subscription",
-        "automatic_tax": automatic_tax(),
-        "billing_cycle_anchor": now,
-        "billing_mode": {"type": mode, "flexible": {"proration_discounts": "included"} if mode == "flexible" else None},
-        "billing_schedules": [],
-        "cancel_at_period_end": False,
-        "cancellation_details": nulls("comment feedback reason"),
-        "collection_method": "charge_automatically",
-        "created": now,
-        "currency": items[0]["price"]["currency"],
-        "customer": customer_id,
-        "default_tax_rates": [],
-        "discounts": [],
-        "invoice_settings": {"issuer": {"type": "self"}, **nulls("account_tax_ids custom_fields description footer")},
-        "items": listing(items, url),
-        "livemode": False,
-        "metadata": {},
-        "payment_settings": {
-            "save_default_payment_method": "off",
-            **nulls("payment_method_options payment_method_types"),
-        },
-        "start_date": now,
-        "status": "incomplete",
-        "trial_settings": {"end_behavior": {"missing_payment_method": "create_invoice"}},
-        **nulls(
-            "application application_fee_percent billing_cycle_anchor_config billing_thresholds cancel_at canceled_at"
-        ),
-        **nulls("customer_account days_until_due default_payment_method default_source description ended_at"),
-        **nulls("latest_invoice managed_payments next_pending_invoice_item_invoice on_behalf_of pause_collection"),
-        **nulls("pending_invoice_item_interval pending_setup_intent pending_update schedule test_clock transfer_data"),
-        **nulls("trial_end trial_start"),
-    }
+    subscription = fresh(
+        account,
+        "subscription",
+        "sub",
+        id=subscription_id,
+        billing_cycle_anchor=now,
+        currency=items[0]["price"]["currency"],
+        customer=customer_id,
+        items=listing(items, f"/v1/subscription_items?subscription={subscription_id}"),
+        start_date=now,
+    )
+    if one_of(params.get("billing_mode") or {}, "type", ("flexible", "classic"), "flexible") == "classic":
+        subscription["billing_mode"] = {"type": "classic", "flexible": None}
+    return subscription
 
 
 def fill(account: Account, subscription: Obj, params: Obj) -> None:

@@ -122,7 +122,7 @@ def apply(account: Account, subscription: Obj, change: Change) -> None:
 
 def _new(account: Account, customer: Obj, params: Obj) -> Obj:
     subscription_id, now = account.new_id("sub"), account.now()
-    items = [subscription_items.fresh(account, subscription_id, one, (now, now)) for one in params["items"]]
+    items = [subscription_items.new_item(account, subscription_id, one, (now, now)) for one in params["items"]]
     subscription = shape(account, customer["id"], subscription_id, items, params)
     trial_end = _trial_end(account, params)
     end = trial_end or period_end(now, items[0]["price"]["recurring"], now)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from infra.sandbox.stripe.changes import changing, create
 from infra.sandbox.stripe.clock import DAY
-from infra.sandbox.stripe.events import emit
 from infra.sandbox.stripe.params import integer, required
-from infra.sandbox.stripe.store import Account, Obj, StripeError, page_of
+from infra.sandbox.stripe.resources import collection, deleted
+from infra.sandbox.stripe.shapes import fresh
+from infra.sandbox.stripe.store import Account, Obj, StripeError
 from infra.sandbox.stripe.wire import Operation
 
 KIND = "test_helpers.test_clock"
+URL = "/v1/test_helpers/test_clocks"
 
 
 def add(account: Account, params: Obj) -> Obj:
@@ -17,17 +19,7 @@ def add(account: Account, params: Obj) -> Obj:
     required(params, "frozen_time")
     account.clock.advance_to(integer(params, "frozen_time") or 0)
     now = account.now()
-    obj: Obj = {
-        "id": account.new_id("clock"),
-        "object": KIND,
-        "created": now,
-        "deletes_after": now + 30 * DAY,
-        "frozen_time": now,
-        "livemode": False,
-        "name": params.get("name"),
-        "status": "ready",
-        "status_details": {},
-    }
+    obj = fresh(account, KIND, "clock", name=params.get("name"), frozen_time=now, deletes_after=now + 30 * DAY)
     return create(account, obj, f"{KIND}.created")
 
 
@@ -45,25 +37,9 @@ def advance(account: Account, params: Obj, object_id: str) -> Obj:
     return clock
 
 
-def delete(account: Account, params: Obj, object_id: str) -> Obj:
-    clock = account.store.get(KIND, object_id)
-    account.store.remove(clock)
-    emit(account, f"{KIND}.deleted", clock)
-    return {"id": object_id, "object": KIND, "deleted": True}
-
-
-def list_(account: Account, params: Obj) -> Obj:
-    return page_of(account.store.of(KIND), params, "/v1/test_helpers/test_clocks")
-
-
-def retrieve(account: Account, params: Obj, object_id: str) -> Obj:
-    return account.store.get(KIND, object_id)
-
-
 OPERATIONS: list[Operation] = [
-    ("POST", "/v1/test_helpers/test_clocks", add),
-    ("GET", "/v1/test_helpers/test_clocks", list_),
-    ("GET", "/v1/test_helpers/test_clocks/{object_id}", retrieve),
-    ("POST", "/v1/test_helpers/test_clocks/{object_id}/advance", advance),
-    ("DELETE", "/v1/test_helpers/test_clocks/{object_id}", delete),
+    ("POST", URL, add),
+    *collection(KIND, URL),
+    deleted(KIND, URL, f"{KIND}.deleted"),
+    ("POST", f"{URL}/{{object_id}}/advance", advance),
 ]

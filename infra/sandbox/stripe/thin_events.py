@@ -8,6 +8,7 @@ from itertools import islice
 from urllib.parse import urlencode
 
 from infra.sandbox.stripe import events
+from infra.sandbox.stripe.paging import limit_of, within
 from infra.sandbox.stripe.records import Event, thin_type
 from infra.sandbox.stripe.renderings import thin_id, thin_in_full
 from infra.sandbox.stripe.store import Account, Obj
@@ -22,9 +23,9 @@ def retrieve(account: Account, params: Obj, object_id: str) -> Obj:
 
 def list_(account: Account, params: Obj) -> Obj:
     """Newest first, by `types`, `object_id` and `created`; `next_page_url` leads on."""
-    limit = events.limit_of(params)
+    limit = limit_of(params)
     types = params.get("types") or []
-    created = events.within(params.get("created"), _seconds)
+    created = within(params.get("created"), _seconds)
     source: Iterable[Event] = account.events.newest_first()
     if page := params.get("page"):
         source = events.past(source, events.find(account, page).id)

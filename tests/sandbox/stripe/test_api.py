@@ -50,6 +50,17 @@ def test_what_a_parameter_names_in_vain_is_a_400(client: StripeClient) -> None:
     assert (missing.value.http_status, missing.value.code, missing.value.param) == (400, "resource_missing", "customer")
 
 
+def test_a_list_of_a_customer_that_is_unknown_is_refused_and_of_one_that_is_gone_is_not(business: Business) -> None:
+    v1, subscription = business.client.v1, business.subscribe()
+    v1.customers.delete(str(subscription.customer))
+
+    listed = v1.subscriptions.list({"customer": str(subscription.customer), "status": "all"}).data
+
+    assert [one.id for one in listed] == [subscription.id]
+    with pytest.raises(stripe.InvalidRequestError, match="No such customer: 'cus_x'"):
+        v1.subscriptions.list({"customer": "cus_x"})
+
+
 def test_a_missing_parameter_is_named(client: StripeClient) -> None:
     with pytest.raises(stripe.InvalidRequestError) as refused:
         client.v1.subscriptions.create({"customer": "cus_x"})
@@ -199,6 +210,8 @@ def test_two_runs_with_one_seed_have_the_same_ids() -> None:
         ("POST", "checkout/sessions", "mode=payment&success_url=x&line_items=x"),
         ("POST", "webhook_endpoints", "url[a]=x&enabled_events[0]=*"),
         ("GET", "customers?limit=x", ""),
+        ("GET", "customers?created[near]=1", ""),
+        ("GET", "customers?created[gte]=x", ""),
     ],
 )
 def test_nonsense_is_refused_and_never_breaks_the_server(

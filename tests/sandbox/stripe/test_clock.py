@@ -123,5 +123,5 @@ def test_what_falls_due_in_real_time_needs_nobody_to_ask(stand_in: StripeStandIn
     for _ in range(300):
         if diary:
             break
-        httpx.get(f"{stand_in.address}/sandbox/deliveries")
+        httpx.get(f"{stand_in.address}/api/knobs")
     assert [name for name, _ in diary] == ["alone"]

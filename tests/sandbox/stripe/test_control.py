@@ -34,8 +34,6 @@ def test_an_event_that_nothing_caused_is_delivered_like_any_other(stand_in: Stri
     assert by_kind["event"].is_signed_with(secret)
     assert by_kind["v2.core.event"].event["snapshot_event"] == made["id"]
     assert by_kind["v2.core.event"].is_signed_with(str(thin["secret"]))
-    everything = httpx.get(f"{stand_in.address}/sandbox/deliveries", params={"endpoint": thin["id"]}).json()
-    assert [one["type"] for one in everything["deliveries"]] == ["quantum.flipped"]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +43,6 @@ def test_an_event_that_nothing_caused_is_delivered_like_any_other(stand_in: Stri
         ("clock", [1]),
         ("events", {}),
         ("events", {"type": 1, "object": {}}),
-        ("settle", {"timeout": None}),
     ],
 )
 def test_nonsense_is_refused(stand_in: StripeStandIn, path: str, body: Any) -> None:

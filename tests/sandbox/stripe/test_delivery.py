@@ -214,25 +214,21 @@ def test_a_resend_reaches_an_endpoint_that_lost_the_event(
     (sent,) = emit(stand_in)
     assert stand_in.account.courier.settle()
     assert receiver.received == []
-    path = f"{stand_in.address}/sandbox/events/{sent}/resend"
-    assert len(httpx.post(path).json()["deliveries"]) == 1
-    settled = httpx.post(f"{stand_in.address}/sandbox/settle", json={"timeout": 5}).json()
-    assert settled == {"settled": True, "pending": 0}
+    assert httpx.post(f"{stand_in.address}/events/{sent}/resend").status_code == 303
+    assert stand_in.account.courier.settle(5)
     assert delivered(receiver) == [sent]
     assert receiver.received[0].is_signed_with(secret)
-    shown = httpx.get(f"{stand_in.address}/sandbox/deliveries", params={"event": sent}).json()["deliveries"]
-    assert [(one["why"], one["state"]) for one in shown] == [("resend", "accepted"), ("event", "lost")]
-    assert httpx.post(f"{stand_in.address}/sandbox/events/evt_none/resend").status_code == 404
+    assert [(one.why, one.state) for one in of(stand_in, sent)] == [("event", "lost"), ("resend", "accepted")]
+    assert httpx.post(f"{stand_in.address}/events/evt_none/resend").status_code == 404
 
 
 def test_settling_says_so_when_it_took_too_long(stand_in: StripeStandIn, receiver: Receiver, secret: str) -> None:
     stand_in.knobs = StripeKnobs(retry_factor=1)
     receiver.answers.append(500)
     emit(stand_in)
-    answer = httpx.post(f"{stand_in.address}/sandbox/settle", json={"timeout": 0.5}).json()
-    assert answer == {"settled": False, "pending": 1}
-    answer = httpx.post(f"{stand_in.address}/sandbox/settle", json={"timeout": 5, "retries": False}).json()
-    assert answer == {"settled": True, "pending": 1}
+    courier = stand_in.account.courier
+    assert (courier.settle(0.5), courier.pending()) == (False, 1)
+    assert (courier.settle(5, retries=False), courier.pending()) == (True, 1)
 
 
 def test_a_storm_is_through_within_seconds(stand_in: StripeStandIn, receiver: Receiver, secret: str) -> None:

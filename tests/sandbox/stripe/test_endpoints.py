@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
 import stripe
 from stripe import StripeClient
@@ -64,8 +63,7 @@ def test_during_a_roll_both_secrets_sign_and_afterwards_only_the_new_one(
 ) -> None:
     made = client.v1.webhook_endpoints.create({"url": receiver.url, "enabled_events": ["*"]})
     old, account = str(made.secret), stand_in.account
-    answer = httpx.post(f"{stand_in.address}/sandbox/endpoints/{made.id}/roll", json={"overlap": 3600})
-    new = answer.json()["secret"]
+    new = endpoints.roll(account, made.id, overlap=3600)
     events.emit(account, "invoice.paid", {"id": "in_1", "object": "invoice"})
     assert account.courier.settle()
     newest = endpoints.roll(account, made.id, overlap=0)
