@@ -5,7 +5,7 @@ docs.stripe.com/billing/subscriptions/overview#subscription-lifecycle and /billi
 
 from __future__ import annotations
 
-from infra.sandbox.stripe import invoices, lines
+from infra.sandbox.stripe import invoices, lines, payment_methods
 from infra.sandbox.stripe import items as subscription_items
 from infra.sandbox.stripe.changes import changing
 from infra.sandbox.stripe.clock import DAY, HOUR, when_due
@@ -14,9 +14,9 @@ from infra.sandbox.stripe.invoice_shape import shape
 from infra.sandbox.stripe.pending import apply_pending
 from infra.sandbox.stripe.periods import period_end
 from infra.sandbox.stripe.store import Account, Obj
+from infra.sandbox.stripe.subscription_shape import ENDED
 from infra.sandbox.stripe.subscription_shape import period_end as current_end
 
-ENDED = ("canceled", "incomplete_expired")
 FIRST_PAYMENT_SECONDS = 23 * HOUR
 TRIAL_NOTICE = 3 * DAY
 UPCOMING_NOTICE = 7 * DAY
@@ -100,7 +100,7 @@ def _period_over(account: Account, subscription_id: str) -> None:
         if (
             subscription["status"] == "trialing"
             and missing != "create_invoice"
-            and not _has_card(account, subscription)
+            and not payment_methods.usual(account, subscription["customer"], subscription)
         ):
             _trial_without_card(account, subscription, missing)
         else:
@@ -177,11 +177,6 @@ def _trial_without_card(account: Account, subscription: Obj, missing: str) -> No
         return
     with changing(account, subscription, "customer.subscription.updated", "customer.subscription.paused"):
         subscription["status"] = "paused"
-
-
-def _has_card(account: Account, subscription: Obj) -> bool:
-    customer = account.store.get("customer", subscription["customer"])
-    return bool(subscription["default_payment_method"] or customer["invoice_settings"]["default_payment_method"])
 
 
 def on_invoice(account: Account, invoice: Obj, outcome: invoices.Outcome) -> None:

@@ -13,13 +13,13 @@ from starlette.routing import Route
 
 from infra.sandbox.pages import page
 from infra.sandbox.stripe import endpoints, events
+from infra.sandbox.stripe.clock import DAY, HOUR
 from infra.sandbox.stripe.pages import Form, locked
 from infra.sandbox.stripe.records import Event
 from infra.sandbox.stripe.renderings import thin
 from infra.sandbox.stripe.store import Account
 
 SHOWN = 50
-HOUR, DAY = 3600, 86_400
 STEPS = [("1 hour", HOUR), ("1 day", DAY), ("7 days", 7 * DAY), ("31 days", 31 * DAY)]
 LONGEST_STEP = 400 * DAY
 

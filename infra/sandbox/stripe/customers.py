@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from infra.sandbox.stripe import invoices, payment_methods
-from infra.sandbox.stripe.billing_cycle import ENDED, end
+from infra.sandbox.stripe.billing_cycle import end
 from infra.sandbox.stripe.changes import changing, create
 from infra.sandbox.stripe.events import emit
 from infra.sandbox.stripe.params import merge_metadata, take
 from infra.sandbox.stripe.resources import collection
 from infra.sandbox.stripe.shapes import fresh
 from infra.sandbox.stripe.store import Account, Obj, StripeError
+from infra.sandbox.stripe.subscription_shape import ENDED
 from infra.sandbox.stripe.wire import Operation
 
 PLAIN = ("name", "email", "phone", "description")

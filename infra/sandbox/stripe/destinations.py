@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from infra.sandbox.stripe import endpoints
 from infra.sandbox.stripe.params import required
 from infra.sandbox.stripe.records import Endpoint
+from infra.sandbox.stripe.renderings import moment_text
 from infra.sandbox.stripe.store import Account, Obj, StripeError
 from infra.sandbox.stripe.wire import API_VERSION, Operation
 
@@ -42,7 +41,7 @@ def delete(account: Account, params: Obj, object_id: str) -> Obj:
 
 
 def _shown(endpoint: Endpoint) -> Obj:
-    created = datetime.fromtimestamp(endpoint.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    created = moment_text(endpoint.created)
     return {
         "id": endpoint.id,
         "object": "v2.core.event_destination",

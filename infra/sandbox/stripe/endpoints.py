@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from infra.sandbox.stripe.paging import page_of
 from infra.sandbox.stripe.params import boolean, merge_metadata, required
 from infra.sandbox.stripe.records import Endpoint
-from infra.sandbox.stripe.store import Account, Obj, StripeError
+from infra.sandbox.stripe.store import Account, Obj, StripeError, missing
 from infra.sandbox.stripe.wire import Operation
 
 # Stripe lets both secrets sign for as long as somebody asks, up to a day.
@@ -47,8 +47,7 @@ def find(account: Account, endpoint_id: str) -> Endpoint:
     """Raises Stripe's 404."""
     if endpoint := account.endpoints.get(endpoint_id):
         return endpoint
-    text = f"No such webhook endpoint: '{endpoint_id}'"
-    raise StripeError(text, status=404, code="resource_missing", param="webhook_endpoint")
+    raise missing("webhook_endpoint", endpoint_id)
 
 
 def create(account: Account, params: Obj) -> Obj:

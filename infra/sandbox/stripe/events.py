@@ -11,7 +11,7 @@ from infra.sandbox.stripe.objects import id_of
 from infra.sandbox.stripe.paging import limit_of, within
 from infra.sandbox.stripe.records import Event, is_only_thin
 from infra.sandbox.stripe.renderings import snapshot_id
-from infra.sandbox.stripe.store import Account, Obj, StripeError
+from infra.sandbox.stripe.store import Account, Obj, StripeError, missing
 from infra.sandbox.stripe.wire import API_VERSION, Operation
 
 MOST_TYPES = 20
@@ -62,7 +62,7 @@ def find(account: Account, event_id: str, *, is_public: bool = False) -> Event:
     """By the id of the snapshot or of its thin twin. Raises Stripe's 404; `is_public`, for what Stripe forgot, too."""
     found = account.events.get(snapshot_id(event_id))
     if found is None or (is_public and not is_kept(account, found)):
-        raise StripeError(f"No such event: '{event_id}'", status=404, code="resource_missing", param="id")
+        raise missing("event", event_id)
     return found
 
 

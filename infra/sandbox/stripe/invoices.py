@@ -203,11 +203,9 @@ def _paid(account: Account, invoice: Obj, *, is_attempt: bool = False) -> str:
 
 
 def _method(account: Account, invoice: Obj, token: str | None) -> Obj | None:
-    customer = account.store.get("customer", invoice["customer"])
     subscription = account.store.find(subscription_id(invoice))
-    default = subscription["default_payment_method"] if subscription else None
-    usual = default or customer["invoice_settings"]["default_payment_method"]
-    return payment_methods.attached(account, token or usual, customer["id"]) if token or usual else None
+    token = token or payment_methods.usual(account, invoice["customer"], subscription)
+    return payment_methods.attached(account, token, invoice["customer"]) if token else None
 
 
 def _close(account: Account, invoice: Obj, status: str, moment: str) -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from infra.sandbox.stripe.changes import create
+from infra.sandbox.stripe.clock import DAY
 from infra.sandbox.stripe.events import emit
 from infra.sandbox.stripe.paging import page_of
 from infra.sandbox.stripe.params import integer, one_of, required
+from infra.sandbox.stripe.renderings import moment_text
 from infra.sandbox.stripe.resources import collection
 from infra.sandbox.stripe.shapes import fresh
 from infra.sandbox.stripe.store import Account, Obj, StripeError
 from infra.sandbox.stripe.wire import Operation
 
-OLDEST_SECONDS = 35 * 86_400
+OLDEST_SECONDS = 35 * DAY
 AHEAD_SECONDS = 300
 FORMULAS = ("sum", "count", "last")
 
@@ -111,7 +111,7 @@ def _report(account: Account, event: Obj, problem: str) -> None:
     subject: Obj = {"id": found[0]["id"] if found else None, "object": "billing.meter"}
     sample = {"error_message": problem.replace("_", " "), "request": {"identifier": event["identifier"]}}
     reason = {"error_count": 1, "error_types": [{"code": problem, "error_count": 1, "sample_errors": [sample]}]}
-    when = datetime.fromtimestamp(account.now(), UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    when = moment_text(account.now())
     told = {"developer_message_summary": "There is 1 invalid event", "reason": reason}
     emit(account, kind, subject | {"data": told | {"validation_start": when, "validation_end": when}})
 

@@ -23,14 +23,6 @@ def listing(data: list[Obj], url: str) -> Obj:
     return {"object": "list", "data": data, "has_more": False, "total_count": len(data), "url": url}
 
 
-def address() -> Obj:
-    return nulls("city country line1 line2 postal_code state")
-
-
-def automatic_tax() -> Obj:
-    return {"enabled": False, **nulls("disabled_reason liability")}
-
-
 def id_of(value: Any) -> str:
     """The id, whether a field holds an object or only its id."""
     return value["id"] if isinstance(value, dict) else str(value)

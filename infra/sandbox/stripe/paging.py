@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from infra.sandbox.stripe.params import InvalidParameter
-from infra.sandbox.stripe.store import Obj, StripeError
+from infra.sandbox.stripe.store import Obj, missing
 
 LARGEST_PAGE = 100
 USUAL_PAGE = 10
@@ -55,4 +55,4 @@ def _position(every: list[Obj], object_id: str, param: str) -> int:
     for index, one in enumerate(every):
         if one["id"] == object_id:
             return index
-    raise StripeError(f"No such object: '{object_id}'", code="resource_missing", param=param)
+    raise missing("object", object_id, param)

@@ -99,6 +99,13 @@ def detach(account: Account, params: Obj, object_id: str) -> Obj:
     return method
 
 
+def usual(account: Account, customer_id: str, subscription: Obj | None) -> str | None:
+    """The id of the card that pays if nobody says otherwise: the subscription's own, or the customer's."""
+    own = subscription["default_payment_method"] if subscription else None
+    found: str | None = own or account.store.get("customer", customer_id)["invoice_settings"]["default_payment_method"]
+    return found
+
+
 def set_default(account: Account, customer: Obj, token: str) -> Obj:
     """Attach if need be and make it what the customer's invoices are paid with. Answers the payment method."""
     method = attached(account, token, customer["id"], "invoice_settings[default_payment_method]")

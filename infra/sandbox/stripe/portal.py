@@ -9,6 +9,7 @@ from infra.sandbox.stripe.paging import page_of
 from infra.sandbox.stripe.params import required
 from infra.sandbox.stripe.shapes import fresh
 from infra.sandbox.stripe.store import Account, Obj
+from infra.sandbox.stripe.subscription_shape import ENDED
 from infra.sandbox.stripe.wire import Operation
 
 FLOWS = ("subscription_cancel", "subscription_update", "subscription_update_confirm")
@@ -58,7 +59,7 @@ def change_card(account: Account, customer_id: str, card: str) -> Obj:
     setup_intents.succeed(account, customer_id, method)
     payment_methods.set_default(account, customer, method["id"])
     for subscription in account.store.of("subscription", customer=customer_id):
-        if subscription["default_payment_method"] and subscription["status"] not in subscriptions.ENDED:
+        if subscription["default_payment_method"] and subscription["status"] not in ENDED:
             subscriptions.update(account, subscription["id"], {"default_payment_method": method["id"]})
     return method
 

@@ -9,10 +9,11 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from infra.sandbox.pages import page
-from infra.sandbox.stripe import portal, subscriptions
+from infra.sandbox.stripe import portal
 from infra.sandbox.stripe.pages import Form, locked, origins
 from infra.sandbox.stripe.preview import preview
-from infra.sandbox.stripe.store import Account, Obj, StripeError
+from infra.sandbox.stripe.store import Account, Obj, StripeError, missing
+from infra.sandbox.stripe.subscription_shape import ENDED
 
 MOST_SEATS = 10_000
 Step = Callable[[Account, Obj, Form], None]
@@ -48,7 +49,7 @@ def _show(account: Account, request: Request, form: Form, *, problem: str = "") 
         session=session,
         only=flow["type"] if flow else "",
         customer=customer,
-        subscriptions=[one for one in every if one["status"] not in subscriptions.ENDED],
+        subscriptions=[one for one in every if one["status"] not in ENDED],
         prices=_prices(account),
         product=_product_name(account),
         card=card or _card_of_a_subscription(account, every),
@@ -127,7 +128,7 @@ def _subscription(account: Account, session: Obj, form: Form) -> Obj:
     """One of this customer's. Raises StripeError for anybody else's."""
     found = account.store.get("subscription", form.get("subscription", ""))
     if found["customer"] != session["customer"]:
-        raise StripeError(f"No such subscription: '{found['id']}'", status=404, code="resource_missing")
+        raise missing("subscription", found["id"])
     return found
 
 

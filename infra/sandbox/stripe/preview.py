@@ -12,10 +12,9 @@ from infra.sandbox.stripe.objects import nulls
 from infra.sandbox.stripe.params import required
 from infra.sandbox.stripe.periods import period_end
 from infra.sandbox.stripe.store import Account, Obj, StripeError
+from infra.sandbox.stripe.subscription_shape import ENDED
 from infra.sandbox.stripe.subscription_shape import period_end as current_end
 from infra.sandbox.stripe.subscription_shape import shape as subscription_shape
-
-ENDED = ("canceled", "incomplete_expired")
 
 
 def preview(account: Account, params: Obj) -> Obj:

@@ -20,6 +20,11 @@ PATHS = {
 THIN_PREFIX = "evt_test_"
 
 
+def moment_text(seconds: int) -> str:
+    """A time as version 2 of the API writes it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
 def thin_id(event_id: str) -> str:
     """The id of an event's thin twin."""
     return THIN_PREFIX + event_id.removeprefix("evt_")
@@ -42,7 +47,7 @@ def thin(event: Shape) -> Shape:
         "id": thin_id(event["id"]),
         "object": "v2.core.event",
         "type": thin_type(event["type"]),
-        "created": datetime.fromtimestamp(event["created"], UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z"),
+        "created": moment_text(event["created"]),
         "livemode": event["livemode"],
         "context": None,
         "reason": {"type": "request", "request": request} if request["id"] else None,

@@ -41,6 +41,12 @@ class StripeError(Exception):
         self.body = {"error": {"type": kind, "message": message} | {k: v for k, v in given.items() if v}}
 
 
+def missing(kind: str, object_id: object, param: str = "id") -> StripeError:
+    """A 404 for the path's own id, a 400 for one that a parameter names."""
+    text = f"No such {kind.replace('_', ' ').replace('checkout.', 'checkout ')}: '{object_id}'"
+    return StripeError(text, status=404 if param == "id" else 400, code="resource_missing", param=param)
+
+
 class Store:
     """Every object of the account, in order of creation."""
 
@@ -75,12 +81,10 @@ class Store:
         return self.kinds[kind][str(object_id)] if kind else None
 
     def get(self, kind: str, object_id: object, param: str = "id") -> Obj:
-        """Raises Stripe's `resource_missing`: a 404 for the path's own id, a 400 for one that a parameter names."""
+        """Raises Stripe's `resource_missing`."""
         found = self.kinds.get(kind, {}).get(str(object_id))
         if found is None:
-            name = kind.replace("_", " ").replace("checkout.", "checkout ")
-            text = f"No such {name}: '{object_id}'"
-            raise StripeError(text, status=404 if param == "id" else 400, code="resource_missing", param=param)
+            raise missing(kind, object_id, param)
         return found
 
     def of(self, kind: str, **fields: object) -> list[Obj]:

@@ -10,6 +10,7 @@ from infra.sandbox.stripe.paging import page_of
 from infra.sandbox.stripe.params import required
 from infra.sandbox.stripe.resources import acted, collection
 from infra.sandbox.stripe.store import Account, Obj, StripeError
+from infra.sandbox.stripe.subscription_shape import ENDED
 from infra.sandbox.stripe.wire import Operation
 
 URL = "/v1/subscriptions"
@@ -50,7 +51,7 @@ def _has_status(subscription: Obj, status: str) -> bool:
     if status == "running":
         return bool(subscription["status"] != "canceled")
     if status == "ended":
-        return subscription["status"] in subscriptions.ENDED
+        return subscription["status"] in ENDED
     return status in ("all", subscription["status"])
 
 

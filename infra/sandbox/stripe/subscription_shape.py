@@ -7,6 +7,7 @@ from infra.sandbox.stripe.params import boolean, integer, merge_metadata, one_of
 from infra.sandbox.stripe.shapes import fresh
 from infra.sandbox.stripe.store import Account, Obj, StripeError
 
+ENDED = ("canceled", "incomplete_expired")
 MISSING_CARD = ("create_invoice", "pause", "cancel")
 
 

@@ -14,8 +14,8 @@ from infra.sandbox.stripe.events import emit
 from infra.sandbox.stripe.params import boolean, integer, one_of, required, take
 from infra.sandbox.stripe.pending import drop, set_pending
 from infra.sandbox.stripe.periods import period_end
-from infra.sandbox.stripe.store import Account, Obj, StripeError
-from infra.sandbox.stripe.subscription_shape import fill, set_cancellation, shape
+from infra.sandbox.stripe.store import Account, Obj, StripeError, missing
+from infra.sandbox.stripe.subscription_shape import ENDED, fill, set_cancellation, shape
 
 BEHAVIORS = ("allow_incomplete", "default_incomplete", "error_if_incomplete", "pending_if_incomplete")
 # What may be changed together with payment_behavior=pending_if_incomplete.
@@ -23,7 +23,6 @@ PENDING_PARAMS = {"items", "metadata", "trial_end", "proration_behavior", "prora
     "billing_cycle_anchor",
     "off_session",
 }
-ENDED = billing_cycle.ENDED
 
 
 def create(account: Account, params: Obj) -> Obj:
@@ -93,7 +92,7 @@ def cancel(account: Account, object_id: str, params: Obj | None = None) -> Obj:
     given = params or {}
     subscription = account.store.get("subscription", object_id)
     if subscription["status"] in ENDED:
-        raise StripeError(f"No such subscription: '{object_id}'", status=404, code="resource_missing", param="id")
+        raise missing("subscription", object_id)
     take(subscription["cancellation_details"], given.get("cancellation_details") or {}, "comment", "feedback")
     parts: list[Obj] = []
     if boolean(given, "prorate"):
@@ -181,8 +180,7 @@ def _invoice(account: Account, subscription: Obj, reason: str, these: list[Obj],
 
 def _refuse_certain_failure(account: Account, subscription: Obj, behavior: str, *, is_first: bool = True) -> None:
     """Raises the 400 of a customer without a card, or the 402 that error_if_incomplete asks for."""
-    customer = account.store.get("customer", subscription["customer"])
-    method_id = subscription["default_payment_method"] or customer["invoice_settings"]["default_payment_method"]
+    method_id = payment_methods.usual(account, subscription["customer"], subscription)
     if not method_id:
         if is_first or behavior == "error_if_incomplete":
             text = "This customer has no attached payment source or default payment method."
