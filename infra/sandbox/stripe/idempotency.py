@@ -45,7 +45,7 @@ def begin(account: Account, key: str, fingerprint: str) -> Answer | None:
     if not key:
         return None
     with account.lock:
-        for old in takewhile(lambda one: account.kept_answers[one].until < account.now(), list(account.kept_answers)):
+        for old in list(takewhile(lambda one: account.kept_answers[one].until < account.now(), account.kept_answers)):
             del account.kept_answers[old]
         kept = account.kept_answers.get(key)
         if kept is None:
