@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from infra.sandbox.stripe.clock import DAY
 from infra.sandbox.stripe.objects import id_of
 from infra.sandbox.stripe.paging import limit_of, within
 from infra.sandbox.stripe.records import Event, is_only_thin
@@ -15,7 +14,6 @@ from infra.sandbox.stripe.store import Account, Obj, StripeError, missing
 from infra.sandbox.stripe.wire import API_VERSION, Operation
 
 MOST_TYPES = 20
-KEPT_SECONDS = 30 * DAY
 
 
 def emit(account: Account, event_type: str, obj: Obj, previous: Obj | None = None, *, livemode: bool = False) -> Obj:
@@ -58,21 +56,16 @@ def _make(account: Account, event_type: str, obj: Obj, previous: Obj | None, *, 
     return copy
 
 
-def find(account: Account, event_id: str, *, is_public: bool = False) -> Event:
-    """By the id of the snapshot or of its thin twin. Raises Stripe's 404; `is_public`, for what Stripe forgot, too."""
+def find(account: Account, event_id: str) -> Event:
+    """By the id of the snapshot or of its thin twin. Raises Stripe's 404."""
     found = account.events.get(snapshot_id(event_id))
-    if found is None or (is_public and not is_kept(account, found)):
+    if found is None:
         raise missing("event", event_id)
     return found
 
 
-def is_kept(account: Account, event: Event) -> bool:
-    """Stripe lists events for thirty days; the console here shows older ones, too."""
-    return event.created > account.now() - KEPT_SECONDS
-
-
 def retrieve(account: Account, params: Obj, object_id: str) -> Obj:
-    return find(account, object_id, is_public=True).snapshot()
+    return find(account, object_id).snapshot()
 
 
 def list_(account: Account, params: Obj) -> Obj:
@@ -82,7 +75,7 @@ def list_(account: Account, params: Obj) -> Obj:
     source: Iterable[Event] = account.events.oldest_first() if before else account.events.newest_first()
     if cursor := before or params.get("starting_after"):
         source = past(source, find(account, cursor).id)
-    wanted = list(islice(filter(_filter(account, params), source), limit + 1))
+    wanted = list(islice(filter(_filter(params), source), limit + 1))
     page = wanted[:limit][::-1] if before else wanted[:limit]
     data = [one.snapshot() for one in page]
     return {"object": "list", "url": "/v1/events", "has_more": len(wanted) > limit, "data": data}
@@ -97,7 +90,7 @@ def past(source: Iterable[Event], event_id: str) -> Iterable[Event]:
     return walk
 
 
-def _filter(account: Account, params: Obj) -> Callable[[Event], bool]:
+def _filter(params: Obj) -> Callable[[Event], bool]:
     types = params.get("types") or ([params["type"]] if params.get("type") else [])
     if not isinstance(types, list) or len(types) > MOST_TYPES:
         raise StripeError(f"types must be a list of at most {MOST_TYPES}", param="types")
@@ -110,7 +103,6 @@ def _filter(account: Account, params: Obj) -> Callable[[Event], bool]:
         return (
             (not types or event.type in exact or event.type.startswith(starts or ("\0",)))
             and created(event.created)
-            and is_kept(account, event)
             and not is_only_thin(event.type)
             and (success is None or (event.pending == 0) == success)
         )

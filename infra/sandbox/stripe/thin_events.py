@@ -18,7 +18,7 @@ PATH = "/v2/core/events"
 
 
 def retrieve(account: Account, params: Obj, object_id: str) -> Obj:
-    return thin_in_full(events.find(account, object_id, is_public=True).snapshot())
+    return thin_in_full(events.find(account, object_id).snapshot())
 
 
 def list_(account: Account, params: Obj) -> Obj:
@@ -35,7 +35,6 @@ def list_(account: Account, params: Obj) -> Obj:
             (not types or thin_type(event.type) in types)
             and params.get("object_id") in (None, event.object_id)
             and created(event.created)
-            and events.is_kept(account, event)
         )
 
     wanted = list(islice(filter(fits, source), limit + 1))

@@ -57,7 +57,7 @@ class Business:
         self.stand_in.account.clock.advance_to(item(self.now(subscription)).current_period_end + after)
 
     def events(self, since: int = 0) -> list[Event]:
-        """Oldest first, without the first so many; also those that Stripe would have forgotten by now."""
+        """Oldest first, without the first so many."""
         found = [Event.construct_from(one.snapshot(), "") for one in self.stand_in.account.events.oldest_first()]
         return found[since:]
 

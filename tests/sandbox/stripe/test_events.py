@@ -133,14 +133,3 @@ def test_the_oldest_events_give_way(stand_in: StripeStandIn) -> None:
     stand_in.account.events = EventLog(kept=3)
     ids = emit(stand_in, 5)
     assert [one.id for one in stand_in.account.events.oldest_first()] == ids[2:]
-
-
-def test_stripe_forgets_events_after_thirty_days(stand_in: StripeStandIn, client: StripeClient) -> None:
-    old = events.emit(stand_in.account, "invoice.paid", {"id": "in_1", "object": "invoice"})
-    stand_in.account.clock.advance(31 * 86_400)
-    new = events.emit(stand_in.account, "invoice.paid", {"id": "in_1", "object": "invoice"})
-
-    assert [one.id for one in client.v1.events.list().data] == [new["id"]]
-    assert [one.snapshot_event for one in client.v2.core.events.list().data] == [new["id"]]
-    with pytest.raises(stripe.InvalidRequestError, match="No such event"):
-        client.v1.events.retrieve(old["id"])
