@@ -168,7 +168,7 @@ async def allow(ctx: Context, feature: StrEnum) -> None:
     if (used := await count(ctx)) >= (limit := held.limits[feature]):
         raise PlanLimit(
             f"{_plan(ctx, held)} includes {limit} {feature}, and you have {used}.",
-            mend=f"Upgrade on the plan page (/billing), or {room}." if _sold(ctx) else f"{room.capitalize()}.",
+            mend=f"Upgrade on the plan page (/billing), or {room}." if _plans(ctx).sold else f"{room.capitalize()}.",
         )
 
 
@@ -182,14 +182,13 @@ async def history(ctx: Context) -> tuple[timedelta, str]:
     """How far back reading may go, and the sentence for whoever asks for more. Nothing is deleted."""
     held = await of(ctx)
     days = held.limits[Feature.HISTORY_DAYS]
-    shown = f"{_plan(ctx, held)} shows the last {days} days."
-    more = ", and a larger plan shows it (/billing)" if _sold(ctx) else ""
-    return timedelta(days=days), f"{shown} What is older is kept{more}."
+    more = ", and a larger plan shows it (/billing)" if _plans(ctx).sold else ""
+    return timedelta(days=days), f"{_plan(ctx, held)} shows the last {days} days. What is older is kept{more}."
 
 
-def _sold(ctx: Context) -> bool:
-    return ctx.resources.get(Plans).sold
+def _plans(ctx: Context) -> Plans:
+    return ctx.resources.get(Plans)
 
 
 def _plan(ctx: Context, held: Entitlements) -> str:
-    return f"Your plan ({ctx.resources.get(Plans).names.get(held.plan, held.plan)})"
+    return f"Your plan ({_plans(ctx).names.get(held.plan, held.plan)})"

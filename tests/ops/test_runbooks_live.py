@@ -289,7 +289,8 @@ async def test_pages_tell_faults_from_health_and_cure_them(tmp_path: Path, monke
             name = drills()[fault]
             await FAULTS[fault](stack, name)
             assert matching(name, "verify", patience=30) == names(name, "verify")
-        await stack.superuser.close()
+        for connection in (stack.superuser, stack.blocker, stack.idler):
+            connection.terminate()
 
         restart = PAGES["RedisLost"].of("remediate")[0]
         told = execute(restart, ["STACK", "BALLAST_HOME"])

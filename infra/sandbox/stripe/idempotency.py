@@ -7,6 +7,7 @@ docs.stripe.com/api/idempotent_requests
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any
@@ -36,7 +37,7 @@ class Kept:
     """One key: what was asked and, when it is known, what was answered."""
 
     fingerprint: str
-    until: int
+    until: float
     answer: Answer | None = None
 
 
@@ -44,12 +45,14 @@ def begin(account: Account, key: str, fingerprint: str) -> Answer | None:
     """The earlier answer, or None when the work is to be done. Raises StripeError with 400 or 409."""
     if not key:
         return None
+    # A day of the machine's, whatever a test clock says: keys belong to the API, not to what it is about.
+    now = time.monotonic()
     with account.lock:
-        for old in list(takewhile(lambda one: account.kept_answers[one].until < account.now(), account.kept_answers)):
+        for old in list(takewhile(lambda one: account.kept_answers[one].until < now, account.kept_answers)):
             del account.kept_answers[old]
         kept = account.kept_answers.get(key)
         if kept is None:
-            account.kept_answers[key] = Kept(fingerprint, account.now() + KEPT_SECONDS)
+            account.kept_answers[key] = Kept(fingerprint, now + KEPT_SECONDS)
             return None
         if kept.fingerprint != fingerprint:
             text = f"Keys for idempotent requests can only be used with the same parameters they were first used with. Try using a key other than '{key}'."  # noqa: E501

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from service.features.billing.models import Invoice, Subscription
 from service.features.billing.models.derive import OVERRIDE_SLACK, SLACK, Grant, derive
-from service.features.billing.models.mirror import LIVE, STATUSES
+from service.features.billing.models.mirror import LIVE
 from service.features.billing.models.plans import BUSINESS, FREE, PLANS, TEAM, Plan, grants_of
-from service.features.billing.models.readings import subscription_columns
+from service.integrations.stripe.readings import STATUSES, subscription_columns
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 START, END = NOW - timedelta(days=3), NOW + timedelta(days=27)

@@ -23,8 +23,9 @@ from service.features.billing.flows import apply, claim, synchronize
 from service.features.billing.flows.claim import Claim
 from service.features.billing.flows.snapshot import Snapshot, fetch_snapshot
 from service.features.billing.flows.synchronize import mark, synchronize_now
-from service.features.billing.models import INBOX, readings
+from service.features.billing.models import INBOX
 from service.guardrails.inbox import Message
+from service.integrations.stripe import readings
 from service.integrations.stripe.client import StripeApi
 from tests.support.factories import Factory
 from tests.support.stripe import Subscriber, make_subscriber

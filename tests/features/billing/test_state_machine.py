@@ -18,7 +18,7 @@ from service.core.features import load
 from service.core.settings import Settings
 from service.features import FEATURES
 from service.features.billing.flows import apply
-from service.features.billing.models.mirror import STATUSES
+from service.integrations.stripe.readings import STATUSES
 from tests.features.billing.machine.bench import Bench
 from tests.features.billing.machine.judging import Billing
 

@@ -28,9 +28,9 @@ from service.features.billing.models.customer import reading_of
 from service.features.billing.models.derive import Grant, derive, plan_of_item
 from service.features.billing.models.mirror import LIVE, TERMINAL, subscriptions_in_mode
 from service.features.billing.models.plans import BY_KEY, grants_of
-from service.features.billing.models.readings import invoice_columns, ledger_facts, subscription_columns
 from service.features.organizations.models import Membership, Organization
 from service.guardrails.entitlements import Entitlement
+from service.integrations.stripe.readings import invoice_columns, ledger_facts, subscription_columns
 
 log = get_logger()
 Row = TypeVar("Row", Subscription, Invoice)

@@ -20,8 +20,8 @@ from service.features.billing.flows.apply import apply_snapshot
 from service.features.billing.flows.claim import Claim
 from service.features.billing.flows.reconcile import pages
 from service.features.billing.flows.snapshot import Snapshot
-from service.features.billing.models.readings import id_of
 from service.integrations.stripe.pace import Urgency
+from service.integrations.stripe.readings import id_of
 
 log = get_logger()
 

@@ -14,9 +14,9 @@ from service.core.database import UnitOfWork
 from service.features.billing.flows.snapshot import Snapshot, fetch_snapshot
 from service.features.billing.models import BillingCustomer, Invoice, LedgerEntry, Subscription
 from service.features.billing.models.mirror import TERMINAL
-from service.features.billing.models.readings import invoice_columns, ledger_facts, subscription_columns
 from service.integrations.stripe.client import StripeApi
 from service.integrations.stripe.pace import Urgency
+from service.integrations.stripe.readings import invoice_columns, ledger_facts, subscription_columns
 
 MONEY = ("status", "amount")
 

@@ -23,9 +23,9 @@ from service.features.billing.flows.drift import LOCAL, local_arguments
 from service.features.billing.models.customer import DIRTY
 from service.features.billing.models.mirror import LIVE, TERMINAL
 from service.features.billing.models.plans import BY_LOOKUP_KEY
-from service.features.billing.models.readings import id_of, subscription_columns
 from service.integrations.stripe.client import PAGE, StripeApi
 from service.integrations.stripe.pace import Urgency
+from service.integrations.stripe.readings import id_of, subscription_columns
 
 log = get_logger()
 

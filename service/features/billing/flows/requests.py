@@ -21,10 +21,10 @@ from service.features.billing.models.derive import plan_of_item
 from service.features.billing.models.mirror import LIVE, subscriptions_in_mode
 from service.features.billing.models.operation import PAGES
 from service.features.billing.models.plans import BY_KEY
-from service.features.billing.models.readings import subscription_columns
 from service.features.organizations.models import Membership, Organization
 from service.integrations.stripe.client import StripeApi
 from service.integrations.stripe.errors import StripeAbsent, StripeRefused
+from service.integrations.stripe.readings import subscription_columns
 
 CLOCKS_DIFFER = timedelta(hours=1)
 """By so much at most: Stripe's clock says when a thing was made, ours when it was asked for."""

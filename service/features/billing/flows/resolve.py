@@ -17,10 +17,10 @@ from service.features.billing.actions.marks import tie
 from service.features.billing.flows import metrics
 from service.features.billing.flows.receive import HEALTH
 from service.features.billing.models.customer import DIRTY
-from service.features.billing.models.readings import id_of, organization_in
 from service.integrations.stripe.client import StripeApi
 from service.integrations.stripe.errors import StripeFailed, StripeRefused
 from service.integrations.stripe.pace import Urgency
+from service.integrations.stripe.readings import id_of, organization_in
 
 log = get_logger()
 

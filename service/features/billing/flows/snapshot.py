@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from service.core import clock
-from service.features.billing.models.readings import intents_of
 from service.integrations.stripe.client import StripeApi
 from service.integrations.stripe.errors import StripeAbsent, StripeMisconfigured
 from service.integrations.stripe.pace import Urgency
+from service.integrations.stripe.readings import intents_of
 
 MOST = 1_000
 """Of each kind for one customer: more is somebody else's script, and must not fill our memory."""

@@ -19,13 +19,10 @@ from service.features.billing.models.customer import BillingCustomer, in_mode
 from service.guardrails.personal_data import internal
 from service.guardrails.retention import with_parent
 from service.guardrails.tenancy import TenantScoped
+from service.integrations.stripe.readings import STATUSES, UNKNOWN
 
-STATUSES = (
-    "trialing", "active", "past_due", "unpaid", "paused", "incomplete", "incomplete_expired", "canceled",
-)  # fmt: skip
 TERMINAL = ("canceled", "incomplete_expired")
 """What a subscription never comes back from (https://docs.stripe.com/billing/subscriptions/overview)."""
-UNKNOWN = "unknown"
 LIVE = ("trialing", "active", "past_due", "unpaid", "paused")
 """What keeps or may again earn a plan; an organization should have at most one of these."""
 

@@ -16,7 +16,6 @@ from service.features.billing.models.derive import plan_of_item
 from service.features.billing.models.mirror import LIVE, subscriptions_in_mode
 from service.features.billing.models.operation import MUTATING, OPEN
 from service.features.billing.models.plans import BY_KEY, CURRENCY, FREE, Plan
-from service.features.billing.models.readings import moment
 from service.features.billing.schemas import (
     BillingRead,
     InvoiceRead,
@@ -30,6 +29,7 @@ from service.guardrails.actions import query
 from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
 from service.guardrails.permissions import Role
 from service.integrations.stripe.addresses import is_stripe_page
+from service.integrations.stripe.readings import moment
 
 INVOICES = Keyset(
     select(*(getattr(Invoice, name) for name in InvoiceRead.model_fields))

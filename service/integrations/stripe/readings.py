@@ -14,9 +14,13 @@ from uuid import UUID
 
 import orjson
 
-from service.features.billing.models.mirror import STATUSES, UNKNOWN
-
 Thing = dict[str, Any]
+STATUSES = (
+    "trialing", "active", "past_due", "unpaid", "paused", "incomplete", "incomplete_expired", "canceled",
+)  # fmt: skip
+"""Of a subscription (https://docs.stripe.com/api/subscriptions/object)."""
+UNKNOWN = "unknown"
+"""For a word that did not exist when this was written."""
 AMOUNT_OF = {"charge": "amount_captured", "credit_note": "total"}
 
 
