@@ -2,11 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+import pytest
+
+from infra.sandbox.stripe.knobs import StripeKnobs
 from infra.sandbox.stripe.server import StripeStandIn
+from service.core.context import Resources
 from service.core.ids import new_id
-from tests.features.billing.conftest import Subscribe
+from tests.features.billing.lone import MakeLone
 from tests.support.processes import command
 from tests.support.stripe import Subscriber
+
+pytest_plugins = ("tests.guardrails.durability", "tests.features.billing.alone")
+Billing: TypeAlias = Callable[..., Awaitable[tuple[int | None, str]]]
+
+
+@pytest.fixture
+def billing(alone: Resources) -> Billing:
+    """A command of an operator in the world where nothing else moves: no worker mends what a command shall find."""
+    given = alone.settings
+    variables = {
+        "DATABASE_URL": given.database_url.get_secret_value(),
+        "DATABASE_OWNER_URL": given.database_owner_url.get_secret_value(),
+        "DATABASE_MAINTENANCE_URL": given.database_maintenance_url.get_secret_value(),
+        "STRIPE_API_BASE": given.stripe_api_base,
+        "STRIPE_SECRET_KEY": given.stripe_secret_key.get_secret_value(),
+    }
+
+    async def run(*words: str) -> tuple[int | None, str]:
+        return await command("billing", *words, **variables)
+
+    return run
 
 
 async def spoil(customer: Subscriber) -> None:
@@ -23,60 +51,62 @@ async def status(customer: Subscriber) -> str:
     return str(found)
 
 
-async def test_diff_and_resync_of_one_customer(subscriber: Subscribe) -> None:
-    customer = await subscriber()
+async def test_diff_and_resync_of_one_customer(lone: MakeLone, billing: Billing) -> None:
+    customer = await lone()
     subscription = customer.subscribe("team")
+    await customer.heard()
     await customer.settled()
-    assert await command("billing", "diff", "--customer", customer.customer) == (0, "no difference in 1 customers\n")
+    assert await billing("diff", "--customer", customer.customer) == (0, "no difference in 1 customers\n")
     await spoil(customer)
-    code, told = await command("billing", "diff", "--customer", customer.customer)
+    code, told = await billing("diff", "--customer", customer.customer)
     assert (code, told.splitlines()) == (
         1,
         [f"{customer.customer} {subscription['id']} status: past_due here, active at Stripe"],
     )
     for asked in (("--customer", customer.customer), ("--organization", str(customer.organization))):
         await spoil(customer)
-        assert await command("billing", "resync", *asked) == (0, "1 customers will be read again\n")
+        assert await billing("resync", *asked) == (0, "1 customers will be read again\n")
         await customer.settled()
         assert await status(customer) == "active"
 
 
-async def test_a_mistyped_customer_is_not_called_equal(subscriber: Subscribe) -> None:
-    await (await subscriber()).settled()
-    code, told = await command("billing", "diff", "--customer", "cus_nobody")
+async def test_a_mistyped_customer_is_not_called_equal(lone: MakeLone, billing: Billing) -> None:
+    await (await lone()).settled()
+    code, told = await billing("diff", "--customer", "cus_nobody")
     assert (code, told) == (1, "cus_nobody is the customer of no organization here; check the id and the mode.\n")
 
 
-async def test_a_resync_says_whom_and_finds_somebody() -> None:
-    code, told = await command("billing", "resync")
+async def test_a_resync_says_whom_and_finds_somebody(billing: Billing) -> None:
+    code, told = await billing("resync")
     assert code == 2
     assert "--customer, --organization and --all" in told
-    assert (await command("billing", "resync", "--customer", "cus_1", "--all"))[0] == 2
-    assert await command("billing", "resync", "--customer", "cus_nobody") == (1, "0 customers will be read again\n")
-    assert (await command("billing", "resync", "--organization", str(new_id())))[0] == 1
+    assert (await billing("resync", "--customer", "cus_1", "--all"))[0] == 2
+    assert await billing("resync", "--customer", "cus_nobody") == (1, "0 customers will be read again\n")
+    assert (await billing("resync", "--organization", str(new_id())))[0] == 1
 
 
-async def test_scenario_75_everybody_from_the_shell(subscriber: Subscribe) -> None:
-    customers = [await subscriber() for _ in range(2)]
+async def test_scenario_75_everybody_from_the_shell(lone: MakeLone, billing: Billing) -> None:
+    customers = [await lone() for _ in range(2)]
     for customer in customers:
         customer.subscribe("team")
-    for customer in customers:
+        await customer.heard()
         await customer.settled()
         await spoil(customer)
-    code, told = await command("billing", "resync", "--all")
+    code, told = await billing("resync", "--all")
     assert code == 0
     assert int(told.split()[0]) >= 2
     for customer in customers:
-        await customer.settled(60)
+        await customer.settled()
         assert await status(customer) == "active"
 
 
-async def test_reconcile_names_the_drift_and_has_it_mended(subscriber: Subscribe) -> None:
-    customer = await subscriber()
+async def test_reconcile_names_the_drift_and_has_it_mended(lone: MakeLone, billing: Billing) -> None:
+    customer = await lone()
     subscription = customer.subscribe("team")
+    await customer.heard()
     await customer.settled()
     await spoil(customer)
-    code, told = await command("billing", "reconcile", "--settle", "0.2")
+    code, told = await billing("reconcile", "--settle", "0.2")
     lines = dict(line.split(": ", 1) for line in told.splitlines() if line.startswith(("ok", "FAIL")))
     assert code == 1
     assert subscription["id"] in lines["FAIL state_differs"]
@@ -84,9 +114,9 @@ async def test_reconcile_names_the_drift_and_has_it_mended(subscriber: Subscribe
     assert await status(customer) == "active"
 
 
-async def test_stripe_that_is_away_is_one_sentence(subscriber: Subscribe, connected: StripeStandIn) -> None:
-    customer = await subscriber()
+async def test_stripe_that_is_away_is_one_sentence(lone: MakeLone, own_stripe: StripeStandIn, billing: Billing) -> None:
+    customer = await lone()
     await customer.settled()
-    connected.knobs = connected.knobs.model_copy(update={"api_error_before": 1.0})
-    code, told = await command("billing", "diff", "--customer", customer.customer)
+    own_stripe.knobs = StripeKnobs(api_error_before=1)
+    code, told = await billing("diff", "--customer", customer.customer)
     assert (code, told) == (2, "Stripe gave no answer: server_error\n")
