@@ -68,11 +68,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_STARTED] = (postgres, redis)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first: begun last, one of them keeps a worker busy while the others have nothing left to do."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-
-
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """When the whole suite ran: explain every statement it sent on skewed data, and fail the run on a bad plan."""
     config, addresses = session.config, os.environ.get("BALLAST_TEST_SERVERS", "")

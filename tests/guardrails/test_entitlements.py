@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service.core import clock, telemetry
+from service.core import clock
 from service.core.context import SYSTEM, Access, Caller, Context, Resources
 from service.core.ids import new_id
 from service.core.statements import PreparedText
@@ -18,6 +18,7 @@ from service.guardrails import entitlements
 from service.guardrails.entitlements import Feature, Plans
 from service.guardrails.permissions import Role
 from tests.guardrails.plans_at_work import acting, count, create, home
+from tests.support.captured_sql import sent_here
 from tests.support.client import Client
 from tests.support.factories import Factory, Person
 
@@ -51,17 +52,13 @@ def test_a_row_holds_until_it_says_and_after_that_the_free_plan(
 async def test_a_job_asks_once_and_again_for_another_organization(factory: Factory, resources: Resources) -> None:
     here, there = await factory.organization(), await factory.organization()
     await factory.plan(there, "team")
-    statements: list[str] = []
-    telemetry.statement_listeners.append(statements.append)
-    try:
+    with sent_here() as statements:
         async with resources.database.unit_of_work(tenant=here) as work:
             ctx = Context(work, resources, SYSTEM, Caller("job"), here)
             assert [(await entitlements.of(ctx)).plan for _ in range(3)] == ["free"] * 3
             assert len(statements) == 1
             await work.act_for(tenant=there, user=None)
             assert (await entitlements.of(ctx)).plan == "team"
-    finally:
-        telemetry.statement_listeners.remove(statements.append)
 
 
 # Indicators

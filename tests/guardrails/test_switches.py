@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
-from service.core import telemetry
 from service.core.context import Actor, ActorKind, Context, Resources
 from service.core.database import LOST
 from service.core.errors import ReadOnly
@@ -16,6 +15,7 @@ from service.core.ids import new_id
 from service.guardrails import actions, switches
 from service.guardrails.permissions import Who
 from service.guardrails.switches import Switch
+from tests.support.captured_sql import sent_here
 
 if TYPE_CHECKING:
     from tests.guardrails.durability import Acting
@@ -111,9 +111,7 @@ async def test_without_the_question_the_change_goes_through(acting: Acting, monk
 
 
 async def test_asking_costs_one_statement_every_two_seconds(acting: Acting, minutes_pass: Any) -> None:
-    statements: list[str] = []
-    telemetry.statement_listeners.append(statements.append)
-    try:
+    with sent_here() as statements:
         async with acting() as ctx:
             for _ in range(50):
                 await switches.current(ctx)
@@ -123,8 +121,6 @@ async def test_asking_costs_one_statement_every_two_seconds(acting: Acting, minu
             await switches.current(ctx)
             await switches.current(ctx)
             assert statements == [switches.STATES] * 2
-    finally:
-        telemetry.statement_listeners.remove(statements.append)
 
 
 async def test_another_process_sees_it_after_two_seconds(

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +174,19 @@ INSERT INTO idempotency_keys (owner_id, actor_id, route, key, fingerprint, answe
         now() FROM generate_series(1, 20000) n;
 ANALYZE;
 """
+
+
+@contextmanager
+def sent_here() -> Iterator[list[str]]:
+    """The statements of this thread; the servers and workers of the run have threads of their own."""
+    found, here = list[str](), threading.get_ident()
+
+    def listen_here(sql: str) -> None:
+        if threading.get_ident() == here:
+            found.append(sql)
+
+    telemetry.statement_listeners.append(listen_here)
+    try:
+        yield found
+    finally:
+        telemetry.statement_listeners.remove(listen_here)

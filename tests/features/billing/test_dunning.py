@@ -226,7 +226,10 @@ async def test_no_mail_leaves_while_something_is_unread(payer: MakePayer, superu
     await one.told()
     one.customer.use_card(DECLINED)
     await one.told()
-    waiting = "SELECT headers ->> 'error' FROM pgqueuer WHERE headers ->> 'tenant' = $1 AND attempts > 0"
+    waiting = """
+        SELECT attempts FROM pgqueuer
+        WHERE headers ->> 'tenant' = $1 AND headers ->> 'error' = 'StillReading' AND attempts > $2
+    """
     one.mailbox.knobs = MailKnobs(hang_up=True)
     to_renewal(one)
     await one.customer.settled()
@@ -235,11 +238,14 @@ async def test_no_mail_leaves_while_something_is_unread(payer: MakePayer, superu
         " WHERE stripe_customer_id = $1",
         one.customer.customer,
     )
-    one.mailbox.knobs = MailKnobs()
-    deadline = time.monotonic() + 30
-    while await superuser.fetchval(waiting, str(one.customer.organization)) != "StillReading":
-        assert time.monotonic() < deadline
-        await one.pass_time()
+    attempts = 0
+    for knobs in (one.mailbox.knobs, MailKnobs()):  # the second time without an attempt that had begun before
+        one.mailbox.knobs = knobs
+        deadline = time.monotonic() + 30
+        while (attempted := await superuser.fetchval(waiting, str(one.customer.organization), attempts)) is None:
+            assert time.monotonic() < deadline
+            await one.pass_time()
+        attempts = attempted
     assert one.count(FAILED) == 0
     await superuser.execute("UPDATE billing_customers SET next_attempt_at = now() WHERE dirty_gen > synced_gen")
     await one.told(60)

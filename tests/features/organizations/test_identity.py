@@ -7,12 +7,12 @@ from uuid import UUID
 
 import pytest
 
-from service.core import telemetry
 from service.core.context import Resources
 from service.features.organizations.queries import IDENTIFY, identify
 from service.guardrails.contexts import Identity
 from service.guardrails.permissions import Role
 from tests.features.organizations.conftest import Team
+from tests.support.captured_sql import sent_here
 from tests.support.factories import Factory, Person
 
 
@@ -25,12 +25,8 @@ async def found(resources: Resources, factory: Factory, person: Person) -> tuple
 
 async def test_a_member_is_identified_with_one_statement(team: Team, resources: Resources) -> None:
     person = team.people["admin"]
-    seen: list[str] = []
-    telemetry.statement_listeners.append(seen.append)
-    try:
+    with sent_here() as seen:
         identity, tenant = await found(resources, team.factory, person)
-    finally:
-        telemetry.statement_listeners.remove(seen.append)
     assert identity is not None
     assert (identity.user_id, identity.email, identity.organization_id) == (person.id, person.email, team.organization)
     assert (identity.role, tenant) == (Role.ADMIN, team.organization)
