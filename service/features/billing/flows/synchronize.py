@@ -93,7 +93,7 @@ async def synchronize_now(resources: Resources, customer_id: UUID, *, within: fl
     done: so this waits for the generation that it marked itself.
     """
     async with resources.database.unit_of_work() as work:
-        generation = await mark(work, customer_id)
+        generation, pause = await mark(work, customer_id), POLL_SECONDS
     try:
         async with asyncio.timeout(within):
             while True:
@@ -102,7 +102,8 @@ async def synchronize_now(resources: Resources, customer_id: UUID, *, within: fl
                 async with resources.database.connection() as connection:
                     if await UnitOfWork(connection).raw.fetchval(REACHED, customer_id, generation):
                         return True
-                await asyncio.sleep(POLL_SECONDS)
+                await asyncio.sleep(pause)
+                pause *= 1.5
     except TimeoutError:
         return False
 
