@@ -27,10 +27,10 @@ async def test_a_scan_an_offset_and_a_loop_are_named(skewed: str) -> None:
         "SELECT id FROM users WHERE name = $1",
         "SELECT id FROM indicators ORDER BY organization_id, name, id LIMIT 10 OFFSET 20",
     }
-    found = await complaints(skewed, bad, {"SELECT 1": 40})
+    found = await complaints(skewed, bad, {"SELECT 1": (40, "a test")})
     assert any("scans users" in line for line in found), found
     assert any("OFFSET" in line for line in found)
-    assert any("40 times" in line for line in found)
+    assert any("40 times in one request (N+1), a test" in line for line in found)
 
 
 async def test_an_indexed_statement_is_not_named(skewed: str) -> None:
@@ -70,7 +70,18 @@ def test_a_loop_in_one_request_is_counted_and_not_one_over_many_requests() -> No
     for number in range(50):
         with structlog.contextvars.bound_contextvars(request_id=f"request {number}"):
             seen("SELECT once")
-    assert seen.repeated == {"SELECT looped": captured_sql.REPEATS + 1}
+    assert {sql: times for sql, (times, _) in seen.repeated.items()} == {"SELECT looped": captured_sql.REPEATS + 1}
+    assert "test_a_loop_in_one_request" in seen.repeated["SELECT looped"][1]
+
+
+def test_attempts_of_a_job_that_one_request_wanted_are_counted_each_by_itself() -> None:
+    import structlog
+
+    seen = Capture()
+    for attempt in range(50):
+        with structlog.contextvars.bound_contextvars(request_id="one", job_id=7, attempt=attempt):
+            seen("SELECT once")
+    assert seen.repeated == {}
 
 
 def test_the_suite_listens() -> None:
