@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import structlog
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
@@ -113,16 +114,17 @@ async def ensure_customer(resources: Resources, organization_id: UUID) -> None:
         await work.session.execute(insert(Operation).values(values).on_conflict_do_nothing())
         operation_id = (await work.session.execute(select(Operation.id).where(Operation.intent == intent))).scalar_one()
     outcome = await perform(resources, organization_id, operation_id)
-    until, pause = time.monotonic() + OTHERS_TURN_SECONDS, 0.1
+    until, attempt = time.monotonic() + OTHERS_TURN_SECONDS, 1
     while outcome.status in OPEN and time.monotonic() < until:
         # Another tab or a worker is at it; whoever gave up here told a person that Stripe is away. And one 500, which
         # Stripe repeats for its key, would refuse the next three clicks too: here its key is used up at once.
         at_it = outcome.status is Status.IN_FLIGHT
         if not at_it and outcome.error_code not in ("server_error", "connection"):
             break
-        pause *= 2
-        await asyncio.sleep(pause)
-        outcome = await (outcome_of if at_it else perform)(resources, organization_id, operation_id)
+        await asyncio.sleep(0.1 * 2**attempt)
+        attempt += 1
+        with structlog.contextvars.bound_contextvars(attempt=attempt):
+            outcome = await (outcome_of if at_it else perform)(resources, organization_id, operation_id)
     if outcome.status is not Status.SUCCEEDED:
         raise StripeAway("customer", sent=False)
 
