@@ -37,8 +37,10 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     PYTHONFAULTHANDLER=1
+# A volume that is mounted at /files for the first time takes over its owner.
 RUN groupadd --gid 10001 ballast \
- && useradd --uid 10001 --gid ballast --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin ballast
+ && useradd --uid 10001 --gid ballast --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin ballast \
+ && install --directory --owner=ballast --group=ballast --mode=0700 /files
 WORKDIR /app
 
 

@@ -37,6 +37,7 @@ from service.guardrails.inbox import AcknowledgingPool
 from service.integrations.http import HttpClient
 from service.integrations.identity import IdentityProvider
 from service.integrations.mail import Mailer
+from service.integrations.storage import Storage
 from service.integrations.stripe.client import StripeApi
 from service.web.assets import mount_assets
 from service.web.errors import install_error_handlers, refusal
@@ -143,6 +144,7 @@ def create_resources(settings: Settings, *, maintenance: bool = False) -> Resour
     resources.provide(HttpClient, http)
     resources.provide(IdentityProvider, IdentityProvider(settings, http))
     resources.provide(Mailer, Mailer(settings))
+    resources.provide(Storage, Storage(settings, http))
     resources.provide(StripeApi, stripe)
     url, size = settings.database_url.get_secret_value(), settings.inbox_pool_size
     resources.provide(AcknowledgingPool, AcknowledgingPool(url, settings, name="inbox", size=size))

@@ -181,6 +181,7 @@ def settings(
         "OIDC_ISSUER": oidc.address,
         "STRIPE_API_BASE": stripe.address,
         "STRIPE_SECRET_KEY": stripe.secret_key,
+        "STORAGE_URL": f"file:{os.environ['BALLAST_TEST_SERVERS'].split('|')[0]}/files-{worker_name}",
         "TRUSTED_PROXIES": "127.0.0.1/32",
         "LOG_LEVEL": "INFO",
     }

@@ -44,6 +44,7 @@ class Product:
             **development_secrets(self.home.path),
             # A laptop's last request is over in no time; nobody waits 20 s for Ctrl-C.
             GRACEFUL_TIMEOUT_SECONDS="3",
+            STORAGE_URL=f"file:{self.home.path / 'files'}",
         )
         stand_ins = self._launch_stand_ins()
         if embedded:

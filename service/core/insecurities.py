@@ -68,6 +68,7 @@ def insecurities(settings: Settings) -> list[tuple[str, str]]:
     refuse(settings.rate_limit_scale != 1, "RATE_LIMIT_SCALE", "must be 1: more lets guessing through")
     refuse("ballast.example" in settings.mail_from, "MAIL_FROM", "is the example sender")
     _judge_billing(settings, refuse)
+    _judge_storage(settings, refuse)
     demand = settings.database_demand
     room = settings.database_max_connections - settings.database_reserved_connections
     refuse(
@@ -96,6 +97,24 @@ def _judge_billing(settings: Settings, refuse: Callable[[bool, str, str], None])
     )
     refuse(SANDBOX_STRIPE in secrets, "STRIPE_WEBHOOK_SECRETS", "is the sandbox's; use the endpoint's own")
     refuse(not secrets, "STRIPE_WEBHOOK_SECRETS", "is empty; nobody could tell Stripe's events from forged ones")
+
+
+def _judge_storage(settings: Settings, refuse: Callable[[bool, str, str], None]) -> None:
+    """A directory is a choice that must be said: a second machine, or a new container, would not see its files."""
+    kind, _, place = settings.storage_url.partition(":")
+    unsaid = "storage_url" not in settings.model_fields_set
+    refuse(unsaid, "STORAGE_URL", "is not set; name a bucket (s3://...) or a directory that all processes share")
+    refuse(
+        not unsaid and kind == "file" and not place.startswith("/"),
+        "STORAGE_URL",
+        "is relative to wherever the process was started; give the whole path",
+    )
+    endpoint = settings.storage_endpoint
+    refuse(bool(endpoint) and not endpoint.startswith("https://"), "STORAGE_ENDPOINT", "must start with https://")
+    refuse(bool(endpoint) and _points_here(endpoint), "STORAGE_ENDPOINT", "points at this machine")
+    if kind == "s3":
+        for name in ("storage_access_key", "storage_secret_key"):
+            refuse(not getattr(settings, name).get_secret_value(), name.upper(), "is not set")
 
 
 def _points_here(url: str) -> bool:

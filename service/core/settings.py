@@ -141,6 +141,16 @@ class Settings(BaseSettings):
     )
     grace_days: int = Field(7, ge=0, le=90, description="How long an unpaid renewal leaves a plan in place")
 
+    # Files
+    storage_url: str = Field(
+        "file:.ballast/files",
+        description="file:/a/directory that web and worker share, or s3://bucket/prefix; production wants it said",
+    )
+    storage_endpoint: str = Field("", description="Address of an S3-compatible server; empty is Amazon's own")
+    storage_region: str = Field("eu-central-1", description="Region of the bucket")
+    storage_access_key: SecretStr = Field(SecretStr(""), description="Access key of the bucket; reading and writing it")
+    storage_secret_key: SecretStr = Field(SecretStr(""), description="Its secret")
+
     # Telemetry
     otlp_endpoint: str = Field("", description="OTLP/HTTP collector address; empty exports no spans")
     trace_sample_ratio: float = Field(0.1, ge=0, le=1, description="Share of requests traced")

@@ -63,7 +63,7 @@ class HttpClient:
     """One per process; a resource."""
 
     def __init__(self, settings: Settings) -> None:
-        known = () if settings.is_production else (settings.oidc_issuer,)
+        known = () if settings.is_production else (settings.oidc_issuer, settings.storage_endpoint)
         self._private_hosts = frozenset(host for url in known if (host := urlsplit(url).hostname))
         self._client = httpx.AsyncClient(
             transport=_CheckedTransport(self._private_hosts),

@@ -32,6 +32,7 @@ SAFE = {
     "stripe_secret_key": "sk_live_" + SECRET,
     "stripe_webhook_secrets": "whsec_" + SECRET,
     "stripe_livemode": True,
+    "storage_url": "file:/srv/files",
 }
 
 TLS = "?sslmode=verify-full"
@@ -80,6 +81,12 @@ INSECURE: list[tuple[str, dict[str, object]]] = [
     ("STRIPE_WEBHOOK_SECRETS", {"stripe_webhook_secrets": " , "}),
     ("STRIPE_API_BASE", {"stripe_api_base": "http://127.0.0.1:8030"}),
     ("STRIPE_API_BASE", {"stripe_api_base": "https://api.stripe.com.evil.test"}),
+    ("STORAGE_URL", {"storage_url": None}),
+    ("STORAGE_URL", {"storage_url": "file:files"}),
+    ("STORAGE_ENDPOINT", {"storage_endpoint": "http://s3.acme.test"}),
+    ("STORAGE_ENDPOINT", {"storage_endpoint": "https://127.0.0.1:9000"}),
+    ("STORAGE_ACCESS_KEY", {"storage_url": "s3://files", "storage_secret_key": SECRET}),
+    ("STORAGE_SECRET_KEY", {"storage_url": "s3://files", "storage_access_key": SECRET}),
     # 8 x 10 would fit into 85; what each process opens beside it does not.
     ("DATABASE_POOL_SIZE", {"database_processes": 8}),
     ("RATE_LIMIT_SCALE", {"rate_limit_scale": 1000}),

@@ -1,0 +1,220 @@
+"""Where files live: a directory on this machine, or a bucket that speaks S3; the same few verbs for both.
+
+    await storage.put(key, parts)                    # bytes as they come; never the whole file in memory
+    async for part in storage.get(key, start, end)
+    await storage.delete(key)                        # with all its versions; a missing one is no error
+    async for found in storage.walk("t/")            # by whole path segments, in no order
+    storage.presign(key, seconds=60, name="x.pdf")   # None on a disk: then the application serves
+
+Protects from: a store that hangs (a deadline per part, a breaker), a versioned bucket that keeps what was "deleted"
+(GDPR Art. 17), keys that climb out of the directory. Raises StorageAway when later may help, NotStored when the object
+is not there. What `parts` raises comes out as it is, and nothing is stored.
+
+Limits: a bucket keeps the parts of an upload that died with its process; give it a lifecycle rule
+(AbortIncompleteMultipartUpload). Call it with no transaction open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from html import unescape
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, S3Store
+
+from service.core.settings import Settings
+from service.guardrails.circuit_breaker import CircuitBreaker, CircuitOpen
+from service.integrations.http import HttpClient, PeerFailed
+from service.integrations.s3_signature import Signer
+
+PART = 4 * 1024 * 1024
+MULTIPART = 5 * 1024 * 1024
+"""S3 takes no smaller part but the last; two at once bound what an upload holds in memory."""
+AT_ONCE = 2
+DEADLINE = 10.0
+"""Seconds for one part or one question; a whole transfer takes as long as its other end does."""
+VERSION = re.compile(r"<(?:Version|DeleteMarker)>(.*?)</(?:Version|DeleteMarker)>", re.DOTALL)
+
+
+class StorageAway(Exception):
+    """The store cannot be used now; trying again later can help."""
+
+
+class NotStored(Exception):
+    """There is no object under this key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    key: str
+    size: int
+    changed_at: datetime
+
+
+class Storage:
+    """One per process; a resource."""
+
+    def __init__(self, settings: Settings, http: HttpClient) -> None:
+        self._settings, self._http = settings, http
+        kind, _, place = settings.storage_url.partition(":")
+        if kind not in ("file", "s3") or not place.strip("/"):
+            raise ValueError("STORAGE_URL must look like file:/a/directory or s3://bucket/prefix")
+        self._signer = None
+        if kind == "s3":
+            self._signer = Signer(
+                settings.storage_access_key.get_secret_value(),
+                settings.storage_secret_key.get_secret_value(),
+                settings.storage_region,
+            )
+        self._place = re.sub(r"^//+", "/" if kind == "file" else "", place)
+        self._breaker = CircuitBreaker("storage", counts=(StorageAway,))
+
+    async def put(self, key: str, parts: AsyncIterable[bytes]) -> int:
+        """Store what comes, all or nothing; answers its size in bytes."""
+        size = 0
+
+        async def counted() -> AsyncIterator[bytes]:
+            nonlocal size
+            async for part in parts:
+                size += len(part)
+                yield part
+
+        async with self._asked(None):
+            await obstore.put_async(self._store, key, counted(), chunk_size=MULTIPART, max_concurrency=AT_ONCE)
+        return size
+
+    async def get(self, key: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes]:
+        """The bytes from `start` to before `end`. Each part is a question of its own: a slow reader holds no line."""
+        end = await self.size(key) if end is None else end
+        while start < end:
+            async with self._asked():
+                found = await obstore.get_range_async(self._store, key, start=start, end=min(start + PART, end))
+                part = bytes(found)
+            if not part:
+                return
+            yield part
+            start += len(part)
+
+    async def size(self, key: str) -> int:
+        async with self._asked():
+            return (await obstore.head_async(self._store, key))["size"]
+
+    async def delete(self, key: str) -> None:
+        if self._signer is None:
+            with suppress(NotStored):
+                async with self._asked():
+                    await obstore.delete_async(self._store, key)
+            return
+        async with self._asked(6 * DEADLINE):
+            # Deleting in a versioned bucket only hides: each version and marker goes by its own id.
+            while found := await self._versions(key):
+                for version in found:
+                    await self._ask("DELETE", key, versionId=version)
+
+    async def walk(self, prefix: str = "") -> AsyncIterator[Stored]:
+        stream = obstore.list(self._store, prefix or None, chunk_size=500)
+        while True:
+            async with self._asked():
+                chunk = await anext(stream, None)
+            if chunk is None:
+                return
+            for found in chunk:
+                yield Stored(found["path"], found["size"], found["last_modified"])
+
+    def presign(self, key: str, *, seconds: int, disposition: str) -> str | None:
+        """An address that hands out this one object for so long, always as an attachment of no type."""
+        if self._signer is None:
+            return None
+        fixed = {
+            "response-content-disposition": disposition,
+            "response-content-type": "application/octet-stream",
+            "response-cache-control": "private, no-store",
+        }
+        return self._signer.address("GET", self._object(key), fixed, seconds)
+
+    async def _versions(self, key: str) -> list[str]:
+        prefix = f"{self._prefix}{key}"
+        listing = await self._ask("GET", "", versions="", prefix=prefix)
+        blocks = VERSION.findall(listing)
+        # A key may be the beginning of another one; sorted as they come, its own versions are first.
+        return [_text(block, "VersionId") for block in blocks if unescape(_text(block, "Key")) == prefix]
+
+    async def _ask(self, method: str, key: str, **query: str) -> str:
+        assert self._signer is not None  # noqa: S101 - only buckets have versions
+        address = self._signer.address(method, self._object(key) if key else self._bucket_address, query, 60)
+        answer = await self._http.send(method, address, deadline=DEADLINE)
+        if answer.status not in (200, 204, 404):
+            raise StorageAway(f"the bucket refused ({answer.status})")
+        return answer.body.decode() if answer.status == 200 else ""
+
+    def _object(self, key: str) -> str:
+        return f"{self._bucket_address}/{quote(self._prefix + key, safe='/-_.~')}"
+
+    @property
+    def _bucket(self) -> str:
+        return self._place.partition("/")[0]
+
+    @property
+    def _prefix(self) -> str:
+        prefix = self._place.partition("/")[2].strip("/")
+        return f"{prefix}/" if prefix else ""
+
+    @property
+    def _bucket_address(self) -> str:
+        """Amazon wants the bucket in the host's name, the compatible ones in the path."""
+        settings = self._settings
+        if settings.storage_endpoint:
+            return f"{settings.storage_endpoint.rstrip('/')}/{self._bucket}"
+        return f"https://{self._bucket}.s3.{settings.storage_region}.amazonaws.com"
+
+    @cached_property
+    def _store(self) -> LocalStore | S3Store:
+        """Made when first needed: a command that stores nothing makes no directory."""
+        settings = self._settings
+        if self._signer is None:
+            return LocalStore(Path(self._place).resolve(), mkdir=True, automatic_cleanup=True)
+        endpoint = settings.storage_endpoint
+        return S3Store(
+            self._bucket,
+            prefix=self._prefix or None,
+            config={
+                "region": settings.storage_region,
+                "access_key_id": self._signer.access_key,
+                "secret_access_key": self._signer.secret_key,
+                **({"endpoint": endpoint} if endpoint else {}),
+            },
+            client_options={
+                "timeout": timedelta(seconds=3 * DEADLINE),
+                "connect_timeout": timedelta(seconds=DEADLINE / 2),
+                "allow_http": urlsplit(endpoint).scheme == "http" and not settings.is_production,
+            },
+            retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=DEADLINE)},
+        )
+
+    @asynccontextmanager
+    async def _asked(self, deadline: float | None = DEADLINE) -> AsyncIterator[None]:
+        """Whatever goes wrong with the store, in our words; never the library's, which quote keys and addresses."""
+        try:
+            async with self._breaker:
+                try:
+                    async with asyncio.timeout(deadline):
+                        yield
+                except FileNotFoundError as error:
+                    raise NotStored("there is no such object") from error
+                except (BaseError, PeerFailed, OSError, TimeoutError) as error:
+                    raise StorageAway(f"the store cannot be used ({type(error).__name__})") from error
+        except CircuitOpen as error:
+            raise StorageAway("the store has failed and is left alone for seconds") from error
+
+
+def _text(block: str, name: str) -> str:
+    return block.partition(f"<{name}>")[2].partition(f"</{name}>")[0]
