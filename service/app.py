@@ -99,6 +99,7 @@ def build(settings: Settings) -> FastAPI:
             app.state.nav += getattr(module, "NAV", ())
             # Programs call these, hundreds of times a second: finding the 125th route took a third of the answer.
             app.router.routes[:0] = getattr(module, "infrastructure", ())
+    app.state.counts = {item.count.href: item.count.ask for item in app.state.nav if item.count}
     return app
 
 

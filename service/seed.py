@@ -26,6 +26,7 @@ from service.features.accounts.models.passwords import hash_password
 from service.features.billing.flows import catalogue
 from service.features.indicators.actions import APPEND
 from service.features.indicators.models import Indicator
+from service.features.notifications.models import MEMBER_JOINED, ROLE_CHANGED, Notification
 from service.features.organizations.models import Membership, Organization
 from service.guardrails.permissions import Role
 
@@ -112,6 +113,7 @@ async def _organization(database: Database, number: int, name: str, indicators: 
             work.session.add(user)
             await work.session.flush()
             work.session.add(Membership(user_id=user.id, role=role))
+            work.session.add_all(_news(user, role))
         for index in range(indicators):
             await _indicator(work, SHAPES[(index + number * 5) % len(SHAPES)], seed=number * 100 + index)
     return logins
@@ -130,6 +132,21 @@ async def _staff(database: Database) -> dict[str, str]:
             user.totp_confirmed_at = clock.now()
         key = user.shown_totp_secret().decode()
     return {"role": "staff", "email": email, "password": PASSWORD, "authenticator_key": key}
+
+
+def _news(user: User, role: Role) -> Iterator[Notification]:
+    """Something read long ago for everybody, and something new for those who look after people."""
+    was = clock.now() - timedelta(days=12)
+    yield Notification(
+        user_id=user.id, kind=ROLE_CHANGED.name, text=f"You are {role.label} now.", href="/members", key="seed",
+        created_at=was, read_at=was + timedelta(hours=3),
+    )  # fmt: skip
+    if role >= MEMBER_JOINED.of:
+        for colleague, word, place in PEOPLE[1:]:
+            yield Notification(
+                user_id=user.id, kind=MEMBER_JOINED.name, text=f"{colleague} has joined as {place.label}.",
+                href="/members", key=word, created_at=clock.now() - timedelta(hours=len(word)),
+            )  # fmt: skip
 
 
 def _user(name: str, email: str, hashed: str) -> User:

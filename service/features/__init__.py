@@ -5,4 +5,13 @@ measures, what the screenshots show and where people begin (HOME in service/web/
 Routes are searched in this order, so what is asked most often comes first.
 """
 
-FEATURES = ("indicators", "organizations", "accounts", "billing", "audit_log", "admin", "status")
+FEATURES = (
+    "indicators",
+    "organizations",
+    "accounts",
+    "billing",
+    "notifications",
+    "audit_log",
+    "admin",
+    "status",
+)

@@ -121,8 +121,15 @@ async def _person(request: Request) -> AsyncIterator[Context]:
             state = request.scope["state"]
             state.update(identity=identity, context=ctx, entitlements=ctx.entitlements)
             state["switches"] = await switches.current(ctx)
+            if ctx.role is not None and _shows_menu(request):
+                state["counts"] = {href: await ask(ctx) for href, ask in request.app.state.counts.items()}
             structlog.contextvars.bind_contextvars(actor=str(ctx.actor), organization=str(ctx.organization_id or ""))
             yield ctx
+
+
+def _shows_menu(request: Request) -> bool:
+    """Whether a browser may get a whole page for this: fragments and the API have no menu to put numbers beside."""
+    return "text/html" in request.headers.get("accept", "") and "hx-request" not in request.headers
 
 
 @asynccontextmanager

@@ -8,8 +8,8 @@ without a folder are the shelf's own. Every template knows `page` (see Page), `u
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from service.core import clock
-from service.core.context import Access, Entitlements
+from service.core.context import Access, Context, Entitlements
 from service.core.settings import get_settings
 from service.guardrails.browser import CSRF_FIELD, CSRF_HEADER, csrf_token
 from service.guardrails.entitlements import NotInPlan
@@ -39,6 +39,17 @@ PRODUCT: Final = "Ballast"
 
 
 @dataclass(frozen=True, slots=True)
+class Count:
+    """A number beside an entry of the menu: asked on every whole page of somebody in an organization, so a cheap one.
+
+    `href` answers with the number alone, for the open page that asks again once a minute.
+    """
+
+    href: str
+    ask: Callable[[Context], Awaitable[int]]
+
+
+@dataclass(frozen=True, slots=True)
 class NavItem:
     """One entry of the main menu, shown to whoever meets the requirement; the action behind it checks again."""
 
@@ -47,6 +58,7 @@ class NavItem:
     icon: str
     order: int = 100
     requires: Requirement = Who.SIGNED_IN
+    count: Count | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +93,8 @@ class Page:
     """What everybody must know while a payment is due; empty otherwise."""
     pay_at: str = ""
     """Where to pay, for those who may."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """The menu's numbers, by address."""
 
     @property
     def hidden(self) -> dict[str, str]:
@@ -114,6 +128,7 @@ def page_globals(request: Request) -> Page:
         due=_due(state),
         pay_at=NotInPlan.way_out[1] if viewer and viewer.meets(Role.ADMIN) else "",
         messages=tuple(take_messages(request)),
+        counts=state.get("counts", {}),
     )
 
 

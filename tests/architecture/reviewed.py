@@ -54,6 +54,7 @@ GLOBAL_TABLES: dict[str, str] = {
     "inbox": "a message is saved before anybody knows whose it is; only staff may read it",
     "invariant_results": "what holds for the whole service",
     "legal_holds": "set by staff for any table",
+    "notification_choices": "belongs to a person, who may be in several organizations",
     "one_time_tokens": "belongs to a person",
     "organizations": "is the tenant; forced row-level security shows it to its members only",
     "recovery_codes": "belongs to a person",

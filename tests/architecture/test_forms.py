@@ -23,7 +23,7 @@ from tests.support.factories import Factory, Person
 from tests.support.servers import RunningWorker
 from tests.web.conftest import Elements
 
-FORMS = 32
+FORMS = 33
 FILLED_BY_A_REDIRECT = {"POST /login/provider/finish", "POST /account/provider/finish"}
 """Their forms have nothing to type: our own page passes on what the other provider's redirect brought."""
 PAGES = {
@@ -32,6 +32,7 @@ PAGES = {
     "/members/{membership_id}/role": "/members",
     "/account/name": "/account",
     "/account/email": "/account",
+    "/account/notifications/{kind}": "/account/notifications",
     "/account/totp/confirmation": "/account/totp",
     "/staff/billing/inbox/{message_id}/link": "/staff/billing/inbox/{message_id}",
     "/staff/billing/customers/{customer_id}/override": "/staff/billing/customers/{customer_id}",
@@ -101,6 +102,7 @@ async def plant(factory: Factory, owner: Person) -> dict[str, str]:
         "customer_id": await billing_customer(factory, owner.organization_id, owner),
         "message_id": await inbox_message(factory, owner.organization_id, owner),
         "switch": "stop_mail",
+        "kind": "role_changed",
     }
 
 

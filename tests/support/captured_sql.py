@@ -173,6 +173,11 @@ INSERT INTO audit_log (id, at, organization_id, actor_kind, action, object_type,
 INSERT INTO idempotency_keys (owner_id, actor_id, route, key, fingerprint, answer, created_at)
     SELECT md5('o' || n % 3000 + 1)::uuid, md5('u' || n)::uuid, 'r', n::text, sha256(n::text::bytea), '\\x00',
         now() FROM generate_series(1, 20000) n;
+INSERT INTO notifications (id, organization_id, user_id, kind, text, href, key, created_at, read_at)
+    SELECT md5('f' || n)::uuid, md5('o1')::uuid, md5('u' || n % 2000 + 1)::uuid, 'k', 't', '/', n::text, now(),
+        CASE WHEN n % 10 > 0 THEN now() END FROM generate_series(1, 20000) n;
+INSERT INTO notification_choices (user_id, kind, channel, changed_at)
+    SELECT md5('u' || n)::uuid, 'k', 'app', now() FROM generate_series(1, 10000) n;
 ANALYZE;
 """
 

@@ -1,0 +1,62 @@
+"""Reads: the asking person's own news and wishes. Nothing here answers about anybody else."""
+
+from __future__ import annotations
+
+from sqlalchemy import func, literal_column, select
+
+from service.core.context import Context
+from service.core.statements import Prepared, context_user
+from service.features.notifications.models import KINDS, Notification, NotificationChoice
+from service.features.notifications.schemas import Choice, NotificationRead
+from service.guardrails.actions import query
+from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
+from service.guardrails.permissions import Role, Who
+
+MOST_COUNTED = 100
+MINE = Notification.user_id == context_user()
+LIST = Keyset(
+    select(
+        Notification.id,
+        Notification.kind,
+        Notification.text,
+        Notification.href,
+        Notification.created_at,
+        Notification.read_at,
+    ).where(MINE),
+    order=(Notification.created_at.desc(), Notification.id.desc()),
+)
+# Bounded, because it stands on every page: nobody needs to know whether it is 100 or 4,000.
+UNREAD = Prepared(
+    select(func.count().label("unread")).select_from(
+        select(Notification.id)
+        .where(MINE, Notification.read_at.is_(None))
+        .limit(literal_column(str(MOST_COUNTED)))
+        .subquery()
+    )
+)
+CHOICES = Prepared(
+    select(NotificationChoice.kind, NotificationChoice.channel).where(NotificationChoice.user_id == context_user())
+)
+
+
+@query("notifications.list", requires=Role.VIEWER)
+async def list_notifications(ctx: Context, page: PageRequest) -> Page[NotificationRead]:
+    """Newest first."""
+    return await paginate(ctx, LIST, page, NotificationRead)
+
+
+@query("notifications.count", requires=Role.VIEWER)
+async def count_unread(ctx: Context) -> int:
+    """At most MOST_COUNTED."""
+    row = await ctx.fetch_one(UNREAD)
+    return int(row["unread"]) if row else 0
+
+
+@query("notifications.list_choices", requires=Who.SIGNED_IN)
+async def list_choices(ctx: Context) -> list[Choice]:
+    """Every kind of news there is, with what the asking person gets of it."""
+    chosen = {row["kind"]: row["channel"] for row in await ctx.fetch(CHOICES)}
+    return [
+        Choice(kind, type(kind.usual)(chosen.get(kind.name, kind.usual)))
+        for kind in sorted(KINDS.values(), key=lambda kind: kind.title)
+    ]
