@@ -34,6 +34,7 @@ from service.guardrails.browser import Shield
 from service.guardrails.contexts import POLICIES, Identifier, NoOrganization
 from service.guardrails.entitlements import Plans
 from service.guardrails.inbox import AcknowledgingPool
+from service.guardrails.strict_json import Larger
 from service.integrations.http import HttpClient
 from service.integrations.identity import IdentityProvider
 from service.integrations.mail import Mailer
@@ -65,7 +66,9 @@ def create_app(settings: Settings) -> ASGIApp:
     def find_address(scope: Scope) -> str:
         return client_address(scope, networks)
 
-    shielded = Shield(app, settings, lambda scope, error: refusal(app, scope, error), app.state.schema_version)
+    shielded = Shield(
+        app, settings, lambda scope, error: refusal(app, scope, error), app.state.schema_version, large_bodies(app)
+    )
     return Observe(shielded, find_address, lambda scope: is_from_proxy(scope, networks), route_names(app))
 
 
@@ -116,6 +119,13 @@ def _add_routes(app: FastAPI, router: APIRouter, *, prefix: str = "", **more: An
             raise TypeError(f"{path}: give the handler exactly one of PublicCtx, UserCtx, Ctx and StaffCtx")
         declared = {name: getattr(route, name) for name in ROUTE_PARAMETERS if hasattr(route, name)}
         app.router.add_api_route(**declared | more | {"path": path, "route_class_override": type(route)})
+
+
+def large_bodies(app: FastAPI) -> Larger:
+    """The paths of the routes that ask for longer documents than everybody else's."""
+    routes = [route for route in app.routes if isinstance(route, APIRoute)]
+    asked = [(route.path_regex, getattr(route.endpoint, "most_json", 0)) for route in routes]
+    return [(path, most) for path, most in asked if most]
 
 
 def route_names(app: FastAPI) -> NameRoute:

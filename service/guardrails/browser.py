@@ -14,10 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
-import math
 from collections.abc import Callable, Iterable
-from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -28,21 +25,17 @@ from service.core.crypto import keyed_hash, new_token
 from service.core.errors import (
     BadRequest,
     Forbidden,
-    PayloadTooLarge,
     RequestTimeout,
     ServiceError,
     Unavailable,
-    UnsupportedMedia,
 )
 from service.core.observe import QUIET
 from service.core.settings import Settings
 from service.guardrails import gate
+from service.guardrails.strict_json import MOST_JSON, Larger, check_media, too_large
 
-API_PREFIX = "/api/"
 SIGNED_PREFIX = "/webhooks/"
 """Bodies under a signature stay bytes: checked as JSON first, each would cost more than its hash, junk included."""
-MOST_JSON = 256 * 1024
-SHORT_JSON = 16 * 1024
 MOST_AT_ONCE = 1_000
 """Requests of one process; more would only wait for each other. uvicorn's own limit answers without our headers."""
 CSRF_FIELD = "csrf"
@@ -86,13 +79,16 @@ def security_headers(settings: Settings) -> list[tuple[bytes, bytes]]:
 class Shield:
     """Outermost but one: refuses what no handler should see, and stamps the headers on whatever comes back."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, refuse: Refuse, schema_version: str = "") -> None:
+    def __init__(
+        self, app: ASGIApp, settings: Settings, refuse: Refuse, schema_version: str = "", larger: Larger = ()
+    ) -> None:
         self.app = app
         self.refuse = refuse
         self.hosts = frozenset(host.lower().encode() for host in settings.allowed_hosts)
         # A client that was written for another schema sees it in any answer, instead of corrupting data silently.
         self.headers = [*security_headers(settings), (b"schema-version", schema_version.encode())]
         self.max_body = settings.max_body_bytes
+        self.larger = larger
         self.body_timeout = settings.body_timeout_seconds
         self.request_timeout = settings.request_timeout_seconds
         self.most_at_once = MOST_AT_ONCE
@@ -150,8 +146,9 @@ class Shield:
     async def _buffer_body(self, scope: Scope, receive: Receive) -> Receive:
         """Read the whole body before any handler runs: a slow sender never holds a database connection."""
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if declared.isdigit() and int(declared) > self.max_body:
-            raise self._too_large()
+        most, most_json = self._limits(scope["path"])
+        if declared.isdigit() and int(declared) > most:
+            raise too_large(most)
         body = bytearray()
         try:
             async with asyncio.timeout(self.body_timeout):
@@ -161,29 +158,19 @@ class Shield:
                     if message["type"] == "http.disconnect":
                         raise BadRequest("The connection ended before the body was complete.")
                     body += message.get("body", b"")
-                    if len(body) > self.max_body:
-                        raise self._too_large()
+                    if len(body) > most:
+                        raise too_large(most)
                     more = message.get("more_body", False)
         except TimeoutError as error:
             raise RequestTimeout(f"The body did not arrive within {self.body_timeout:g} seconds.") from error
         if body and not scope["path"].startswith(SIGNED_PREFIX):
-            await _check_media(scope, bytes(body))
+            await check_media(scope, bytes(body), most_json)
         return _replay(bytes(body), receive)
 
-    def _too_large(self) -> PayloadTooLarge:
-        return PayloadTooLarge(f"The body is larger than {self.max_body} bytes.")
-
-
-async def _check_media(scope: Scope, body: bytes) -> None:
-    media = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
-    kind = media.split(b";", 1)[0].strip().lower()
-    if kind == b"application/json":
-        if len(body) > MOST_JSON:
-            raise PayloadTooLarge(f"The JSON is larger than {MOST_JSON} bytes.", mend="Send it in several requests.")
-        # A long document takes longer than everybody else should wait, and anybody may send one.
-        await asyncio.to_thread(check_json, body) if len(body) > SHORT_JSON else check_json(body)
-    elif scope["path"].startswith(API_PREFIX):
-        raise UnsupportedMedia("The API reads JSON only.")
+    def _limits(self, path: str) -> tuple[int, int]:
+        """How long a body may be, and how long where it is JSON."""
+        most = next((most for pattern, most in self.larger if pattern.match(path)), 0)
+        return max(most, self.max_body), max(most, MOST_JSON)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
@@ -198,58 +185,6 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replayed
-
-
-def check_json(body: bytes) -> None:
-    """Refuse JSON on which parsers disagree or die (RFC 8259 sections 4, 6, 8.1; RFC 7493).
-
-    Not UTF-8, lone surrogates, NaN and infinities, numbers beyond a double, duplicate names, absurd nesting: a plain
-    FastAPI answers 500 to several of these.
-    """
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise BadRequest("The JSON is not UTF-8.", mend="Send it as UTF-8, without a byte order mark.") from error
-    try:
-        value = json.loads(
-            text, object_pairs_hook=_unique_names, parse_constant=_no_constant, parse_float=_finite, parse_int=_bounded
-        )
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except RecursionError as error:
-        raise BadRequest("The JSON is nested too deeply.", mend="Send a flatter document.") from error
-    except UnicodeEncodeError as error:
-        raise BadRequest("The JSON contains a lone surrogate.", mend="Send whole Unicode characters.") from error
-    except ValueError as error:
-        known = error.args[0] if isinstance(error, _Refused) else "The body is not valid JSON."
-        raise BadRequest(known, mend="Correct the JSON and send it again.") from error
-
-
-class _Refused(ValueError):
-    """Valid for a lenient parser, refused by us; the message is ours and never quotes the input."""
-
-
-def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise _Refused("An object in the JSON has the same name twice.")
-    return found
-
-
-def _no_constant(_: str) -> Any:
-    raise _Refused("The JSON contains NaN or an infinity, which JSON does not have.")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise _Refused("The JSON contains a number that is too large.")
-    return value
-
-
-def _bounded(text: str) -> int:
-    if len(text) > 19 or not -(2**63) <= (value := int(text)) < 2**63:
-        raise _Refused("The JSON contains an integer beyond 64 bits.")
-    return value
 
 
 def csrf_token(request: Request, settings: Settings) -> str:

@@ -43,6 +43,7 @@ from service.core.errors import BadRequest, Conflict, Invalid, PayloadTooLarge
 from service.core.statements import PreparedText
 from service.guardrails.personal_data import internal, secret
 from service.guardrails.retention import days_after
+from service.guardrails.strict_json import CheckedRequest
 
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
 KEPT_HEADERS = ("content-type", "location", "etag")
@@ -112,7 +113,7 @@ class IdempotentRoute(APIRoute):
             state = request.scope["state"]
             state["idempotent_route"] = True
             try:
-                response = await handle(request)
+                response = await handle(CheckedRequest(request.scope, request.receive))
             except _Replay as replay:
                 return replay.response
             await _store(state["idempotency"], response)

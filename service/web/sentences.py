@@ -32,7 +32,7 @@ FAMILIES: Final = (
     ("decimal", "Enter a number, for example 12.5."),
     ("bool", "Tick or untick the box."),
     ("datetime", "Enter a date and time like 2026-03-31T14:30."),
-    ("timezone", "Enter a date and time like 2026-03-31T14:30."),
+    ("timezone", "Enter a date and time with its offset, like 2026-03-31T14:30:00Z."),
     ("date", "Enter a date like 2026-03-31."),
     ("time", "Enter a time like 14:30."),
     ("uuid", "Choose one of the listed values."),

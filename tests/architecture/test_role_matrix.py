@@ -34,6 +34,10 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /api/v1/indicators": {"name": "Asked by everybody"},
     "POST /api/v1/indicators/{indicator_id}/readings": READING,
     "POST /api/v1/indicators/{indicator_id}/readings/batch": {"readings": [READING]},
+    "POST /api/v1/indicators/readings/batch": {
+        "readings": [READING | {"indicator_id": str(uuid4())}],
+        "mode": "skip_bad",
+    },
     "PUT /api/v1/indicators/{indicator_id}/readings/{at}": {"value": 2},
     "POST /api/v1/organizations/current/invitations": {"email": "asked@example.com", "role": "viewer"},
     "POST /members/{membership_id}/role": {"role": "member"},

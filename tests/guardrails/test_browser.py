@@ -21,8 +21,9 @@ from service.core.migrate import head
 from service.core.schemas import Input
 from service.core.settings import Settings
 from service.guardrails import browser
-from service.guardrails.browser import MOST_JSON, Shield, check_json, security_headers
+from service.guardrails.browser import Shield, security_headers
 from service.guardrails.permissions import Role
+from service.guardrails.strict_json import MOST_JSON, check_json
 from service.web.errors import refusal
 from tests.guardrails.test_hostile_json import HOSTILE_JSON
 from tests.support.client import Client

@@ -3,37 +3,58 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import ARRAY, Uuid, any_, bindparam, func, select
 from sqlalchemy.exc import IntegrityError
 
 from service.core import clock
 from service.core.context import Context
-from service.core.errors import Conflict, NotFound
+from service.core.errors import Conflict, Invalid, NotFound, ServiceError
 from service.core.statements import Prepared, PreparedText
 from service.features.indicators.models import Indicator
-from service.features.indicators.schemas import BatchRead, IndicatorCreate, IndicatorUpdate, ReadingCreate
+from service.features.indicators.schemas import Appended, IndicatorCreate, IndicatorUpdate, ReadingCreate
+from service.features.indicators.schemas.batches import (
+    NAMED,
+    BatchRead,
+    Judged,
+    MixedBatch,
+    Mode,
+    ReadingBatch,
+    Refusal,
+    judge,
+)
 from service.guardrails import soft_delete
 from service.guardrails.actions import action
 from service.guardrails.entitlements import Feature, counted
 from service.guardrails.permissions import Role
 
-# One round trip for what belongs together: store what is new, summarise its hours, move the indicator's latest value.
-# The summary is additive, so two batches for the same hour wait for each other and both count.
+# Locked in one order, so that two batches never wait for each other in a ring.
+LOCKED = Prepared(
+    select(Indicator.id, Indicator.archived_at)
+    .where(Indicator.id == any_(bindparam("ids", type_=ARRAY(Uuid()))))
+    .order_by(Indicator.id)
+    .with_for_update()
+)
+
+# One round trip for what belongs together: store what is new, summarise its hours, move the latest values.
+# What was there before is looked for only where something was: PostgreSQL reads `known` only when it is asked.
 APPEND = PreparedText("""
     WITH sent AS (
-        SELECT * FROM unnest(CAST(:ats AS timestamptz[]), CAST(:readings AS double precision[])) AS sent(at, value)
+        SELECT * FROM unnest(
+            CAST(:indicators AS uuid[]), CAST(:ats AS timestamptz[]), CAST(:readings AS double precision[])
+        ) WITH ORDINALITY AS sent(indicator_id, at, value, place)
     ), added AS (
         INSERT INTO readings (organization_id, indicator_id, at, value)
-        SELECT :context_tenant, :indicator_id, at, value FROM sent
+        SELECT :context_tenant, indicator_id, at, value FROM sent
         ON CONFLICT DO NOTHING
-        RETURNING at, value
+        RETURNING indicator_id, at, value
     ), summary AS (
         INSERT INTO reading_hours AS stored (organization_id, indicator_id, hour, count, total, low, high)
-        SELECT :context_tenant, :indicator_id, date_trunc('hour', at, 'UTC'),
+        SELECT :context_tenant, indicator_id, date_trunc('hour', at, 'UTC'),
             count(*), sum(value), min(value), max(value)
-        FROM added GROUP BY 3
+        FROM added GROUP BY 2, 3
         ON CONFLICT (organization_id, indicator_id, hour) DO UPDATE SET
             count = stored.count + excluded.count, total = stored.total + excluded.total,
             low = least(stored.low, excluded.low), high = greatest(stored.high, excluded.high)
@@ -42,14 +63,21 @@ APPEND = PreparedText("""
             changed_at = :now,
             latest_at = CASE WHEN newest.at >= coalesce(latest_at, newest.at) THEN newest.at ELSE latest_at END,
             latest_value = CASE WHEN newest.at >= coalesce(latest_at, newest.at) THEN newest.value ELSE latest_value END
-        FROM (SELECT at, value FROM added ORDER BY at DESC LIMIT 1) AS newest
-        WHERE indicators.organization_id = :context_tenant AND indicators.id = :indicator_id
+        FROM (
+            SELECT DISTINCT ON (indicator_id) indicator_id, at, value FROM added ORDER BY indicator_id, at DESC
+        ) AS newest
+        WHERE indicators.organization_id = :context_tenant AND indicators.id = newest.indicator_id
+    ), known AS (
+        SELECT sent.place - 1 AS place, stored.value = sent.value AS same
+        FROM sent JOIN readings AS stored ON stored.organization_id = :context_tenant
+            AND stored.indicator_id = sent.indicator_id AND stored.at = sent.at
     )
-    SELECT
-        (SELECT count(*) FROM added) AS added,
-        (SELECT min(sent.at) FROM sent JOIN readings AS stored
-            ON stored.organization_id = :context_tenant AND stored.indicator_id = :indicator_id AND stored.at = sent.at
-            WHERE stored.value <> sent.value) AS contradicted
+    SELECT added.many AS added,
+        CASE WHEN added.many < cardinality(:ats) THEN ARRAY(SELECT place FROM known WHERE same ORDER BY 1)
+            ELSE '{}' END AS unchanged,
+        CASE WHEN added.many < cardinality(:ats) THEN ARRAY(SELECT place FROM known WHERE NOT same ORDER BY 1)
+            ELSE '{}' END AS contradicted
+    FROM (SELECT count(*) AS many FROM added) AS added
 """)
 
 CORRECT = PreparedText("""
@@ -77,6 +105,9 @@ CORRECT = PreparedText("""
 """)
 
 
+ARCHIVED = "An archived indicator takes no readings."
+MOST_NAMED = 20
+"""Indicators that one audit row names."""
 HOW_MANY = Prepared(select(func.count().label("used")).select_from(Indicator))
 
 
@@ -133,24 +164,45 @@ async def restore_indicator(ctx: Context, indicator_id: UUID) -> Indicator:
 
 
 @action("indicators.append", requires=Role.MEMBER)
-async def append_readings(ctx: Context, indicator_id: UUID, readings: list[ReadingCreate]) -> BatchRead:
-    """Store all or nothing; a reading that is already there with the same value is no error, so a retry is safe."""
-    indicator = await ctx.get(Indicator, indicator_id)
-    indicator.refuse_readings_when_archived()
-    by_moment = {reading.at: reading.value for reading in readings}
-    if len(by_moment) != len(readings):
-        raise Conflict("The batch has two readings for the same moment.", mend="Send one reading per moment.")
-    stored = await ctx.fetch_one(
-        APPEND, indicator_id=indicator_id, ats=list(by_moment), readings=list(by_moment.values()), now=clock.now()
-    )
-    assert stored is not None  # noqa: S101 - the statement always answers with one row
-    if stored["contradicted"] is not None:
+async def append_reading(ctx: Context, indicator_id: UUID, reading: ReadingCreate) -> Appended:
+    """A reading that is already there with the same value is no error, so a retry is safe."""
+    await _lock(ctx, indicator_id)
+    stored = await _store(ctx, [indicator_id], [reading.at], [reading.value])
+    if stored["contradicted"]:
         raise Conflict(
-            f"There is already another value at {stored['contradicted'].isoformat()}; nothing was stored.",
+            f"There is already another value at {reading.at.isoformat()}; nothing was stored.",
             mend="Correct the stored reading instead, or leave it out.",
         )
-    ctx.facts["added"] = stored["added"]
-    return BatchRead(added=stored["added"], unchanged=len(readings) - stored["added"])
+    return Appended(added=stored["added"], unchanged=len(stored["unchanged"]))
+
+
+@action("indicators.append_batch", requires=Role.MEMBER)
+async def append_batch(ctx: Context, indicator_id: UUID, batch: ReadingBatch) -> BatchRead:
+    """Up to 10,000 readings of one indicator, with a verdict on each; raises Invalid or Conflict naming the bad ones.
+
+    With `skip_bad` the good ones are stored all the same, and the answer names the bad ones.
+    """
+    judged = await judge(batch)
+    _insist(Invalid, batch, judged)
+    await _lock(ctx, indicator_id)
+    return await _store_batch(ctx, batch, judged, [indicator_id] * len(judged.places))
+
+
+@action("indicators.append_mixed", requires=Role.MEMBER)
+async def append_mixed(ctx: Context, batch: MixedBatch) -> BatchRead:
+    """The same for readings that name their indicators; one that takes none refuses its own readings only."""
+    judged = await judge(batch)
+    _insist(Invalid, batch, judged)
+    found = await ctx.fetch(LOCKED, ids=list({reading["indicator_id"] for reading in judged.readings}))
+    archived = {row["id"]: row["archived_at"] is not None for row in found}
+    bad: dict[int, tuple[str, str]] = {}
+    for place, reading in zip(judged.places, judged.readings, strict=True):
+        if archived.get(reading["indicator_id"], True):
+            known = reading["indicator_id"] in archived
+            bad[place] = "indicator_id", ARCHIVED if known else "There is no such indicator."
+    judged.keep(bad)
+    _insist(Conflict, batch, judged)
+    return await _store_batch(ctx, batch, judged, [reading["indicator_id"] for reading in judged.readings])
 
 
 @action("indicators.correct", requires=Role.MEMBER)
@@ -162,6 +214,59 @@ async def correct_reading(ctx: Context, indicator_id: UUID, at: datetime, value:
         raise NotFound("There is no reading at this moment.", mend="Append it instead of correcting it.")
     ctx.facts["at"] = at.isoformat()
     return indicator
+
+
+async def _lock(ctx: Context, indicator_id: UUID) -> None:
+    """Until the transaction ends, no other batch for this indicator; it must be there and take readings."""
+    found = await ctx.fetch_one(LOCKED, ids=[indicator_id])
+    if found is None:
+        raise NotFound("There is no such indicator.")
+    if found["archived_at"] is not None:
+        raise Conflict(ARCHIVED, mend="Bring it back from the archive first.")
+
+
+async def _store(ctx: Context, indicators: list[UUID], ats: list[datetime], values: list[float]) -> Any:
+    stored = await ctx.fetch_one(APPEND, indicators=indicators, ats=ats, readings=values, now=clock.now())
+    assert stored is not None  # noqa: S101 - the statement always answers with one row
+    ctx.facts |= {"added": stored["added"], "indicators": sorted(map(str, set(indicators)))[:MOST_NAMED]}
+    return stored
+
+
+async def _store_batch(
+    ctx: Context, batch: ReadingBatch | MixedBatch, judged: Judged, indicators: list[UUID]
+) -> BatchRead:
+    places, ats = judged.places, [reading["at"] for reading in judged.readings]
+    stored = await _store(ctx, indicators, ats, [reading["value"] for reading in judged.readings])
+    judged.keep({places[at]: ("value", "There is another value at this moment.") for at in stored["contradicted"]})
+    _insist(Conflict, batch, judged)
+    refused = sorted(judged.refused)
+    return BatchRead(
+        added=stored["added"],
+        unchanged=len(stored["unchanged"]),
+        refused=len(refused),
+        unchanged_indexes=[places[at] for at in stored["unchanged"]],
+        refused_indexes=refused,
+        refusals=[
+            Refusal(index=at, field=judged.refused[at][0], message=judged.refused[at][1]) for at in refused[:NAMED]
+        ],
+    )
+
+
+def _insist(kind: type[ServiceError], batch: ReadingBatch | MixedBatch, judged: Judged) -> None:
+    """All or nothing: one refused reading refuses the batch, and the problem names it by its index."""
+    if batch.mode is Mode.SKIP_BAD or not judged.refused:
+        return
+    refused = sorted(judged.refused)
+    fields = {
+        ".".join(filter(None, ("readings", str(at), judged.refused[at][0]))): judged.refused[at][1]
+        for at in refused[:NAMED]
+    }
+    more = f" The first {NAMED} are named." if len(refused) > NAMED else ""
+    raise kind(
+        f"{len(refused):,} of {len(batch.readings):,} readings cannot be stored; nothing was stored.{more}",
+        mend="Correct the readings that are named, or send 'mode': 'skip_bad' to store the others.",
+        fields=fields,
+    )
 
 
 async def _flush_unique(ctx: Context) -> None:

@@ -11,21 +11,25 @@ from service.features.indicators import actions, queries
 from service.features.indicators.models import Indicator, Step
 from service.features.indicators.schemas import (
     Aggregates,
-    BatchRead,
+    Appended,
     Dashboard,
     DeletedIndicatorRead,
     IndicatorCreate,
     IndicatorRead,
     IndicatorUpdate,
     Moment,
-    ReadingBatch,
     ReadingCorrection,
     ReadingCreate,
     Readings,
 )
+from service.features.indicators.schemas.batches import BatchRead, MixedBatch, ReadingBatch
 from service.guardrails.contexts import Ctx
 from service.guardrails.idempotency import IdempotencyKey, IdempotentRoute
 from service.guardrails.pagination import Page, PageRequest
+from service.guardrails.strict_json import large_json
+
+BATCH_BYTES = 2 * 1024 * 1024
+"""Ten thousand readings, each with its indicator and a moment to the microsecond, are 1.5 MB."""
 
 router = APIRouter(route_class=IdempotentRoute)
 
@@ -91,13 +95,20 @@ async def list_readings(ctx: Ctx, indicator_id: UUID, page: PageRequest) -> Read
 
 
 @router.post("/{indicator_id}/readings", status_code=status.HTTP_201_CREATED)
-async def append_reading(ctx: Ctx, indicator_id: UUID, given: ReadingCreate, key: IdempotencyKey) -> BatchRead:
-    return await actions.append_readings(ctx, indicator_id, [given])
+async def append_reading(ctx: Ctx, indicator_id: UUID, given: ReadingCreate, key: IdempotencyKey) -> Appended:
+    return await actions.append_reading(ctx, indicator_id, given)
 
 
 @router.post("/{indicator_id}/readings/batch", status_code=status.HTTP_201_CREATED)
-async def append_readings(ctx: Ctx, indicator_id: UUID, given: ReadingBatch, key: IdempotencyKey) -> BatchRead:
-    return await actions.append_readings(ctx, indicator_id, given.readings)
+@large_json(BATCH_BYTES)
+async def append_batch(ctx: Ctx, indicator_id: UUID, given: ReadingBatch, key: IdempotencyKey) -> BatchRead:
+    return await actions.append_batch(ctx, indicator_id, given)
+
+
+@router.post("/readings/batch", status_code=status.HTTP_201_CREATED)
+@large_json(BATCH_BYTES)
+async def append_mixed_batch(ctx: Ctx, given: MixedBatch, key: IdempotencyKey) -> BatchRead:
+    return await actions.append_mixed(ctx, given)
 
 
 @router.put("/{indicator_id}/readings/{at}")

@@ -123,11 +123,11 @@ async def show_indicator(
 
 @router.post("/indicators/{indicator_id}/readings")
 async def add_reading(request: Request, ctx: Ctx, indicator_id: UUID, page: PageRequest) -> Response:
-    allow(ctx, actions.append_readings)
+    allow(ctx, actions.append_reading)
     form = await Form.parse(ReadingForm, request)
     if form.valid:
         try:
-            stored = await actions.append_readings(ctx, indicator_id, [form.data.reading()])
+            stored = await actions.append_reading(ctx, indicator_id, form.data.reading())
         except (Conflict, Invalid) as error:
             form.refuse(error)
         else:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.sandbox.stripe.server import StripeStandIn
-from service.guardrails.browser import MOST_JSON
+from service.guardrails.strict_json import MOST_JSON
 from tests.support.servers import RunningServer
 from tests.support.stripe import WEBHOOK_SECRET, event_body, post, signed
 

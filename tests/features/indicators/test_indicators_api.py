@@ -109,15 +109,6 @@ async def test_sending_a_reading_twice_changes_nothing(team: Team) -> None:
     assert (first.json(), again.json()) == ({"added": 1, "unchanged": 0}, {"added": 0, "unchanged": 1})
 
 
-async def test_a_contradicting_batch_stores_nothing(team: Team) -> None:
-    path = f"/indicators/{await team.indicator()}/readings"
-    await team.member.api("POST", path, reading(0, 1))
-    refused = await team.member.api("POST", f"{path}/batch", {"readings": [reading(1, 2), reading(0, 9)]})
-    assert refused.status_code == 409
-    assert "2026-01-01T00:30:00" in refused.json()["detail"]
-    assert [item["value"] for item in (await team.viewer.api("GET", path)).json()["items"]] == [1]
-
-
 async def test_aggregates_are_right_after_appends_and_corrections_at_once(team: Team) -> None:
     """Summaries are kept in the same transaction: concurrent batches for one hour must all count."""
     identifier = await team.indicator()

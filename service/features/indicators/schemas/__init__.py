@@ -21,7 +21,6 @@ from service.core.schemas import Input, Line, Name, Number, Output, Text
 from service.features.indicators.models import Step
 from service.guardrails.pagination import Page
 
-BATCH_LIMIT = 1_000
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 LATEST = datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -76,10 +75,6 @@ class ReadingCreate(Input):
     value: Value
 
 
-class ReadingBatch(Input):
-    readings: Annotated[list[ReadingCreate], Field(min_length=1, max_length=BATCH_LIMIT)]
-
-
 def assume_utc(value: object) -> object:
     """Browsers send `2026-11-22T14:00` from a datetime field; the page says that it means UTC."""
     return f"{value}Z" if isinstance(value, str) and len(value) in (16, 19) else value
@@ -130,7 +125,7 @@ class Readings(Page[ReadingRead]):
     notice: str | None
 
 
-class BatchRead(Output):
+class Appended(Output):
     """`unchanged` were stored before with the same value."""
 
     added: int
