@@ -210,7 +210,8 @@ async def test_inviting_the_world_uses_up_nobodys_password_reset(team: Team) -> 
     """All mails once shared one limit for everybody: five hundred invitations, and nobody could reset a password."""
     before = await buckets(team, "mail")
     await invite(team, f"{new_token()[:10].lower()}@example.com")
-    assert await buckets(team, "mail") == before
+    # One of an earlier test may end meanwhile; none may be new, or fuller.
+    assert (await buckets(team, "mail")).items() <= before.items()
     assert await buckets(team, "invitation")
 
 
