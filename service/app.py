@@ -26,15 +26,17 @@ from service.core.redis import create_redis
 from service.core.settings import Settings
 from service.core.startup import freeze_startup_objects, share_one_heap
 from service.features import FEATURES
+from service.features.api_keys.queries import KEY_STORE
 from service.features.billing.models import plans
 from service.features.organizations.queries import identify
 from service.guardrails import entitlements
 from service.guardrails.addresses import client_address, is_from_proxy
+from service.guardrails.api_keys import KeyStore
 from service.guardrails.browser import Shield
 from service.guardrails.contexts import POLICIES, Identifier, NoOrganization
 from service.guardrails.entitlements import Plans
 from service.guardrails.inbox import AcknowledgingPool
-from service.guardrails.strict_json import Larger
+from service.guardrails.strict_json import API_PREFIX, Larger
 from service.integrations.http import HttpClient
 from service.integrations.identity import IdentityProvider
 from service.integrations.mail import Mailer
@@ -110,13 +112,17 @@ def _add_routes(app: FastAPI, router: APIRouter, *, prefix: str = "", **more: An
     """Add a feature's routes, exactly as they are declared, to the one flat list.
 
     FastAPI asks each route of an included router through three more calls: a sixth of a request (docs/performance.md).
-    Raises TypeError for a route without a context: it would answer without login, limit or forgery check.
+    Raises TypeError for a route without a context: it would answer without login, limit or forgery check; and for keys
+    on a page, or a session in the API.
     """
     for route in router.routes:
         assert isinstance(route, APIRoute)  # noqa: S101 - the loader's modules hold nothing else
         path = prefix + route.path
-        if sum(each.call in POLICIES for each in route.dependant.dependencies) != 1:
-            raise TypeError(f"{path}: give the handler exactly one of PublicCtx, UserCtx, Ctx and StaffCtx")
+        found = [POLICIES[each.call] for each in route.dependant.dependencies if each.call in POLICIES]
+        if len(found) != 1:
+            raise TypeError(f"{path}: give the handler exactly one of PublicCtx, UserCtx, Ctx, StaffCtx and KeyCtx")
+        if (found == ["key"]) != path.startswith(API_PREFIX):
+            raise TypeError(f"{path}: a route in an api.py takes KeyCtx, and no page does")
         declared = {name: getattr(route, name) for name in ROUTE_PARAMETERS if hasattr(route, name)}
         app.router.add_api_route(**declared | more | {"path": path, "route_class_override": type(route)})
 
@@ -147,6 +153,7 @@ def create_resources(settings: Settings, *, maintenance: bool = False) -> Resour
         second = Database(settings.database_maintenance_url.get_secret_value(), settings, name="maintenance", size=2)
     resources = Resources(settings, database, create_redis(settings), second)
     resources.provide(Identifier, Identifier(identify))
+    resources.provide(KeyStore, KEY_STORE)
     names = {plan.key: plan.name for plan in plans.PLANS}
     stripe = StripeApi(settings)
     resources.provide(Plans, Plans(plans.FREE.key, plans.grants_of(plans.FREE), names, sold=stripe.enabled))

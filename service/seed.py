@@ -12,25 +12,31 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import bindparam, select
 
 from service.catalog import load_tables
 from service.core import clock
+from service.core.crypto import keyed_hash
 from service.core.database import Database, UnitOfWork
 from service.core.settings import Settings
 from service.core.statements import Prepared
 from service.features.accounts.models import User
 from service.features.accounts.models.passwords import hash_password
+from service.features.api_keys.models import ApiKey
+from service.features.api_keys.queries import offered
 from service.features.billing.flows import catalogue
 from service.features.indicators.actions import APPEND
 from service.features.indicators.models import Indicator
 from service.features.notifications.models import MEMBER_JOINED, ROLE_CHANGED, Notification
 from service.features.organizations.models import Membership, Organization
+from service.guardrails.api_keys import SHOWN, hash_of, mint
 from service.guardrails.permissions import Role
 
 PASSWORD = "ballast demo password"
+FIRST = UUID(int=0x0199_0000_0000_7000_8000_0000_0000_0001)
 DAYS = 90
 PEOPLE = (
     ("Olivia Owner", "owner", Role.OWNER),
@@ -89,6 +95,7 @@ async def plant(settings: Settings) -> list[dict[str, str]]:
     try:
         planting = [_organization(database, number, *each) for number, each in enumerate(ORGANIZATIONS)]
         logins = await asyncio.gather(*planting)
+        logins[0][0]["api_key"] = await _api_key(database)
         return [*logins[0], await _staff(database)]
     finally:
         await database.dispose()
@@ -103,7 +110,7 @@ async def _organization(database: Database, number: int, name: str, indicators: 
         if await work.fetch_one(BY_EMAIL, email=people[0][1]):
             return logins
     hashed = await hash_password(PASSWORD)
-    organization.id = UUID(int=0x0199_0000_0000_7000_8000_0000_0000_0001 + number)
+    organization.id = UUID(int=FIRST.int + number)
     async with database.unit_of_work(tenant=organization.id) as work:
         work.session.add(organization)
         await work.session.flush()
@@ -117,6 +124,16 @@ async def _organization(database: Database, number: int, name: str, indicators: 
         for index in range(indicators):
             await _indicator(work, SHAPES[(index + number * 5) % len(SHAPES)], seed=number * 100 + index)
     return logins
+
+
+async def _api_key(database: Database) -> str:
+    """The first organization's; the same at every start, and another on every machine."""
+    secret = mint(FIRST, keyed_hash("seed.api-key", str(FIRST)))
+    async with database.unit_of_work(tenant=FIRST) as work:
+        if not (await work.session.scalars(select(ApiKey).where(ApiKey.secret_hash == hash_of(secret)))).all():
+            about: dict[str, Any] = {"name": "Demo program", "role": Role.OWNER, "scopes": offered(Role.OWNER)}
+            work.session.add(ApiKey(**about, prefix=secret[:SHOWN], secret_hash=hash_of(secret)))
+    return secret
 
 
 async def _staff(database: Database) -> dict[str, str]:

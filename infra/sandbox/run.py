@@ -93,7 +93,9 @@ def _welcome(console: Console, place: Home, product: Product) -> None:
     ]
     console.say()
     console.box(f"Ballast is ready after {console.elapsed:.1f} s. Ctrl-C stops it.", [addresses, logins])
-    # Not in the box, which it would make wider than a terminal.
+    # Not in the box, which they would make wider than a terminal.
+    for key in (one["api_key"] for one in product.logins if "api_key" in one):
+        console.say(f"API: curl -H 'Authorization: Bearer {key}' {app}/api/v1/indicators")
     console.say(f"Metrics: curl -H 'Authorization: Bearer {environment['METRICS_TOKEN']}' {app}/metrics")
 
 

@@ -17,6 +17,7 @@ from load.bench.world import World
 from service.catalog import load_tables
 from service.core import clock
 from service.core.ids import new_id
+from service.guardrails.api_keys import SHOWN, hash_of, mint
 
 PASSWORD = "a passphrase for the bench"
 EMAIL = "bench@example.com"
@@ -27,6 +28,7 @@ INDICATORS = 60
 class Planted:
     organization: UUID
     user: UUID
+    key: str
     sizes: dict[int, UUID] = field(default_factory=dict)
     statements: dict[str, str] = field(default_factory=dict)
 
@@ -35,7 +37,7 @@ async def plant(stage: World) -> Planted:
     """Fill the database as the superuser and note the service's own statements for the floor."""
     print(f"planting up to {stage.readings:,} readings ...", flush=True)
     db = await asyncpg.connect(stage.superuser_url)
-    planted = Planted(new_id(), new_id())
+    planted = Planted(organization := new_id(), new_id(), mint(organization))
     now = clock.now()
     hashed = await asyncio.to_thread(Argon2Hasher(time_cost=2, memory_cost=19_456, parallelism=1).hash, PASSWORD)
     await db.execute(
@@ -48,6 +50,11 @@ async def plant(stage: World) -> Planted:
     await db.execute(
         "INSERT INTO memberships (id, organization_id, user_id, role, created_at) VALUES ($1, $2, $3, 'owner', $4)",
         new_id(), planted.organization, planted.user, now,
+    )  # fmt: skip
+    await db.execute(
+        "INSERT INTO api_keys (id, organization_id, name, role, scopes, prefix, secret_hash, created_at)"
+        " VALUES ($1, $2, 'Bench', 'admin', '{indicators:read,indicators:write}', $3, $4, $5)",
+        new_id(), organization, planted.key[:SHOWN], hash_of(planted.key), now,
     )  # fmt: skip
     for number in range(INDICATORS):
         identifier = new_id()

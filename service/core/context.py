@@ -143,6 +143,8 @@ class Context:
     organization_id: UUID | None = None
     role: IntEnum | None = None
     login: Login | None = None
+    scopes: frozenset[str] = frozenset()
+    """What an API key may do; nobody else has any."""
     entitlements: Entitlements | None = None
     """The acting organization's; requests bring them, guardrails.entitlements.of asks for what is missing."""
     security_events: list[SecurityEvent] = field(default_factory=list)
@@ -161,11 +163,16 @@ class Context:
         return self.resources.settings
 
     @property
+    def person_id(self) -> UUID | None:
+        """The acting person, for columns that refer to one: API keys and the system leave them empty."""
+        return self.actor.id if self.actor.kind in (ActorKind.USER, ActorKind.STAFF) else None
+
+    @property
     def user_id(self) -> UUID:
         """The acting person; only for actions that require one."""
-        if self.actor.id is None:
+        if (person := self.person_id) is None:
             raise NotFound("There is no person behind this request.")
-        return self.actor.id
+        return person
 
     def note(self, action: str, outcome: str, **facts: Any) -> None:
         """Remember a security event; it is written even when this transaction is rolled back."""

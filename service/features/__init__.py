@@ -11,6 +11,7 @@ FEATURES = (
     "accounts",
     "billing",
     "notifications",
+    "api_keys",
     "audit_log",
     "admin",
     "status",

@@ -103,7 +103,7 @@ def query(name: str, *, requires: Requirement) -> Callable[[Verb[P, R]], Verb[P,
     def decorate(body: Verb[P, R]) -> Verb[P, R]:
         @wraps(body)
         async def run(ctx: Context, *args: P.args, **kwargs: P.kwargs) -> R:
-            permissions.demand(ctx, name, requires)
+            permissions.demand(ctx, name, requires, writes=False)
             with telemetry.span(f"query {name}"):
                 return await body(ctx, *args, **kwargs)
 
@@ -122,7 +122,7 @@ def may(ctx: Context, verb: Callable[..., Any]) -> bool:
 def allow(ctx: Context, verb: Callable[..., Any]) -> None:
     """Refuse now what the action or query would refuse later: for pages that show a form before they call it."""
     rule: Rule = verb.rule  # type: ignore[attr-defined]
-    permissions.demand(ctx, rule.name, rule.requires, step_up=rule.step_up)
+    permissions.demand(ctx, rule.name, rule.requires, step_up=rule.step_up, writes=rule.writes)
 
 
 def _register(rule: Rule) -> Rule:

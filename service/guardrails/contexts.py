@@ -3,6 +3,7 @@
     PublicCtx   anybody; `ctx.login` is None
     UserCtx     a person who is logged in
     Ctx         a person who is logged in, inside the organization they work in
+    KeyCtx      a program with an API key, inside the key's organization: every route in an api.py, and no other
     StaffCtx    one of our own people, with a second factor
 
 Protects from: the route that is public because somebody forgot a parameter. Each opens the request's one transaction,
@@ -27,10 +28,13 @@ from starlette.requests import Request
 
 from service.core import clock
 from service.core.context import ANONYMOUS, SAFE_METHODS, Actor, ActorKind, Caller, Context, Login, Resources
-from service.core.database import UnitOfWork, overload_is_unavailable
+from service.core.database import LOST, UnitOfWork, overload_is_unavailable
 from service.core.errors import Conflict, Forbidden, NotAuthenticated
-from service.guardrails import audit, browser, entitlements, gate, switches
+from service.core.logging import get_logger
+from service.guardrails import api_keys, audit, browser, entitlements, gate, switches
 from service.guardrails.permissions import Role
+
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,6 @@ async def _person(request: Request) -> AsyncIterator[Context]:
             if ctx.organization_id is not None:
                 plans, row = resources.get(entitlements.Plans), identity.entitlement
                 ctx.entitlements = entitlements.current(row, plans, clock.now(), ctx.organization_id)
-                await gate.agree(request.scope, resources, ctx.entitlements)
             state = request.scope["state"]
             state.update(identity=identity, context=ctx, entitlements=ctx.entitlements)
             state["switches"] = await switches.current(ctx)
@@ -128,8 +131,48 @@ async def _person(request: Request) -> AsyncIterator[Context]:
 
 
 def _shows_menu(request: Request) -> bool:
-    """Whether a browser may get a whole page for this: fragments and the API have no menu to put numbers beside."""
+    """Whether a browser may get a whole page for this: fragments have no menu to put numbers beside."""
     return "text/html" in request.headers.get("accept", "") and "hx-request" not in request.headers
+
+
+async def _program(request: Request) -> AsyncIterator[Context]:
+    """Whoever shows an API key. No cookie is read, so nothing can be forged: a browser adds no key by itself."""
+    resources, caller, shown = _resources(request), _caller(request), api_keys.sent_with(request)
+    digest = shown.digest.hex() if shown else ""
+    await gate.enter(request, resources, identify=False, key=digest)
+    if shown is None:
+        raise await api_keys.refusal(request, resources, None, "This is not an API key of ours, or a part is missing.")
+    async with resources.database.connection() as connection:
+        work, key = UnitOfWork(connection), None
+        ctx = Context(work, resources, ANONYMOUS, caller)
+        try:
+            async with _transaction(
+                ctx, tenant=shown.organization_id, user=None, read_only=request.method in SAFE_METHODS
+            ):
+                key = await api_keys.believe(request, ctx, shown)
+                ctx.actor = Actor(ActorKind.API_KEY, key.id)
+                ctx.role, ctx.scopes, ctx.organization_id = key.role, key.scopes, shown.organization_id
+                plans, row = resources.get(entitlements.Plans), key.entitlement
+                ctx.entitlements = entitlements.current(row, plans, clock.now(), ctx.organization_id)
+                await gate.agree(request.scope, resources, ctx.entitlements, digest)
+                request.scope["state"]["context"] = ctx
+                structlog.contextvars.bind_contextvars(actor=str(ctx.actor), organization=str(ctx.organization_id))
+                yield ctx
+        finally:
+            if key is not None and key.unused and not work.raw.is_closed():
+                await _note_use(resources, UnitOfWork(connection), key.id, shown.organization_id)
+
+
+async def _note_use(resources: Resources, work: UnitOfWork, key_id: UUID, organization_id: UUID) -> None:
+    """At most once a minute, in a transaction of its own: requests of one key never wait for each other here."""
+    try:
+        await work.begin(tenant=organization_id, user=None, read_only=False)
+        await resources.get(api_keys.KeyStore).note_use(work, key_id)
+        await work.commit()
+    except LOST as error:
+        log.warning("use of an API key not noted", error=type(error).__name__)
+    finally:
+        await work.close()
 
 
 @asynccontextmanager
@@ -191,6 +234,9 @@ PublicCtx = Annotated[Context, Depends(_public, scope="function")]
 UserCtx = Annotated[Context, Depends(_signed_in, scope="function")]
 Ctx = Annotated[Context, Depends(_in_organization, scope="function")]
 StaffCtx = Annotated[Context, Depends(_staff, scope="function")]
+KeyCtx = Annotated[Context, Depends(_program, scope="function")]
 
-POLICIES = {_public: "public", _signed_in: "user", _in_organization: "organization", _staff: "staff"}
+POLICIES = {
+    _public: "public", _signed_in: "user", _in_organization: "organization", _staff: "staff", _program: "key",
+}  # fmt: skip
 """Dependency -> name of the policy; the architecture tests require exactly one per route."""

@@ -1,8 +1,9 @@
 """The front door: one Redis round trip per request counts its limits and finds its session.
 
-Requests to the API count against the organization's plan, too, before anybody has asked PostgreSQL which plan that is:
-Redis remembers the rate that it was told last, and `agree` tells it when the two differ. So a new plan's rate holds
-from the second request on, and no request pays a second trip for it.
+Requests with an API key count by key and against the organization's plan, too, before anybody has asked PostgreSQL
+whose key that is and which plan they have: Redis remembers both as it was told last, and `agree` tells it when they
+differ. So a new key and a new plan's rate count from the second request on, and no request pays a second trip for it.
+A key that PostgreSQL has not believed counts by its address alone, so nobody uses up another's rate with made-up keys.
 
 Protects from: floods and guessing (guardrails.rate_limits) and from a request whose session nobody checked
 (guardrails.sessions). How to use: nothing; every context in guardrails.contexts comes through `enter`.
@@ -29,12 +30,18 @@ from service.guardrails import rate_limits, sessions
 from service.guardrails.entitlements import Feature, Plans
 
 ENTER = Script("gate.enter", sessions.SESSION_LUA, COUNT_LUA, lua(__file__, "gate.lua"))
-TELL = Script("gate.tell", "return redis.call('SET', ARGV[1] .. ':rate:' .. ARGV[2], ARGV[3], 'EX', 604800)")
+TELL = Script(
+    "gate.tell",
+    "redis.call('SET', ARGV[1] .. ':key:' .. ARGV[4], ARGV[2], 'EX', 604800)"
+    "return redis.call('SET', ARGV[1] .. ':rate:' .. ARGV[2], ARGV[3], 'EX', 604800)",
+)
+FORGET = Script("gate.forget", "return redis.call('DEL', ARGV[1] .. ':key:' .. ARGV[2])")
 STATE, RATE = "rate_limit", "plan_rate"
 
 
-async def enter(request: Request, resources: Resources, *, identify: bool = True) -> Login | None:
-    """Admit the request: its session, or None when it has none. `identify=False` does not look for one (public pages).
+async def enter(request: Request, resources: Resources, *, identify: bool = True, key: str = "") -> Login | None:
+    """Admit the request: its session, or None when it has none. `identify=False` does not look for one (public pages,
+    the API); `key` is the hash of the API key that it shows.
 
     Raises TooManyRequests, SessionRotated (the id was replaced a moment ago) or Unavailable (Redis is away and the
     request claims a session).
@@ -48,12 +55,14 @@ async def enter(request: Request, resources: Resources, *, identify: bool = True
     )
     if token is None and not buckets:
         return None
-    key = sessions.key_of(token) if token else ""
+    session = sessions.key_of(token) if token else ""
     now = now_ms()
     found, by_plan = b"", 0
-    rate = _rate(resources, resources.get(Plans).limits) if rate_limits.is_api(scope["endpoint"]) else 0
+    rate = _rate(resources, resources.get(Plans).limits) if key else 0
     try:
-        *counts, found, rate, by_plan = await ENTER.run(resources, settings.redis_namespace, now, key, rate, *arguments)
+        *counts, found, rate, by_plan = await ENTER.run(
+            resources, settings.redis_namespace, now, session, rate, key, *arguments
+        )
         counted, lost = Counted(*counts), None
         state[RATE] = rate
     except LOST as error:
@@ -69,16 +78,23 @@ async def enter(request: Request, resources: Resources, *, identify: bool = True
     if not found:
         return None
     sessions.refuse_rotated(found)
-    login = state["login"] = sessions.unpack(key, found)
+    login = state["login"] = sessions.unpack(session, found)
     return login
 
 
-async def agree(scope: Scope, resources: Resources, held: Entitlements) -> None:
-    """Tell the door which rate the organization's plan has, when it counted this request with another."""
+async def agree(scope: Scope, resources: Resources, held: Entitlements, key: str) -> None:
+    """Tell the door whose key this is and which rate the plan has, when it counted this request with another."""
     known, rate = scope["state"].get(RATE), _rate(resources, held.limits)
-    if known and known != rate and held.organization_id is not None:
+    if known is not None and known != rate and held.organization_id is not None:
         with suppress(*LOST):
-            await TELL.run(resources, resources.settings.redis_namespace, held.organization_id.hex, rate)
+            await TELL.run(resources, resources.settings.redis_namespace, held.organization_id.hex, rate, key)
+
+
+async def forget(scope: Scope, resources: Resources, key: str) -> None:
+    """The key is not good any more: from now on whoever shows it uses up nobody's rate."""
+    if scope["state"].get(RATE):
+        with suppress(*LOST):
+            await FORGET.run(resources, resources.settings.redis_namespace, key)
 
 
 def _rate(resources: Resources, limits: Mapping[str, int]) -> int:

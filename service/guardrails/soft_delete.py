@@ -53,7 +53,7 @@ async def delete(ctx: Context, thing: SoftDeletable) -> None:
     """Hide a row (loaded by `ctx.get`, so it is locked) and the live rows that are part of it."""
     if thing.deleted_at is not None:
         raise NotFound(f"There is no such {_noun(type(thing))}.")
-    thing.deleted_at, thing.deleted_by, thing.deletion_id = clock.now(), ctx.actor.id, new_id()
+    thing.deleted_at, thing.deleted_by, thing.deletion_id = clock.now(), ctx.person_id, new_id()
     marks = {"deleted_at": thing.deleted_at, "deleted_by": thing.deleted_by, "deletion_id": thing.deletion_id}
     await ctx.db.flush()
     for part, belongs in _parts_in_batch(thing, thing.deletion_id):

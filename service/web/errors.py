@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Scope
 
 from service.core import errors
 from service.core.errors import Invalid, NotFound, ServiceError
+from service.guardrails.strict_json import API_PREFIX
 from service.web.responses import is_fragment, redirect, safe_path
 from service.web.sentences import message_for
 from service.web.templating import render, render_fragment
@@ -69,7 +70,7 @@ def install_error_handlers(app: FastAPI, detours: Mapping[type[ServiceError], st
 def wants_problem(request: Request) -> bool:
     """Programs get problem details: everything under /api, and whoever accepts JSON but no HTML."""
     accept = request.headers.get("accept", "")
-    return request.url.path.startswith("/api/") or ("json" in accept and "text/html" not in accept)
+    return request.url.path.startswith(API_PREFIX) or ("json" in accept and "text/html" not in accept)
 
 
 def answer(request: Request, error: ServiceError, *, headers: Mapping[str, str] | None = None) -> Response:
@@ -77,6 +78,8 @@ def answer(request: Request, error: ServiceError, *, headers: Mapping[str, str] 
     extra = {"Cache-Control": "no-store", **(headers or {})}
     if error.retry_after is not None:
         extra["Retry-After"] = str(error.retry_after)
+    if error.status == 401 and request.url.path.startswith(API_PREFIX):
+        extra["WWW-Authenticate"] = "Bearer"  # RFC 9110, 11.6.1 and RFC 6750
     if wants_problem(request):
         return Response(orjson.dumps(problem(request, error)), error.status, extra, "application/problem+json")
     values: dict[str, Any] = {"error": error, "request_id": request_id(request)}

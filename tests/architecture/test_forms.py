@@ -15,7 +15,7 @@ from infra.sandbox.mail import MailSink
 from service.guardrails.permissions import Role
 from tests.architecture.conftest import Route
 from tests.architecture.reviewed import PUBLIC_ROUTES
-from tests.architecture.test_role_matrix import billing_customer, inbox_message
+from tests.architecture.test_role_matrix import api_key, billing_customer, inbox_message
 from tests.features.accounts.conftest import PASSWORD, Post
 from tests.features.accounts.test_second_factor import turn_on
 from tests.support.client import Client
@@ -23,7 +23,7 @@ from tests.support.factories import Factory, Person
 from tests.support.servers import RunningWorker
 from tests.web.conftest import Elements
 
-FORMS = 33
+FORMS = 35
 FILLED_BY_A_REDIRECT = {"POST /login/provider/finish", "POST /account/provider/finish"}
 """Their forms have nothing to type: our own page passes on what the other provider's redirect brought."""
 PAGES = {
@@ -103,6 +103,7 @@ async def plant(factory: Factory, owner: Person) -> dict[str, str]:
         "message_id": await inbox_message(factory, owner.organization_id, owner),
         "switch": "stop_mail",
         "kind": "role_changed",
+        "key_id": await api_key(factory, owner.organization_id, owner),
     }
 
 

@@ -1,5 +1,8 @@
 """Every route, asked over HTTP by everybody there is: what each may reach equals a file that people review.
 
+The API is asked by the program of each: with a key of their role and all scopes. Staff have none: their cookie is not
+enough.
+
 `python -m pytest tests/architecture/test_role_matrix.py --write-role-matrix` writes the file anew.
 """
 
@@ -39,7 +42,6 @@ BODIES: dict[str, dict[str, Any]] = {
         "mode": "skip_bad",
     },
     "PUT /api/v1/indicators/{indicator_id}/readings/{at}": {"value": 2},
-    "POST /api/v1/organizations/current/invitations": {"email": "asked@example.com", "role": "viewer"},
     "POST /members/{membership_id}/role": {"role": "member"},
 }
 """Where the shape of the body is checked before the permission, a right one is sent."""
@@ -194,7 +196,13 @@ async def notification(factory: Factory, organization: UUID, person: Owner) -> s
     return str(identifier)
 
 
+async def api_key(factory: Factory, organization: UUID, _: Owner) -> str:
+    await factory.key(organization, id=(identifier := new_id()))
+    return str(identifier)
+
+
 THINGS: dict[str, Plant] = {
+    "key_id": api_key,
     "indicator_id": live_indicator,
     "membership_id": another_member,
     "invitation_id": open_invitation,
@@ -228,7 +236,11 @@ async def ask(client: Client, route: Route, path: str, csrf: str) -> httpx.Respo
     # Sent from some page: whoever lacks something is then led back to it, and the answer says so (`?next=`).
     headers = {"x-csrf-token": csrf, "origin": client.origin, "referer": f"{client.origin}/somewhere"}
     if route.is_api:
-        headers |= {"accept": "application/json", "idempotency-key": uuid4().hex}
+        headers |= {
+            "accept": "application/json",
+            "idempotency-key": uuid4().hex,
+            **(client.bearer if client.key else {}),
+        }
     if route.method == "GET":
         return await client.http.get(path, headers=headers)
     values = BODIES.get(str(route), {})

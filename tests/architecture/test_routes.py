@@ -26,7 +26,7 @@ from service.catalog import load_tables
 from service.core.schemas import Input
 from service.core.settings import Settings, get_settings
 from service.guardrails.browser import SIGNED_PREFIX
-from service.guardrails.contexts import POLICIES, PublicCtx, UserCtx
+from service.guardrails.contexts import POLICIES, Ctx, KeyCtx, PublicCtx, UserCtx
 from service.guardrails.idempotency import IdempotencyKey
 from service.guardrails.rate_limits import policy_of
 from tests.architecture.conftest import Route, plain_routes_of, routes_of
@@ -54,7 +54,7 @@ def routes_without_one_context(routes: list[Route]) -> list[str]:
 def test_every_route_has_exactly_one_context_type(routes: list[Route]) -> None:
     offenders = routes_without_one_context(routes)
     assert not offenders, (
-        f"{offenders}: give the handler exactly one parameter of type PublicCtx, UserCtx, Ctx or StaffCtx "
+        f"{offenders}: give the handler exactly one parameter of type PublicCtx, UserCtx, Ctx, StaffCtx or KeyCtx "
         "(service/guardrails/contexts.py); its type is the route's authentication policy"
     )
 
@@ -82,6 +82,31 @@ def test_a_route_without_a_context_does_not_load() -> None:
 
     with pytest.raises(TypeError, match="/inner/probe: give the handler exactly one of PublicCtx"):
         _add_routes(FastAPI(), probe, prefix="/inner")
+
+
+def keys_in_the_wrong_place(routes: list[Route]) -> list[str]:
+    return [str(route) for route in routes if (policies_of(route) == ["key"]) is not route.is_api]
+
+
+def test_every_route_of_the_api_takes_a_key_and_no_page_does(routes: list[Route]) -> None:
+    assert sum(route.is_api for route in routes) >= 18
+    offenders = keys_in_the_wrong_place(routes)
+    assert not offenders, f"{offenders}: what api.py answers takes KeyCtx; a browser's cookie opens pages, a key none"
+
+
+@pytest.mark.parametrize(("context", "prefix"), [(KeyCtx, ""), (Ctx, "/api/v1"), (PublicCtx, "/api/v1")])
+def test_a_key_on_a_page_and_a_session_in_the_api_do_not_load(context: Any, prefix: str) -> None:
+    probe = APIRouter()
+
+    async def misplaced(ctx: Any) -> None: ...
+
+    misplaced.__annotations__["ctx"] = context
+    probe.add_api_route("/probe", misplaced, response_model=None)
+    with pytest.raises(TypeError, match=f"{prefix}/probe: a route in an api.py takes KeyCtx, and no page does"):
+        _add_routes(FastAPI(), probe, prefix=prefix)
+    app = FastAPI()
+    app.include_router(probe, prefix=prefix)
+    assert keys_in_the_wrong_place(list(routes_of(app))) == [f"GET {prefix}/probe"]
 
 
 def test_a_route_keeps_all_that_it_declares() -> None:
@@ -147,7 +172,7 @@ def test_rate_limits_equal_the_reviewed_file(routes: list[Route]) -> None:
 def test_every_api_post_takes_an_idempotency_key(routes: list[Route]) -> None:
     key = typing.get_args(IdempotencyKey)[1].dependency
     posts = [route for route in routes if route.is_api and route.method == "POST"]
-    assert len(posts) >= 7, f"the scan saw only {len(posts)} POSTs of the API"
+    assert len(posts) >= 5, f"the scan saw only {len(posts)} POSTs of the API"
     without = {str(route) for route in posts if key not in set(calls(route.api_route.dependant))}
     assert without == NO_IDEMPOTENCY_KEY, (
         f"{sorted(without ^ NO_IDEMPOTENCY_KEY)}: add `key: IdempotencyKey` to the handler, so that a client may send "

@@ -120,6 +120,7 @@ async def fill(factory: Factory, organization: UUID, person: Person, rows: int) 
         await factory.indicator(organization, archived_at=clock.now())
         await factory.indicator(organization, deleted_at=clock.now(), deletion_id=new_id())
         await factory.person(Role.VIEWER, organization)
+        await factory.key(organization)
         await invite(factory, organization, identifier := new_id(), f"i{identifier.hex[-10:]}@example.com")
         await invite(factory, await factory.organization(), new_id(), person.email)
         await deleted_organization(factory, organization, person)
@@ -149,7 +150,7 @@ async def visit(factory: Factory, person: Person, counted: Counted, paths: dict[
     found = {}
     async with await factory.client(person, "password", "totp") as client:
         for name, path in paths.items():
-            answer = await client.get(path)
+            answer = await client.get(path, headers=client.bearer if "/api/" in path else {})
             assert answer.status_code in (200, 303), f"{name}: {answer.status_code} {answer.text[:300]}"
             found[name] = Visit(counted.by_request.get(answer.headers["x-request-id"], []), len(answer.content))
     return found

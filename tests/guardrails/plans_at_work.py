@@ -44,8 +44,10 @@ async def acting(resources: Resources, person: Person) -> AsyncIterator[Context]
 
 
 async def ask(client: Client) -> httpx.Response:
-    given = {"email": f"i{new_id().hex[-12:]}@example.com", "role": "member"}
-    return await client.api("POST", "/organizations/current/invitations", given)
+    """Invite somebody; 303 when that worked, and a refusal as a problem in JSON."""
+    given = {"email": f"i{new_id().hex[-12:]}@example.com", "role": "member", "csrf": client.csrf}
+    headers = {"origin": client.origin, "accept": "application/json"}
+    return await client.http.post("/members/invitations", data=given, headers=headers)
 
 
 async def accept(factory: Factory, stack: AsyncExitStack, organization: UUID, inviter: Person) -> httpx.Response:

@@ -199,7 +199,9 @@ async def test_json_is_shorter_than_other_bodies(member: Client) -> None:
     for length, refused in ((MOST_JSON - 1, False), (MOST_JSON + 1, True)):
         body = (b"[" + b"1," * (length // 2 - 2) + b"1]").ljust(length)
         answer = await member.http.post(
-            "/api/v1/indicators", content=body, headers={"content-type": "application/json", "idempotency-key": "k"}
+            "/api/v1/indicators",
+            content=body,
+            headers={"content-type": "application/json", "idempotency-key": "k", **member.bearer},
         )
         assert (answer.status_code == 413) is refused, answer.text
 

@@ -65,24 +65,26 @@ async def test_requests_to_the_api_count_by_organization_at_the_plans_rate(
     await factory.plan(organization, "team", limits={Feature.API_PER_MINUTE: 6})
     colleague = await stack.enter_async_context(await factory.client(await factory.person(Role.VIEWER, organization)))
     stranger = await stack.enter_async_context(await factory.client(await factory.person(Role.OWNER)))
-    answers = [await (browser, colleague)[n % 2].api("GET", "/indicators") for n in range(10)]
+    answers = [await (browser, colleague)[n % 2].api("GET", "/indicators") for n in range(12)]
     codes = [answer.status_code for answer in answers]
-    # The first counted at the free plan's rate, which is all that the door knew; a slow machine gets one back.
-    assert codes[:6] == [200] * 6, codes
+    # The first of each key counted by its address alone, which is all that the door knew; a slow machine gets one back.
+    assert codes[:8] == [200] * 8, codes
     assert codes[-1] == 429, codes
-    assert [answer.headers["x-ratelimit-limit"] for answer in answers[1:]] == ["6"] * 9
+    assert [answer.headers["x-ratelimit-limit"] for answer in answers[2:]] == ["6"] * 10
     assert answers[-1].headers["x-ratelimit-remaining"] == "0"
     told = answers[-1].json()
     assert told["detail"] == "Your plan allows 6 API requests per minute for the whole organization."
     assert "/billing" in told["mend"]
     assert 0 < int(answers[-1].headers["retry-after"]) <= 11, "one comes back every ten seconds"
-    assert (await stranger.api("GET", "/indicators")).headers["x-ratelimit-limit"] == "60"
+    others = [await stranger.api("GET", "/indicators") for _ in range(2)]
+    assert others[1].headers["x-ratelimit-limit"] == "60"
     assert (await browser.get("/indicators")).status_code == 200, "pages are no API"
 
 
 async def test_a_larger_plan_is_known_from_the_second_request_on(
     factory: Factory, owner: Person, browser: Client
 ) -> None:
+    await browser.api("GET", "/indicators")
     for key, rates in (("free", ["60", "60"]), ("team", ["60", "300"]), ("free", ["300", "60"])):
         await factory.plan(home(owner), key)
         answers = [await browser.api("GET", "/indicators") for _ in range(2)]

@@ -27,8 +27,8 @@ async def test_an_invitation_keeps_a_seat_and_many_at_once_take_the_last_one_onc
     await factory.person(Role.MEMBER, organization)
     answers = await asyncio.gather(*(ask(browser) for _ in range(AT_ONCE)))
     codes = [answer.status_code for answer in answers]
-    assert codes.count(201) == 1, codes
-    assert set(codes) <= {201, 403, 503}, codes
+    assert codes.count(303) == 1, codes
+    assert set(codes) <= {303, 403, 503}, codes
     assert await count(factory, "invitations", organization) == 1
     told = (await ask(browser)).json()
     assert told["detail"] == "Your plan (Free) includes 3 seats, and you have 3."
@@ -38,7 +38,7 @@ async def test_an_invitation_keeps_a_seat_and_many_at_once_take_the_last_one_onc
     await factory.superuser.execute(
         "UPDATE invitations SET revoked_at = now() WHERE organization_id = $1", organization
     )
-    assert (await ask(browser)).status_code == 201
+    assert (await ask(browser)).status_code == 303
 
 
 async def test_accepting_takes_the_seat_that_was_kept_and_none_beyond(

@@ -49,8 +49,6 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /api/v1/indicators/{indicator_id}/readings/batch": {"readings": [READING]},
     "POST /api/v1/indicators/readings/batch": {"readings": [READING | {"indicator_id": "INDICATOR"}]},
     "PUT /api/v1/indicators/{indicator_id}/readings/{at}": {"value": 2},
-    "POST /api/v1/organizations": {"name": ECHO},
-    "POST /api/v1/organizations/current/invitations": {"email": f"{ECHO}@example.com", "role": "viewer"},
 }
 VALUES = {
     "lone surrogate": f'"{ECHO}\\ud800"',
@@ -68,7 +66,7 @@ VALUES = {
 
 def test_every_route_that_reads_json_is_tried(app: FastAPI) -> None:
     reading = {str(route) for route in routes_of(app) if route.api_route.body_field is not None}
-    assert len(reading) == 8
+    assert len(reading) == 6
     assert reading == set(BODIES), "give the new route a right body here"
 
 
@@ -91,7 +89,7 @@ class Asker:
         self.client, self.method, self.path = client, method, path
 
     async def send(self, body: bytes, media: str = "application/json") -> httpx.Response:
-        headers = {"accept": "application/json", "x-csrf-token": self.client.csrf, "idempotency-key": uuid4().hex}
+        headers = {"accept": "application/json", "idempotency-key": uuid4().hex, **self.client.bearer}
         headers |= {"content-type": media} if media else {}
         return await self.client.http.request(self.method, self.path, content=body, headers=headers)
 

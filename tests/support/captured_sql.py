@@ -170,6 +170,9 @@ INSERT INTO audit_log (id, at, organization_id, actor_kind, action, object_type,
         md5('o' || CASE WHEN n <= 20000 THEN 1 ELSE n % 3000 + 1 END)::uuid, 'user', 'indicators.create', 'Indicator',
         'succeeded', '', 'r', '', '', '{}', '{}', sha256(n::text::bytea)
     FROM generate_series(1, 40000) n;
+INSERT INTO api_keys (id, organization_id, name, role, scopes, prefix, secret_hash, created_at)
+    SELECT md5('k' || n)::uuid, md5('o' || CASE WHEN n <= 500 THEN 1 ELSE n % 3000 + 1 END)::uuid, 'Key', 'admin',
+        '{}', 'blst_', sha256(n::text::bytea), now() FROM generate_series(1, 9000) n;
 INSERT INTO idempotency_keys (owner_id, actor_id, route, key, fingerprint, answer, created_at)
     SELECT md5('o' || n % 3000 + 1)::uuid, md5('u' || n)::uuid, 'r', n::text, sha256(n::text::bytea), '\\x00',
         now() FROM generate_series(1, 20000) n;

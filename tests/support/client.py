@@ -17,8 +17,8 @@ HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)"')
 class Client:
     """`async with Client(url) as person:`; redirects are not followed unless asked, so that tests see each answer."""
 
-    def __init__(self, url: str, *, csrf: str = "", cookies: dict[str, str] | None = None) -> None:
-        self.csrf = csrf
+    def __init__(self, url: str, *, csrf: str = "", cookies: dict[str, str] | None = None, key: str = "") -> None:
+        self.csrf, self.key = csrf, key
         # Each client has an address of its own, as people do; the tests' server trusts the loopback proxy.
         self.address = f"10.{randrange(256)}.{randrange(256)}.{randrange(1, 255)}"
         headers = {"accept": "text/html", "x-forwarded-for": self.address}
@@ -56,9 +56,15 @@ class Client:
     async def post(self, path: str, **fields: Any) -> httpx.Response:
         return await self.http.post(path, data=fields, headers={"origin": self.origin})
 
+    @property
+    def bearer(self) -> dict[str, str]:
+        """The header of this person's API key: of their organization, with their role and all scopes."""
+        assert self.key, "only somebody with a role in an organization has a key"
+        return {"authorization": f"Bearer {self.key}"}
+
     async def api(self, method: str, path: str, json: Any = None, **headers: str) -> httpx.Response:
-        """Call the JSON API as our own pages' scripts do."""
-        sent = {"accept": "application/json", "x-csrf-token": self.csrf, **headers}
+        """Call the JSON API as this person's program does."""
+        sent = {"accept": "application/json", **self.bearer, **headers}
         if method == "POST":
             sent.setdefault("idempotency-key", uuid4().hex)
         return await self.http.request(method, f"/api/v1{path}", json=json, headers=sent)

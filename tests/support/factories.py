@@ -12,8 +12,9 @@ import orjson
 from service.core import clock
 from service.core.context import Caller, Login, Resources
 from service.core.ids import new_id
+from service.features.api_keys.queries import offered
 from service.features.billing.models import plans
-from service.guardrails import sessions
+from service.guardrails import api_keys, sessions
 from service.guardrails.permissions import Role
 from tests.support.client import Client
 
@@ -106,7 +107,24 @@ class Factory:
         if person is None:
             return Client(self.url)
         token, login = await self.log_in(person, *methods)
-        return Client(self.url, csrf=login.csrf, cookies={sessions.cookie_name(self.resources.settings): token})
+        cookies = {sessions.cookie_name(self.resources.settings): token}
+        home, role = person.organization_id, person.role
+        key = await self.key(home, role) if home is not None and role is not None else ""
+        return Client(self.url, csrf=login.csrf, cookies=cookies, key=key)
+
+    async def key(
+        self, organization: UUID, role: Role = Role.ADMIN, scopes: list[str] | None = None, **columns: Any
+    ) -> str:
+        """An API key, with every scope there is unless told otherwise; its row takes the given columns."""
+        secret = api_keys.mint(organization)
+        values = {
+            "id": new_id(), "organization_id": organization, "name": "Program", "role": role.label,
+            "scopes": offered(Role.OWNER) if scopes is None else scopes, "prefix": secret[: api_keys.SHOWN],
+            "secret_hash": api_keys.hash_of(secret), "created_at": clock.now(), **columns,
+        }  # fmt: skip
+        marks = ", ".join(f"${n + 1}" for n in range(len(values)))
+        await self.superuser.execute(f"INSERT INTO api_keys ({', '.join(values)}) VALUES ({marks})", *values.values())
+        return secret
 
     async def indicator(self, organization: UUID, name: str = "", **columns: Any) -> UUID:
         identifier, now = new_id(), clock.now()

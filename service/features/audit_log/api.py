@@ -8,13 +8,13 @@ from fastapi import APIRouter, Query
 
 from service.features.audit_log import queries
 from service.features.audit_log.schemas import Entry, Filters
-from service.guardrails.contexts import Ctx
+from service.guardrails.contexts import KeyCtx
 from service.guardrails.pagination import Page, PageRequest
 
 router = APIRouter()
 
 
 @router.get("")
-async def list_entries(ctx: Ctx, wanted: Annotated[Filters, Query()], page: PageRequest) -> Page[Entry]:
+async def list_entries(ctx: KeyCtx, wanted: Annotated[Filters, Query()], page: PageRequest) -> Page[Entry]:
     """The organization's log, newest first; for its owner."""
     return await queries.list_entries(ctx, wanted, page)

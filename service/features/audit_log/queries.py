@@ -7,11 +7,12 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import TypeAdapter
-from sqlalchemy import Select, bindparam, literal_column, select
+from sqlalchemy import Select, bindparam, func, literal_column, select
 
 from service.core.context import Context, Resources
 from service.core.statements import Prepared
 from service.features.accounts.models import User
+from service.features.api_keys.models import ApiKey
 from service.features.audit_log.schemas import Entry, Filters
 from service.guardrails.actions import RULES, query
 from service.guardrails.audit import AuditRow
@@ -30,7 +31,7 @@ def _entries(*filters: str) -> Select[*tuple[Any, ...]]:
         AuditRow.outcome,
         AuditRow.actor_kind,
         AuditRow.actor_id,
-        User.name.label("actor_name"),
+        func.coalesce(User.name, ApiKey.name).label("actor_name"),
         AuditRow.object_type,
         AuditRow.object_id,
         AuditRow.reason,
@@ -38,7 +39,9 @@ def _entries(*filters: str) -> Select[*tuple[Any, ...]]:
         AuditRow.request_id,
         AuditRow.changes,
         AuditRow.facts,
-    ).outerjoin(User, User.id == AuditRow.actor_id)
+    )
+    statement = statement.outerjoin(User, User.id == AuditRow.actor_id)
+    statement = statement.outerjoin(ApiKey, ApiKey.id == AuditRow.actor_id)
     for name in filters:
         statement = statement.where(getattr(AuditRow, name) == bindparam(name))
     return statement.where(AuditRow.id >= bindparam("first"), AuditRow.id < bindparam("beyond"))

@@ -27,6 +27,10 @@ SENTENCES = {
     "accounts.remove_totp": "switch off codes from an app",
     "accounts.renew_recovery_codes": "make new recovery codes",
     "accounts.request_new_email": "ask for another e-mail address",
+    "api_keys.create": "make an API key",
+    "api_keys.enter": "use an API key that works no more",
+    "api_keys.revoke": "revoke an API key",
+    "api_keys.rotate": "renew the secret of an API key",
     "audit_log.export": "export the audit log",
     "audit_log.read": "read the audit log",
     "billing.cancel_now": "end the plan at once",
@@ -145,7 +149,7 @@ def _sentence(actor: str, deed: str, outcome: str) -> str:
 
 def _actor(row: dict[str, Any]) -> str:
     if row["actor_name"]:
-        return str(row["actor_name"])
+        return f"The API key “{row['actor_name']}”" if row["actor_kind"] == "api_key" else str(row["actor_name"])
     return {"user": "A former user", "staff": "Our staff", "system": "The system", "api_key": "An API key"}.get(
         row["actor_kind"], "Somebody who was not logged in"
     )

@@ -121,7 +121,7 @@ async def _count_indicators(ctx: Context) -> int:
 @action("indicators.create", requires=Role.MEMBER)
 async def create_indicator(ctx: Context, given: IndicatorCreate) -> Indicator:
     await ctx.allow(Feature.INDICATORS)
-    indicator = Indicator(**given.model_dump(), created_by=ctx.actor.id)
+    indicator = Indicator(**given.model_dump(), created_by=ctx.person_id)
     ctx.add(indicator)
     await _flush_unique(ctx)
     return indicator

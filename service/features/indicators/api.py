@@ -23,7 +23,7 @@ from service.features.indicators.schemas import (
     Readings,
 )
 from service.features.indicators.schemas.batches import BatchRead, MixedBatch, ReadingBatch
-from service.guardrails.contexts import Ctx
+from service.guardrails.contexts import KeyCtx
 from service.guardrails.idempotency import IdempotencyKey, IdempotentRoute
 from service.guardrails.pagination import Page, PageRequest
 from service.guardrails.strict_json import large_json
@@ -37,88 +37,88 @@ Words = Annotated[str, Query(max_length=200, description="Words, or beginnings o
 
 
 @router.get("")
-async def list_indicators(ctx: Ctx, page: PageRequest, q: Words = "", archived: bool = False) -> Page[IndicatorRead]:
+async def list_indicators(ctx: KeyCtx, page: PageRequest, q: Words = "", archived: bool = False) -> Page[IndicatorRead]:
     if q:
         return await queries.search_indicators(ctx, q, page)
     return await queries.list_indicators(ctx, page, archived=archived)
 
 
 @router.post("", status_code=status.HTTP_201_CREATED)
-async def create_indicator(ctx: Ctx, given: IndicatorCreate, key: IdempotencyKey) -> IndicatorRead:
+async def create_indicator(ctx: KeyCtx, given: IndicatorCreate, key: IdempotencyKey) -> IndicatorRead:
     return _read(await actions.create_indicator(ctx, given))
 
 
 @router.get("/dashboard")
-async def dashboard(ctx: Ctx) -> Dashboard:
+async def dashboard(ctx: KeyCtx) -> Dashboard:
     return await queries.get_dashboard(ctx)
 
 
 @router.get("/bin")
-async def list_deleted_indicators(ctx: Ctx, page: PageRequest) -> Page[DeletedIndicatorRead]:
+async def list_deleted_indicators(ctx: KeyCtx, page: PageRequest) -> Page[DeletedIndicatorRead]:
     return await queries.list_deleted_indicators(ctx, page)
 
 
 @router.get("/{indicator_id}")
-async def get_indicator(ctx: Ctx, indicator_id: UUID) -> IndicatorRead:
+async def get_indicator(ctx: KeyCtx, indicator_id: UUID) -> IndicatorRead:
     return await queries.get_indicator(ctx, indicator_id)
 
 
 @router.patch("/{indicator_id}")
-async def update_indicator(ctx: Ctx, indicator_id: UUID, given: IndicatorUpdate) -> IndicatorRead:
+async def update_indicator(ctx: KeyCtx, indicator_id: UUID, given: IndicatorUpdate) -> IndicatorRead:
     return _read(await actions.update_indicator(ctx, indicator_id, given))
 
 
 @router.delete("/{indicator_id}", status_code=status.HTTP_204_NO_CONTENT)
-async def delete_indicator(ctx: Ctx, indicator_id: UUID) -> Response:
+async def delete_indicator(ctx: KeyCtx, indicator_id: UUID) -> Response:
     await actions.delete_indicator(ctx, indicator_id)
     return Response(status_code=status.HTTP_204_NO_CONTENT)
 
 
 @router.post("/{indicator_id}/restoration", status_code=status.HTTP_201_CREATED)
-async def restore_indicator(ctx: Ctx, indicator_id: UUID, key: IdempotencyKey) -> IndicatorRead:
+async def restore_indicator(ctx: KeyCtx, indicator_id: UUID, key: IdempotencyKey) -> IndicatorRead:
     return _read(await actions.restore_indicator(ctx, indicator_id))
 
 
 @router.post("/{indicator_id}/archival", status_code=status.HTTP_201_CREATED)
-async def archive_indicator(ctx: Ctx, indicator_id: UUID, key: IdempotencyKey) -> IndicatorRead:
+async def archive_indicator(ctx: KeyCtx, indicator_id: UUID, key: IdempotencyKey) -> IndicatorRead:
     return _read(await actions.archive_indicator(ctx, indicator_id))
 
 
 @router.delete("/{indicator_id}/archival")
-async def unarchive_indicator(ctx: Ctx, indicator_id: UUID) -> IndicatorRead:
+async def unarchive_indicator(ctx: KeyCtx, indicator_id: UUID) -> IndicatorRead:
     return _read(await actions.unarchive_indicator(ctx, indicator_id))
 
 
 @router.get("/{indicator_id}/readings")
-async def list_readings(ctx: Ctx, indicator_id: UUID, page: PageRequest) -> Readings:
+async def list_readings(ctx: KeyCtx, indicator_id: UUID, page: PageRequest) -> Readings:
     return await queries.list_readings(ctx, indicator_id, page)
 
 
 @router.post("/{indicator_id}/readings", status_code=status.HTTP_201_CREATED)
-async def append_reading(ctx: Ctx, indicator_id: UUID, given: ReadingCreate, key: IdempotencyKey) -> Appended:
+async def append_reading(ctx: KeyCtx, indicator_id: UUID, given: ReadingCreate, key: IdempotencyKey) -> Appended:
     return await actions.append_reading(ctx, indicator_id, given)
 
 
 @router.post("/{indicator_id}/readings/batch", status_code=status.HTTP_201_CREATED)
 @large_json(BATCH_BYTES)
-async def append_batch(ctx: Ctx, indicator_id: UUID, given: ReadingBatch, key: IdempotencyKey) -> BatchRead:
+async def append_batch(ctx: KeyCtx, indicator_id: UUID, given: ReadingBatch, key: IdempotencyKey) -> BatchRead:
     return await actions.append_batch(ctx, indicator_id, given)
 
 
 @router.post("/readings/batch", status_code=status.HTTP_201_CREATED)
 @large_json(BATCH_BYTES)
-async def append_mixed_batch(ctx: Ctx, given: MixedBatch, key: IdempotencyKey) -> BatchRead:
+async def append_mixed_batch(ctx: KeyCtx, given: MixedBatch, key: IdempotencyKey) -> BatchRead:
     return await actions.append_mixed(ctx, given)
 
 
 @router.put("/{indicator_id}/readings/{at}")
-async def correct_reading(ctx: Ctx, indicator_id: UUID, at: Moment, given: ReadingCorrection) -> IndicatorRead:
+async def correct_reading(ctx: KeyCtx, indicator_id: UUID, at: Moment, given: ReadingCorrection) -> IndicatorRead:
     return _read(await actions.correct_reading(ctx, indicator_id, at, given.value))
 
 
 @router.get("/{indicator_id}/aggregates")
 async def aggregate_readings(
-    ctx: Ctx, indicator_id: UUID, since: Moment, until: Moment, step: Step = Step.DAY
+    ctx: KeyCtx, indicator_id: UUID, since: Moment, until: Moment, step: Step = Step.DAY
 ) -> Aggregates:
     return await queries.aggregate_readings(ctx, indicator_id, since=since, until=until, step=step)
 

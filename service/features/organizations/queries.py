@@ -66,7 +66,11 @@ _mine = (
     .where(Membership.user_id == context_user())
 )
 MINE = Keyset(_mine, order=(Organization.id.asc(),), across_tenants=True)
-CURRENT = Prepared(_mine.where(Organization.id == context_tenant()))
+CURRENT = Prepared(
+    select(Organization.id, Organization.name, Organization.region, Organization.created_at).where(
+        Organization.id == context_tenant()
+    )
+)
 RESTORABLE = Prepared(
     select(Organization.id, Organization.name, Organization.deleted_at)
     .join(Membership, Membership.organization_id == Organization.id)
@@ -148,7 +152,7 @@ async def get_current_organization(ctx: Context) -> OrganizationRead:
     row = await ctx.fetch_one(CURRENT)
     if row is None:
         raise NotFound("There is no such organization.")
-    return OrganizationRead.model_validate(dict(row))
+    return OrganizationRead.model_validate({**row, "role": ctx.role})
 
 
 @query("organizations.list_deleted", requires=Who.SIGNED_IN)

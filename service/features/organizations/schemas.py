@@ -51,7 +51,7 @@ class RoleChange(Input):
 
 
 class OrganizationRead(Output):
-    """`role` is the asking person's."""
+    """`role` is the asking person's, or key's."""
 
     id: UUID
     name: str

@@ -143,7 +143,7 @@ async def test_search_finds_words_and_beginnings_and_nothing_else(team: Team) ->
     await team.stranger.api("POST", "/indicators", {"name": "Monthly revenue of others"})
 
     async def names(q: str) -> list[str]:
-        answer = await team.viewer.http.get("/api/v1/indicators", params={"q": q})
+        answer = await team.viewer.http.get("/api/v1/indicators", params={"q": q}, headers=team.viewer.bearer)
         assert answer.status_code == 200, f"{q!r}: {answer.text}"
         return [item["name"] for item in answer.json()["items"]]
 

@@ -49,7 +49,10 @@ async def test_an_organization_of_one_goes_with_its_owner_and_can_be_brought_bac
 async def test_two_organizations_one_solo_one_shared_change_nothing_when_refused(team: Team) -> None:
     owner = team.people["owner"]
     async with await team.factory.client(owner) as client:
-        made = await client.api("POST", "/organizations", {"name": "Only mine"})
-    solo = made.json()["id"]
+        assert (await client.submit("/organizations/new", name="Only mine")).status_code == 303
+    solo = await team.superuser.fetchval(
+        "SELECT organization_id FROM memberships WHERE user_id = $1 AND organization_id <> $2",
+        owner.id, team.organization,
+    )  # fmt: skip
     await team.act(team.owner, DELETION, email=owner.email)
     assert not await deleted(team, "organizations", solo), "a refused deletion must not have deleted half"

@@ -1,0 +1,1 @@
+"""Keys with which a customer's programs use the API: made, renewed and ended by admins."""
