@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from infra.sandbox.mail import MailSink
 from infra.sandbox.oidc import OIDCProvider
 from infra.sandbox.postgres import EmbeddedPostgres
 from infra.sandbox.redis import EmbeddedRedis
+from infra.sandbox.sources.github import GitHubApi
+from infra.sandbox.sources.plausible import PlausibleApi
+from infra.sandbox.sources.rates import RatesApi
 from infra.sandbox.stripe.server import StripeStandIn
 from service.core import clock
 from service.core.context import Resources
@@ -156,6 +160,21 @@ def stripe() -> Iterator[StripeStandIn]:
         yield stand_in
 
 
+@dataclass(frozen=True)
+class Outside:
+    """The business APIs that indicators are fed from."""
+
+    rates: RatesApi
+    github: GitHubApi
+    plausible: PlausibleApi
+
+
+@pytest.fixture(scope="session")
+def outside() -> Iterator[Outside]:
+    with RatesApi() as rates, GitHubApi() as github, PlausibleApi() as plausible:
+        yield Outside(rates, github, plausible)
+
+
 @pytest.fixture(scope="session")
 def settings(
     servers: TestServers,
@@ -164,6 +183,7 @@ def settings(
     mailbox: MailSink,
     oidc: OIDCProvider,
     stripe: StripeStandIn,
+    outside: Outside,
 ) -> Settings:
     """The worker's settings, also in the environment: code that reads `get_settings()` sees the same."""
     from infra.sandbox.ports import free_port
@@ -182,6 +202,9 @@ def settings(
         "STRIPE_API_BASE": stripe.address,
         "STRIPE_SECRET_KEY": stripe.secret_key,
         "STORAGE_URL": f"file:{os.environ['BALLAST_TEST_SERVERS'].split('|')[0]}/files-{worker_name}",
+        "RATES_API_BASE": outside.rates.address,
+        "GITHUB_API_BASE": outside.github.address,
+        "PLAUSIBLE_API_BASE": outside.plausible.address,
         "TRUSTED_PROXIES": "127.0.0.1/32",
         "LOG_LEVEL": "INFO",
     }

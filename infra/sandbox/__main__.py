@@ -8,6 +8,9 @@ from pathlib import Path
 from infra.sandbox.mail import MailSink
 from infra.sandbox.oidc import OIDCProvider
 from infra.sandbox.ports import HOST
+from infra.sandbox.sources.github import GitHubApi
+from infra.sandbox.sources.plausible import PlausibleApi
+from infra.sandbox.sources.rates import RatesApi
 from infra.sandbox.standin import run_until_told
 from infra.sandbox.stripe.server import StripeStandIn
 
@@ -21,6 +24,9 @@ def main() -> None:
     parser.add_argument("--stripe-port", type=int, default=8091, help="Stripe's API, pages and event console")
     parser.add_argument("--stripe-webhook-url", default="", help="where Stripe's events go")
     parser.add_argument("--stripe-state", type=Path, help="file that keeps Stripe's objects from one run to the next")
+    parser.add_argument("--rates-port", type=int, default=8092, help="exchange rates (Frankfurter)")
+    parser.add_argument("--github-port", type=int, default=8093, help="statistics of repositories (GitHub)")
+    parser.add_argument("--plausible-port", type=int, default=8094, help="web traffic (Plausible)")
     parser.add_argument("--identities", type=Path, help="file of demo logins that the provider offers")
     given = parser.parse_args()
     run_until_told(
@@ -30,6 +36,9 @@ def main() -> None:
             StripeStandIn(
                 given.stripe_port, given.host, webhook_url=given.stripe_webhook_url, state=given.stripe_state
             ),
+            RatesApi(given.rates_port, given.host),
+            GitHubApi(given.github_port, given.host),
+            PlausibleApi(given.plausible_port, given.host),
         )
     )
 

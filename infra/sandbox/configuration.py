@@ -21,6 +21,9 @@ DEFAULT_PORTS = {
     "smtp": 1025,
     "oidc": 8090,
     "stripe": 8091,
+    "rates": 8092,
+    "github": 8093,
+    "plausible": 8094,
     "postgres": 5433,
     "redis": 6380,
 }

@@ -17,6 +17,8 @@ from infra.sandbox.redis import EmbeddedRedis
 
 DATABASE = "ballast"
 LEFTOVER_SECONDS = 6.0
+SOURCES = {"RATES_API_BASE": "rates", "GITHUB_API_BASE": "github", "PLAUSIBLE_API_BASE": "plausible"}
+"""Setting -> the stand-in that it leads to."""
 
 
 class Product:
@@ -56,9 +58,9 @@ class Product:
         else:
             self._bring("Redis", "REDIS_URL")
         if stand_ins:
-            with self.console.step("Mail, identity, Stripe") as step:
+            with self.console.step("Mail, identity, Stripe, sources") as step:
                 wait_until_answers(f"http://{HOST}:{self.ports['stripe']}/", stand_ins)
-                step.detail = self._where("inbox", "smtp", "oidc", "stripe")
+                step.detail = self._where("inbox", "smtp", "oidc", "stripe", *SOURCES.values())
         with self.console.step("Migrations") as step:
             step.detail = self._command("migrate").strip().splitlines()[-1]
         if not is_free(self.ports["app"]):
@@ -82,15 +84,17 @@ class Product:
     def _launch_stand_ins(self) -> Child | None:
         """Started first, because they need nothing and take a second; waited for when the databases are up."""
         brought_stripe = self.environment.get("STRIPE_SECRET_KEY")
-        if self.environment.get("SMTP_URL") and self.environment.get("OIDC_ISSUER") and brought_stripe:
+        own = [self.environment.get(name) for name in ("SMTP_URL", "OIDC_ISSUER", *SOURCES)]
+        if all(own) and brought_stripe:
             return None
-        names = ("inbox", "smtp", "oidc", "stripe")
+        names = ("inbox", "smtp", "oidc", "stripe", *SOURCES.values())
         self._choose_ports(*names)
         flags = [word for name in names for word in (f"--{name}-port", str(self.ports[name]))]
         flags += ["--stripe-webhook-url", f"{self.environment['BASE_URL']}/webhooks/stripe"]
         # The database is kept from one run to the next, so the customers it names must be as well.
         flags += ["--stripe-state", str(self.home.path / "stripe.json")]
         self._default(SMTP_URL=f"smtp://{HOST}:{self.ports['smtp']}", OIDC_ISSUER=f"http://{HOST}:{self.ports['oidc']}")
+        self._default(**{name: f"http://{HOST}:{self.ports[one]}" for name, one in SOURCES.items()})
         if not brought_stripe:
             # The keys that go with it are the ones that development knows anyway.
             self._default(STRIPE_API_BASE=f"http://{HOST}:{self.ports['stripe']}")

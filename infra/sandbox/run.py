@@ -85,6 +85,9 @@ def _welcome(console: Console, place: Home, product: Product) -> None:
             ("inbox", f"http://{HOST}:{ports['inbox']}", "every mail the product sends"),
             ("identity", f"http://{HOST}:{ports['oidc']}", "a provider to log in with"),
             ("Stripe", f"http://{HOST}:{ports['stripe']}", "payments, events, and what can go wrong"),
+            ("rates", f"http://{HOST}:{ports['rates']}", "exchange rates, and what can go wrong"),
+            ("GitHub", f"http://{HOST}:{ports['github']}", "repositories, and what can go wrong"),
+            ("Plausible", f"http://{HOST}:{ports['plausible']}", "web traffic, and what can go wrong"),
         ]
     addresses += [("logs", _short(place.logs), "one file for each part")]
     logins = [(one["role"], one["email"], one["password"]) for one in product.logins]

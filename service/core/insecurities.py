@@ -65,6 +65,10 @@ def insecurities(settings: Settings) -> list[tuple[str, str]]:
             "OIDC_CLIENT_SECRET",
             "is the sandbox's; use the provider's",
         )
+    for name in ("rates_api_base", "github_api_base", "plausible_api_base"):
+        url = getattr(settings, name)
+        refuse(not url.startswith("https://"), name.upper(), "must start with https://: keys are sent there")
+        refuse(_points_here(url), name.upper(), "points at the sandbox on this machine")
     refuse(settings.rate_limit_scale != 1, "RATE_LIMIT_SCALE", "must be 1: more lets guessing through")
     refuse("ballast.example" in settings.mail_from, "MAIL_FROM", "is the example sender")
     _judge_billing(settings, refuse)

@@ -151,6 +151,11 @@ class Settings(BaseSettings):
     storage_access_key: SecretStr = Field(SecretStr(""), description="Access key of the bucket; reading and writing it")
     storage_secret_key: SecretStr = Field(SecretStr(""), description="Its secret")
 
+    # Business APIs that indicators are fed from
+    rates_api_base: str = Field("https://api.frankfurter.dev", description="Exchange rates (Frankfurter, API v1)")
+    github_api_base: str = Field("https://api.github.com", description="Statistics of repositories (GitHub, REST)")
+    plausible_api_base: str = Field("https://plausible.io", description="Web traffic (Plausible, Stats API v2)")
+
     # Telemetry
     otlp_endpoint: str = Field("", description="OTLP/HTTP collector address; empty exports no spans")
     trace_sample_ratio: float = Field(0.1, ge=0, le=1, description="Share of requests traced")

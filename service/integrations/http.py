@@ -63,7 +63,8 @@ class HttpClient:
     """One per process; a resource."""
 
     def __init__(self, settings: Settings) -> None:
-        known = () if settings.is_production else (settings.oidc_issuer, settings.storage_endpoint)
+        sandbox = (settings.rates_api_base, settings.github_api_base, settings.plausible_api_base)
+        known = () if settings.is_production else (settings.oidc_issuer, settings.storage_endpoint, *sandbox)
         self._private_hosts = frozenset(host for url in known if (host := urlsplit(url).hostname))
         self._client = httpx.AsyncClient(
             transport=_CheckedTransport(self._private_hosts),
@@ -82,6 +83,7 @@ class HttpClient:
         *,
         headers: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
+        json: Mapping[str, Any] | None = None,
         basic: tuple[str, str] | None = None,
         deadline: float = DEADLINE_SECONDS,
         most_bytes: int = MOST_BYTES,
@@ -91,7 +93,7 @@ class HttpClient:
         with telemetry.span(f"{method} {host}", SpanKind.CLIENT, **{"server.address": host}):
             try:
                 async with asyncio.timeout(deadline):
-                    request = self._client.build_request(method, url, headers=dict(headers or {}), data=form)
+                    request = self._client.build_request(method, url, headers=dict(headers or {}), data=form, json=json)
                     answer = await self._client.send(
                         request, stream=True, auth=httpx.BasicAuth(*basic) if basic else None
                     )

@@ -87,6 +87,9 @@ INSECURE: list[tuple[str, dict[str, object]]] = [
     ("STORAGE_ENDPOINT", {"storage_endpoint": "https://127.0.0.1:9000"}),
     ("STORAGE_ACCESS_KEY", {"storage_url": "s3://files", "storage_secret_key": SECRET}),
     ("STORAGE_SECRET_KEY", {"storage_url": "s3://files", "storage_access_key": SECRET}),
+    ("RATES_API_BASE", {"rates_api_base": "http://rates.acme.test"}),
+    ("GITHUB_API_BASE", {"github_api_base": "http://api.github.com"}),
+    ("PLAUSIBLE_API_BASE", {"plausible_api_base": "https://127.0.0.1:8094"}),
     # 8 x 10 would fit into 85; what each process opens beside it does not.
     ("DATABASE_POOL_SIZE", {"database_processes": 8}),
     ("RATE_LIMIT_SCALE", {"rate_limit_scale": 1000}),

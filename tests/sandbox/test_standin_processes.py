@@ -27,7 +27,11 @@ def start(module: str, *arguments: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(
     ("module", "ports", "lines"),
     [
-        ("infra.sandbox", ("--inbox-port", "--smtp-port", "--oidc-port", "--stripe-port"), 3),
+        (
+            "infra.sandbox",
+            tuple(f"--{name}-port" for name in ("inbox", "smtp", "oidc", "stripe", "rates", "github", "plausible")),
+            6,
+        ),
         ("infra.sandbox.mail", ("--port", "--smtp-port"), 1),
         ("infra.sandbox.oidc", ("--port",), 1),
     ],
