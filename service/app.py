@@ -40,6 +40,7 @@ from service.guardrails.strict_json import API_PREFIX, Larger
 from service.integrations.http import HttpClient
 from service.integrations.identity import IdentityProvider
 from service.integrations.mail import Mailer
+from service.integrations.sources.systems import Systems
 from service.integrations.storage import Storage
 from service.integrations.stripe.client import StripeApi
 from service.web.assets import mount_assets
@@ -164,6 +165,7 @@ def create_resources(settings: Settings, *, maintenance: bool = False) -> Resour
     resources.provide(Mailer, Mailer(settings))
     resources.provide(Storage, Storage(settings, http))
     resources.provide(StripeApi, stripe)
+    resources.provide(Systems, Systems(settings))
     url, size = settings.database_url.get_secret_value(), settings.inbox_pool_size
     resources.provide(AcknowledgingPool, AcknowledgingPool(url, settings, name="inbox", size=size))
     return resources
@@ -172,6 +174,7 @@ def create_resources(settings: Settings, *, maintenance: bool = False) -> Resour
 async def close_resources(resources: Resources) -> None:
     await resources.get(HttpClient).aclose()
     await resources.get(StripeApi).aclose()
+    await resources.get(Systems).aclose()
     await resources.redis.aclose()
     await resources.get(AcknowledgingPool).dispose()
     await resources.database.dispose()

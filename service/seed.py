@@ -177,7 +177,7 @@ async def _indicator(work: UnitOfWork, shape: Shape, seed: int) -> None:
     series = list(readings(shape, seed))
     await work.fetch(
         APPEND,
-        indicator_id=indicator.id,
+        indicators=[indicator.id] * len(series),
         ats=[at for at, _ in series],
         readings=[value for _, value in series],
         now=clock.now(),

@@ -86,7 +86,8 @@ async def _board(db: AsyncSession) -> Dashboard:
     tiles = [
         Tile(
             id=each.id, name=each.name, unit=each.unit, latest_value=each.latest_value, latest_at=each.latest_at,
-            change=0.0, trend=trends.get(each.id, [])[-48:],
+            source_id=each.source_id, as_of=each.as_of, stale_because=each.stale_because, change=0.0,
+            trend=trends.get(each.id, [])[-48:],
         )
         for each in indicators
     ]  # fmt: skip

@@ -12,6 +12,7 @@ FEATURES = (
     "billing",
     "notifications",
     "api_keys",
+    "sources",
     "audit_log",
     "admin",
     "status",

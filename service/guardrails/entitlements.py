@@ -43,6 +43,7 @@ class Feature(StrEnum):
 
     INDICATORS = "indicators"
     SEATS = "seats"
+    SOURCES = "sources"
     HISTORY_DAYS = "history_days"
     API_PER_MINUTE = "api_per_minute"
 

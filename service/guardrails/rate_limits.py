@@ -88,6 +88,8 @@ EXPORT = Policy("export", "closed", address="10/hour", organization="5/hour", he
 PLAN_CHANGE = Policy("plan-change", "open", subject="6/hour")
 # Reads Stripe while the person waits; its confirming page asks again every few seconds, for two minutes.
 STRIPE_READ = Policy("stripe-read", "open", address="300/10 minutes", user="60/10 minutes")
+# Each makes us ask somebody else's server, perhaps with a key that a person guesses at.
+SOURCE_TRY = Policy("source-try", "closed", address="60/hour", user="20/10 minutes", organization="60/hour")
 UNSIGNED = Policy("unsigned", "open", subject="60/minute")
 READ = Policy("read", "open", address="600/minute", user="300/minute", headers=True)
 WRITE = Policy("write", "open", address="120/minute", user="60/minute", headers=True)

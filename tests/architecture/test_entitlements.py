@@ -17,6 +17,7 @@ from tests.architecture.conftest import SERVICE
 ASKED_BY = {
     Feature.INDICATORS: {"create_indicator", "restore_indicator"},
     Feature.SEATS: {"invite", "accept_invitation"},
+    Feature.SOURCES: {"connect_source", "restore_source"},
 }
 """The actions that add one of what is counted."""
 

@@ -23,7 +23,7 @@ from tests.support.factories import Factory, Person
 from tests.support.servers import RunningWorker
 from tests.web.conftest import Elements
 
-FORMS = 35
+FORMS = 37
 FILLED_BY_A_REDIRECT = {"POST /login/provider/finish", "POST /account/provider/finish"}
 """Their forms have nothing to type: our own page passes on what the other provider's redirect brought."""
 PAGES = {
@@ -102,6 +102,8 @@ async def plant(factory: Factory, owner: Person) -> dict[str, str]:
         "customer_id": await billing_customer(factory, owner.organization_id, owner),
         "message_id": await inbox_message(factory, owner.organization_id, owner),
         "switch": "stop_mail",
+        "source_id": str(await factory.source(owner.organization_id, "github")),
+        "system": "github",
         "kind": "role_changed",
         "key_id": await api_key(factory, owner.organization_id, owner),
     }

@@ -201,6 +201,14 @@ async def api_key(factory: Factory, organization: UUID, _: Owner) -> str:
     return str(identifier)
 
 
+async def paused_source(factory: Factory, organization: UUID, _: Owner) -> str:
+    return str(await factory.source(organization))
+
+
+async def deleted_source(factory: Factory, organization: UUID, _: Owner) -> str:
+    return str(await factory.source(organization, deleted_at=clock.now(), deletion_id=new_id()))
+
+
 THINGS: dict[str, Plant] = {
     "key_id": api_key,
     "indicator_id": live_indicator,
@@ -214,9 +222,20 @@ THINGS: dict[str, Plant] = {
     "message_id": inbox_message,
     "operation_id": billing_operation,
     "notification_id": notification,
+    "source_id": paused_source,
 }
-IN_THE_BIN: dict[str, Plant] = {"indicator_id": deleted_indicator, "organization_id": deleted_organization}
-WORDS = {"at": READ_AT.isoformat().replace("+00:00", "Z"), "form": "csv", "switch": "stop_mail", "kind": "role_changed"}
+IN_THE_BIN: dict[str, Plant] = {
+    "indicator_id": deleted_indicator,
+    "organization_id": deleted_organization,
+    "source_id": deleted_source,
+}
+WORDS = {
+    "at": READ_AT.isoformat().replace("+00:00", "Z"),
+    "form": "csv",
+    "switch": "stop_mail",
+    "kind": "role_changed",
+    "system": "rates",
+}
 
 
 async def address(route: Route, factory: Factory, organization: UUID, person: Owner) -> str:

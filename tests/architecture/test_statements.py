@@ -34,9 +34,9 @@ from tests.support.factories import Factory, Person
 
 MOST = 5
 MORE: dict[str, tuple[int, str]] = {
-    "GET /billing": (8, "the plan, the invoices, and a count of each thing that a plan limits"),
-    "GET /billing/change": (7, "the plan, and a count of each thing that a plan limits"),
-    "GET /billing/operations/{operation_id}": (9, "one change, beside everything that the plan page shows"),
+    "GET /billing": (9, "the plan, the invoices, and a count of each thing that a plan limits"),
+    "GET /billing/change": (8, "the plan, and a count of each thing that a plan limits"),
+    "GET /billing/operations/{operation_id}": (10, "one change, beside everything that the plan page shows"),
     "GET /staff/billing/customers/{customer_id}": (12, "one customer's seven short lists, each from its own table"),
     "GET /staff/billing/customers/{customer_id}/diff": (6, "subscriptions, invoices and the ledger beside Stripe's"),
 }
@@ -128,6 +128,15 @@ async def fill(factory: Factory, organization: UUID, person: Person, rows: int) 
             "INSERT INTO memberships (id, organization_id, user_id, role, created_at) VALUES ($1, $2, $3, 'owner', $4)",
             new_id(), await factory.organization(), person.id, clock.now(),
         )  # fmt: skip
+        source = await factory.source(organization)
+        await factory.source(organization, deleted_at=clock.now(), deletion_id=new_id())
+        await db.execute(
+            "INSERT INTO source_runs (id, organization_id, source_id, at, outcome, added, took_ms, detail)"
+            " SELECT gen_random_uuid(), organization_id, id, now(), 'stored', 1, 1, '' FROM sources"
+            " WHERE organization_id = $1",
+            organization,
+        )
+        await factory.fed(organization, source, "USD")
         await dead_letter(factory, organization, None)
         await inbox_message(factory, organization, None)
         await notification(factory, organization, person)

@@ -181,6 +181,14 @@ INSERT INTO notifications (id, organization_id, user_id, kind, text, href, key, 
         CASE WHEN n % 10 > 0 THEN now() END FROM generate_series(1, 20000) n;
 INSERT INTO notification_choices (user_id, kind, channel, changed_at)
     SELECT md5('u' || n)::uuid, 'k', 'app', now() FROM generate_series(1, 10000) n;
+INSERT INTO sources (id, organization_id, kind, target, config, created_at, next_pull_at)
+    SELECT md5('s' || n)::uuid, md5('o' || CASE WHEN n <= 100 THEN 1 ELSE n % 3000 + 1 END)::uuid, 'rates',
+        'Source ' || n, '{}', now(), now() + n * interval '1 second' FROM generate_series(1, 9000) n;
+INSERT INTO source_feeds (organization_id, source_id, series, indicator_id)
+    SELECT md5('o1')::uuid, md5('s' || n % 100 + 1)::uuid, n::text, md5('n' || n)::uuid FROM generate_series(1, 2000) n;
+INSERT INTO source_runs (id, organization_id, source_id, at, outcome, added, took_ms, detail)
+    SELECT md5('x' || n)::uuid, md5('o1')::uuid, md5('s' || n % 100 + 1)::uuid, now() - n * interval '1 minute',
+        'stored', 1, 1, '' FROM generate_series(1, 40000) n;
 ANALYZE;
 """
 

@@ -136,6 +136,30 @@ class Factory:
         await self.superuser.execute(f"INSERT INTO indicators ({', '.join(values)}) VALUES ({marks})", *values.values())
         return identifier
 
+    async def source(
+        self, organization: UUID, kind: str = "rates", target: str = "", config: Any = None, **columns: Any
+    ) -> UUID:
+        """One that is paused, unless said otherwise: nobody asks the outside for it."""
+        identifier, now = new_id(), clock.now()
+        values = {
+            "id": identifier, "organization_id": organization, "kind": kind,
+            "target": target or f"Source {identifier.hex[-6:]}",
+            "config": orjson.dumps(config or {"base": "EUR", "quotes": ["USD"]}).decode(),
+            "created_at": now, "next_pull_at": now, "paused_at": now, **columns,
+        }  # fmt: skip
+        marks = ", ".join(f"${n + 1}" for n in range(len(values)))
+        await self.superuser.execute(f"INSERT INTO sources ({', '.join(values)}) VALUES ({marks})", *values.values())
+        return identifier
+
+    async def fed(self, organization: UUID, source: UUID, series: str, name: str = "") -> UUID:
+        """An indicator that the source feeds."""
+        indicator = await self.indicator(organization, name, source_id=source)
+        await self.superuser.execute(
+            "INSERT INTO source_feeds (organization_id, source_id, series, indicator_id) VALUES ($1, $2, $3, $4)",
+            organization, source, series, indicator,
+        )  # fmt: skip
+        return indicator
+
 
 async def _hash(password: str) -> str:
     from pwdlib.hashers.argon2 import Argon2Hasher

@@ -47,7 +47,7 @@ CALLS = {
     "tabs": "{{ ui.tabs([(bad, bad), (bad, '/x')], '/x', bad) }}",
     "card": "{% call ui.card(bad, bad) %}{{ bad }}{% endcall %}",
     "definitions": "{{ ui.definitions([(bad, bad)]) }}",
-    "tile": "<ul>{{ ui.tile(bad, bad, 12.5, bad, 0.1, 'up', [1, 2, 3], now) }}</ul>",
+    "tile": "<ul>{{ ui.tile(bad, bad, 12.5, bad, 0.1, 'up', [1, 2, 3], now, bad, bad) }}</ul>",
     "table": "{% call ui.table([bad, (bad, 'num'), (bad, 'sr')], bad) %}<tr></tr>{% endcall %}",
     "cell": "<table><tr>{{ ui.cell(bad, bad) }}{% call ui.cell(bad) %}{{ bad }}{% endcall %}</tr></table>",
     "pager": "{{ ui.pager(bad, bad, bad) }}",

@@ -66,6 +66,15 @@ class Indicator(TenantScoped, SoftDeletable, Base):
     archived_at: Mapped[datetime | None] = mapped_column(info=internal())
     latest_value: Mapped[float | None] = mapped_column(Double, info=content())
     latest_at: Mapped[datetime | None] = mapped_column(info=internal())
+    source_id: Mapped[UUID | None] = mapped_column(info=internal())
+    """What feeds it by itself; no foreign key, because what feeds indicators is a feature that may be left out."""
+    as_of: Mapped[datetime | None] = mapped_column(info=internal())
+    """When the source last confirmed the value: on a weekend a rate stays true and gets no new reading."""
+    stale_because: Mapped[str] = mapped_column(String(300), default="", server_default="", info=content())
+
+    def fed_by(self, source_id: UUID | None, as_of: datetime | None, stale_because: str = "") -> None:
+        """Tell where its values come from, as of when, and why they are not newer."""
+        self.source_id, self.as_of, self.stale_because = source_id, as_of, stale_because
 
     def archive(self) -> None:
         if self.archived_at is not None:

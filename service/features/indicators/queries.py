@@ -110,6 +110,9 @@ TILES = Prepared(
         Indicator.unit,
         Indicator.latest_value,
         Indicator.latest_at,
+        Indicator.source_id,
+        Indicator.as_of,
+        Indicator.stale_because,
         _trends.c.trend,
         ((_trends.c.now - _trends.c.before) / func.nullif(func.abs(_trends.c.before), 0.0)).label("change"),
     )

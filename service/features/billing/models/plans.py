@@ -37,14 +37,26 @@ FREE = Plan(
     name="Free",
     rank=0,
     about="For trying it out: a few indicators and a colleague.",
-    limits={Feature.INDICATORS: 20, Feature.SEATS: 3, Feature.HISTORY_DAYS: 90, Feature.API_PER_MINUTE: 60},
+    limits={
+        Feature.INDICATORS: 20,
+        Feature.SEATS: 3,
+        Feature.SOURCES: 3,
+        Feature.HISTORY_DAYS: 90,
+        Feature.API_PER_MINUTE: 60,
+    },
 )
 TEAM = Plan(
     key="team",
     name="Team",
     rank=10,
     about="For a team that looks at its numbers every morning.",
-    limits={Feature.INDICATORS: 100, Feature.SEATS: 25, Feature.HISTORY_DAYS: 730, Feature.API_PER_MINUTE: 300},
+    limits={
+        Feature.INDICATORS: 100,
+        Feature.SEATS: 25,
+        Feature.SOURCES: 25,
+        Feature.HISTORY_DAYS: 730,
+        Feature.API_PER_MINUTE: 300,
+    },
     lookup_key="ballast_team_monthly",
     amount=1_200,
     trial_days=14,
@@ -54,7 +66,13 @@ BUSINESS = Plan(
     name="Business",
     rank=20,
     about="For companies: more of everything, and years of history.",
-    limits={Feature.INDICATORS: 1_000, Feature.SEATS: 500, Feature.HISTORY_DAYS: 3_650, Feature.API_PER_MINUTE: 1_200},
+    limits={
+        Feature.INDICATORS: 1_000,
+        Feature.SEATS: 500,
+        Feature.SOURCES: 200,
+        Feature.HISTORY_DAYS: 3_650,
+        Feature.API_PER_MINUTE: 1_200,
+    },
     lookup_key="ballast_business_monthly",
     amount=2_900,
 )

@@ -47,6 +47,7 @@ def _included(plan: Plan) -> list[str]:
     return [
         f"{plan.limits[Feature.INDICATORS]:,} indicators",
         f"Up to {plan.limits[Feature.SEATS]:,} people",
+        f"{plan.limits[Feature.SOURCES]:,} sources",
         f"{days // 365} years of history" if days >= 730 else f"{days} days of history",
         f"{plan.limits[Feature.API_PER_MINUTE]:,} API requests per minute",
     ]

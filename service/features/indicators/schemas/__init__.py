@@ -171,6 +171,9 @@ class Tile(Output):
     unit: str
     latest_value: float | None
     latest_at: datetime | None
+    source_id: UUID | None
+    as_of: datetime | None
+    stale_because: str
     change: float | None
     trend: list[float]
 

@@ -1,0 +1,79 @@
+"""Who is due, and how many at once: a few per outside system, so that one that hangs keeps its own places alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from uuid import UUID
+
+from service.core import clock
+from service.core.context import Resources
+from service.core.database import Database, UnitOfWork
+from service.core.logging import get_logger
+from service.features.sources.flows import metrics
+from service.features.sources.flows.pull import pull
+from service.features.sources.models import Kind
+from service.guardrails.jobs.runner import AWAY
+
+log = get_logger()
+
+AT_ONCE = 4
+"""Per outside system and worker."""
+POLL_SECONDS = 0.5
+DUE = """
+    SELECT id, organization_id, kind FROM sources
+    WHERE deleted_at IS NULL AND paused_at IS NULL AND next_pull_at <= $1 AND (lease_until IS NULL OR lease_until < $1)
+      AND kind = ANY($2::text[]) AND NOT id = ANY($3::uuid[])
+    ORDER BY next_pull_at LIMIT 20
+"""
+OLDEST = """
+    SELECT coalesce(extract(epoch FROM $1 - min(next_pull_at))::float8, 0) FROM sources
+    WHERE deleted_at IS NULL AND paused_at IS NULL AND next_pull_at <= $1
+"""
+Running = dict[UUID, tuple[str, asyncio.Task[str]]]
+
+
+async def run(resources: Resources, maintenance: Database, stop: asyncio.Event) -> None:
+    """Ask for whatever is due until `stop`."""
+    running: Running = {}
+    try:
+        while not stop.is_set():
+            await start_due(resources, maintenance, running)
+            await asyncio.sleep(POLL_SECONDS)
+            for source_id, (_, task) in list(running.items()):
+                if task.done():
+                    del running[source_id]
+                    if error := task.exception():
+                        log.error("source pull lost", source=str(source_id), error=type(error).__name__)
+    finally:
+        for _, task in running.values():
+            task.cancel()
+        await asyncio.gather(*(task for _, task in running.values()), return_exceptions=True)
+
+
+async def start_due(resources: Resources, maintenance: Database, running: Running) -> int:
+    """Begin with those that are due and have a place; how many that were."""
+    taken = Counter(kind for kind, _ in running.values())
+    room = [kind.value for kind in Kind if taken[kind] < AT_ONCE]
+    if not room:
+        return 0
+    try:
+        async with maintenance.connection() as connection:
+            due = await UnitOfWork(connection).raw.fetch(DUE, clock.now(), room, list(running))
+    except AWAY:
+        return 0  # the next round finds them
+    started = 0
+    for row in due:
+        if taken[row["kind"]] < AT_ONCE:
+            taken[row["kind"]] += 1
+            started += 1
+            task = asyncio.create_task(pull(resources, row["organization_id"], row["id"]))
+            running[row["id"]] = row["kind"], task
+    return started
+
+
+async def measure(resources: Resources) -> None:
+    """How long the first has waited; told by the worker, whose role sees every organization."""
+    if resources.maintenance is not None:
+        async with resources.maintenance.connection() as connection:
+            metrics.overdue.set(await UnitOfWork(connection).raw.fetchval(OLDEST, clock.now()))
