@@ -1,4 +1,5 @@
-"""The demo that `make run` shows: three organizations, forty indicators, ninety days of hourly readings.
+"""The demo that `make run` shows: three organizations, forty indicators with ninety days of
+hourly readings, and a source of each kind.
 
 Planting twice changes nothing. It goes through the tables directly, not through the actions: nobody acted, so the
 audit log stays empty, and 86,400 readings take seconds.
@@ -15,12 +16,14 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from pydantic import SecretStr
 from sqlalchemy import bindparam, select
 
 from service.catalog import load_tables
 from service.core import clock
 from service.core.crypto import keyed_hash
 from service.core.database import Database, UnitOfWork
+from service.core.ids import new_id
 from service.core.settings import Settings
 from service.core.statements import Prepared
 from service.features.accounts.models import User
@@ -32,6 +35,8 @@ from service.features.indicators.actions import APPEND
 from service.features.indicators.models import Indicator
 from service.features.notifications.models import MEMBER_JOINED, ROLE_CHANGED, Notification
 from service.features.organizations.models import Membership, Organization
+from service.features.sources.models import Outcome, Source, SourceFeed, SourceRun
+from service.features.sources.schemas import GitHubForm, PlausibleForm, RatesForm
 from service.guardrails.api_keys import SHOWN, hash_of, mint
 from service.guardrails.permissions import Role
 
@@ -123,7 +128,32 @@ async def _organization(database: Database, number: int, name: str, indicators: 
             work.session.add_all(_news(user, role))
         for index in range(indicators):
             await _indicator(work, SHAPES[(index + number * 5) % len(SHAPES)], seed=number * 100 + index)
+        if number == 0:
+            await _sources(work)
     return logins
+
+
+async def _sources(work: UnitOfWork) -> None:
+    """One of each kind, a day of askings behind it; the worker asks at once, and fetches the month before."""
+    now = clock.now()
+    for form in (
+        RatesForm(base="EUR", quotes="USD"),
+        GitHubForm(repository="northwind/storefront"),
+        PlausibleForm(site="northwind.example", key=SecretStr("plausible-ballast-sandbox")),
+    ):
+        wish = form.wish()
+        source = Source(id=new_id(), kind=wish.kind, target=wish.target, config=dict(wish.config))
+        source.keep_key(wish.key)
+        source.ok_at = source.tried_at = now - timedelta(hours=1)
+        series = wish.series[0]
+        indicator = Indicator(name=series.name, description=series.about, unit=series.unit)
+        indicator.fed_by(source.id, source.ok_at)
+        work.session.add_all((source, indicator))
+        await work.session.flush()
+        work.session.add(SourceFeed(source_id=source.id, series=series.key, indicator_id=indicator.id))
+        for hours in range(24, 0, -1):
+            at = now - timedelta(hours=hours)
+            work.session.add(SourceRun(source_id=source.id, at=at, outcome=Outcome.UNCHANGED, took_ms=80 + hours))
 
 
 async def _api_key(database: Database) -> str:

@@ -230,6 +230,15 @@ async def spoil_the_setup(stack: Stack, name: str) -> None:
     await stack.superuser.execute("DELETE FROM inbox WHERE external_id = 'evt_ops'")
 
 
+async def lose_a_source(stack: Stack, name: str) -> None:
+    knobs = f"{local.environment()['GITHUB_API_BASE']}/api/knobs"
+    httpx.post(knobs, json={"failing": True}).raise_for_status()
+    await stack.superuser.execute("UPDATE sources SET next_pull_at = now() WHERE kind = 'github'")
+    assert matching(name, "diagnose", patience=15) == names(name, "diagnose")
+    httpx.delete(knobs).raise_for_status()
+    assert matches(name, "try-now")
+
+
 async def hold_a_lock(stack: Stack, name: str) -> None:
     await stack.blocker.execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
     with load_on(stack.address, **PAGES[name].front["drill"]["load"]):
@@ -249,6 +258,7 @@ FAULTS: dict[str, Callable[[Stack, str], Awaitable[None]]] = {
     "a reading that was put off": put_off_a_reading,
     "Stripe answers 500": lose_stripe,
     "a price is archived": spoil_the_setup,
+    "GitHub answers 500": lose_a_source,
     "a plan that nobody pays for": give_a_plan_away,
     "a session holds alembic_version locked": hold_a_lock,
 }

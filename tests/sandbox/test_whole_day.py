@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import shlex
 import signal
 import subprocess
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +89,7 @@ async def _assert_addresses(output: str, home: Path) -> None:
     """Whatever is printed as an address answers, as it is printed."""
     rows = [line.strip("| ").split() for line in output.splitlines() if line.startswith("| ")]
     found = {row[0]: row[1] for row in rows if len(row) > 1 and row[1].startswith("http")}
-    assert list(found) == ["app", "API", "inbox", "identity", "Stripe"]
+    assert list(found) == ["app", "API", "inbox", "identity", "Stripe", "rates", "GitHub", "Plausible"]
     command = shlex.split(output.partition(READY)[2])
     assert (command[0], command[1], len(command)) == ("curl", "-H", 4)
     header, value = command[2].split(": ")
@@ -131,6 +133,7 @@ SEED = """
     FROM (SELECT *, lag(value) OVER (PARTITION BY indicator_id ORDER BY at) AS before FROM readings) AS readings
     JOIN indicators ON indicators.id = indicator_id
     JOIN organizations ON organizations.id = indicators.organization_id
+    WHERE indicators.source_id IS NULL
     GROUP BY organizations.name, indicators.id
 """
 
@@ -159,6 +162,7 @@ async def test_servers_of_ones_own_are_used_and_hold_the_whole_demo(
         _assert_nothing_embedded(running, tmp_path, ports)
         connection = await asyncpg.connect(servers.postgres.url("postgres", name))
         _assert_whole_demo(await connection.fetch(SEED))
+        await _assert_sources_bring_something(connection)
         assert await connection.fetchval("SELECT count(*) FROM worker_heartbeats") == 1
         await connection.close()
         running.send_signal(signal.SIGTERM)
@@ -167,6 +171,20 @@ async def test_servers_of_ones_own_are_used_and_hold_the_whole_demo(
         assert servers.postgres.psql("SELECT 1") == "1", "what is not ours goes on"
     finally:
         servers.postgres.drop_database(name)
+
+
+async def _assert_sources_bring_something(connection: asyncpg.Connection[Any]) -> None:
+    """One of each kind, asked by the worker since the start."""
+    until = clock.now() + timedelta(seconds=30)
+    while True:
+        rows = await connection.fetch(
+            "SELECT kind, trouble, latest_value FROM sources JOIN indicators ON source_id = sources.id ORDER BY kind"
+        )
+        if all(row["latest_value"] is not None for row in rows) or clock.now() > until:
+            break
+        await asyncio.sleep(0.2)
+    assert [row["kind"] for row in rows] == ["github", "plausible", "rates"]
+    assert [dict(row) for row in rows if row["trouble"] or row["latest_value"] is None] == []
 
 
 def _assert_nothing_embedded(running: subprocess.Popen[str], home: Path, ports: dict[str, int]) -> None:

@@ -40,7 +40,7 @@ FREE = Plan(
     limits={
         Feature.INDICATORS: 20,
         Feature.SEATS: 3,
-        Feature.SOURCES: 3,
+        Feature.SOURCES: 5,
         Feature.HISTORY_DAYS: 90,
         Feature.API_PER_MINUTE: 60,
     },
