@@ -29,7 +29,7 @@ from service.features import FEATURES
 from service.features.api_keys.queries import KEY_STORE
 from service.features.billing.models import plans
 from service.features.organizations.queries import identify
-from service.guardrails import entitlements
+from service.guardrails import deprecation, entitlements
 from service.guardrails.addresses import client_address, is_from_proxy
 from service.guardrails.api_keys import KeyStore
 from service.guardrails.browser import Shield
@@ -125,6 +125,8 @@ def _add_routes(app: FastAPI, router: APIRouter, *, prefix: str = "", **more: An
         if (found == ["key"]) != path.startswith(API_PREFIX):
             raise TypeError(f"{path}: a route in an api.py takes KeyCtx, and no page does")
         declared = {name: getattr(route, name) for name in ROUTE_PARAMETERS if hasattr(route, name)}
+        if deprecation.of(route.endpoint):
+            declared["deprecated"] = True
         app.router.add_api_route(**declared | more | {"path": path, "route_class_override": type(route)})
 
 

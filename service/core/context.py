@@ -145,6 +145,8 @@ class Context:
     login: Login | None = None
     scopes: frozenset[str] = frozenset()
     """What an API key may do; nobody else has any."""
+    if_match: tuple[str, ...] = ()
+    """The versions that the change may be based on; see guardrails.preconditions."""
     entitlements: Entitlements | None = None
     """The acting organization's; requests bring them, guardrails.entitlements.of asks for what is missing."""
     security_events: list[SecurityEvent] = field(default_factory=list)

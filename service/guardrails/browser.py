@@ -31,7 +31,7 @@ from service.core.errors import (
 )
 from service.core.observe import QUIET
 from service.core.settings import Settings
-from service.guardrails import gate
+from service.guardrails import deprecation, gate
 from service.guardrails.strict_json import MOST_JSON, Larger, check_media, too_large
 
 SIGNED_PREFIX = "/webhooks/"
@@ -106,6 +106,7 @@ class Shield:
                 present = {name.lower() for name, _ in headers}
                 headers.extend(pair for pair in self.headers if pair[0] not in present)
                 headers.extend(gate.headers(scope))
+                headers.extend(deprecation.headers(scope))
                 if "csrf_cookie" in scope["state"]:
                     headers.append((b"set-cookie", scope["state"]["csrf_cookie"]))
             await send(message)

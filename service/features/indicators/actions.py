@@ -14,6 +14,7 @@ from service.core.context import Context
 from service.core.errors import Conflict, Invalid, NotFound, ServiceError
 from service.core.statements import Prepared, PreparedText
 from service.features.indicators.models import Indicator
+from service.features.indicators.queries import READING
 from service.features.indicators.schemas import Appended, IndicatorCreate, IndicatorUpdate, ReadingCreate
 from service.features.indicators.schemas.batches import (
     NAMED,
@@ -25,7 +26,7 @@ from service.features.indicators.schemas.batches import (
     Refusal,
     judge,
 )
-from service.guardrails import soft_delete
+from service.guardrails import preconditions, soft_delete
 from service.guardrails.actions import action
 from service.guardrails.entitlements import Feature, counted
 from service.guardrails.permissions import Role
@@ -130,6 +131,7 @@ async def create_indicator(ctx: Context, given: IndicatorCreate) -> Indicator:
 @action("indicators.update", requires=Role.MEMBER)
 async def update_indicator(ctx: Context, indicator_id: UUID, given: IndicatorUpdate) -> Indicator:
     indicator = await ctx.get(Indicator, indicator_id)
+    preconditions.insist(ctx, indicator.changed_at)
     for name, value in given.model_dump(exclude_none=True).items():
         setattr(indicator, name, value)
     await _flush_unique(ctx)
@@ -209,10 +211,13 @@ async def append_mixed(ctx: Context, batch: MixedBatch) -> BatchRead:
 async def correct_reading(ctx: Context, indicator_id: UUID, at: datetime, value: float) -> Indicator:
     indicator = await ctx.get(Indicator, indicator_id)
     indicator.refuse_readings_when_archived()
+    if ctx.if_match and (stored := await ctx.fetch_one(READING, indicator_id=indicator_id, at=at)):
+        preconditions.insist(ctx, stored["corrected_at"] or stored["at"])
     done = await ctx.fetch_one(CORRECT, indicator_id=indicator_id, at=at, reading=value, now=clock.now())
     if done is None or not done["corrected"]:
         raise NotFound("There is no reading at this moment.", mend="Append it instead of correcting it.")
     ctx.facts["at"] = at.isoformat()
+    await ctx.db.refresh(indicator)  # the statement has gone past the ORM
     return indicator
 
 

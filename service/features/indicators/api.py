@@ -20,12 +20,15 @@ from service.features.indicators.schemas import (
     Moment,
     ReadingCorrection,
     ReadingCreate,
+    ReadingRead,
     Readings,
 )
 from service.features.indicators.schemas.batches import BatchRead, MixedBatch, ReadingBatch
+from service.guardrails import preconditions
 from service.guardrails.contexts import KeyCtx
 from service.guardrails.idempotency import IdempotencyKey, IdempotentRoute
 from service.guardrails.pagination import Page, PageRequest
+from service.guardrails.preconditions import IfMatch
 from service.guardrails.strict_json import large_json
 
 BATCH_BYTES = 2 * 1024 * 1024
@@ -59,13 +62,19 @@ async def list_deleted_indicators(ctx: KeyCtx, page: PageRequest) -> Page[Delete
 
 
 @router.get("/{indicator_id}")
-async def get_indicator(ctx: KeyCtx, indicator_id: UUID) -> IndicatorRead:
-    return await queries.get_indicator(ctx, indicator_id)
+async def get_indicator(ctx: KeyCtx, indicator_id: UUID, response: Response) -> IndicatorRead:
+    indicator = await queries.get_indicator(ctx, indicator_id)
+    preconditions.show(response, indicator.changed_at)
+    return indicator
 
 
 @router.patch("/{indicator_id}")
-async def update_indicator(ctx: KeyCtx, indicator_id: UUID, given: IndicatorUpdate) -> IndicatorRead:
-    return _read(await actions.update_indicator(ctx, indicator_id, given))
+async def update_indicator(
+    ctx: KeyCtx, indicator_id: UUID, given: IndicatorUpdate, unchanged: IfMatch, response: Response
+) -> IndicatorRead:
+    indicator = await actions.update_indicator(ctx, indicator_id, given)
+    preconditions.show(response, indicator.changed_at)
+    return _read(indicator)
 
 
 @router.delete("/{indicator_id}", status_code=status.HTTP_204_NO_CONTENT)
@@ -111,9 +120,20 @@ async def append_mixed_batch(ctx: KeyCtx, given: MixedBatch, key: IdempotencyKey
     return await actions.append_mixed(ctx, given)
 
 
+@router.get("/{indicator_id}/readings/{at}")
+async def get_reading(ctx: KeyCtx, indicator_id: UUID, at: Moment, response: Response) -> ReadingRead:
+    reading = await queries.get_reading(ctx, indicator_id, at)
+    preconditions.show(response, reading.changed_at)
+    return reading
+
+
 @router.put("/{indicator_id}/readings/{at}")
-async def correct_reading(ctx: KeyCtx, indicator_id: UUID, at: Moment, given: ReadingCorrection) -> IndicatorRead:
-    return _read(await actions.correct_reading(ctx, indicator_id, at, given.value))
+async def correct_reading(
+    ctx: KeyCtx, indicator_id: UUID, at: Moment, given: ReadingCorrection, unchanged: IfMatch, response: Response
+) -> ReadingRead:
+    indicator = await actions.correct_reading(ctx, indicator_id, at, given.value)
+    preconditions.show(response, indicator.changed_at)
+    return ReadingRead(at=at, value=given.value, corrected_at=indicator.changed_at)
 
 
 @router.get("/{indicator_id}/aggregates")

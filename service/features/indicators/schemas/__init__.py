@@ -118,6 +118,10 @@ class ReadingRead(Output):
     value: float
     corrected_at: datetime | None
 
+    @property
+    def changed_at(self) -> datetime:
+        return self.corrected_at or self.at
+
 
 class Readings(Page[ReadingRead]):
     """`notice`, on the last page, says how far back the plan shows readings."""
