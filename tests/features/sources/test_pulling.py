@@ -151,6 +151,16 @@ async def test_what_a_dead_worker_had_taken_is_taken_over(team: Team) -> None:
     assert (await team.asked(source, 1))["outcome"] == "unchanged"
 
 
+async def test_a_deleted_organization_asks_nobody_until_it_is_back(team: Team, outside: Outside) -> None:
+    gone = "UPDATE organizations SET deleted_at = $2 WHERE id = $1"
+    await team.superuser.execute(gone, team.organization, clock.now())
+    source = await team.plant("rates", "EUR to SEK", {"base": "EUR", "quotes": ["SEK"]}, "SEK")
+    await asyncio.sleep(1.2)  # two rounds of the worker
+    assert await team.runs(source) == 0
+    await team.superuser.execute(gone, team.organization, None)
+    assert (await team.asked(source))["outcome"] == "stored"
+
+
 async def test_a_source_without_a_living_indicator_says_so(team: Team) -> None:
     source = await team.connect("rates", base="EUR", quotes="GBP")
     await team.asked(source)

@@ -20,16 +20,18 @@ log = get_logger()
 AT_ONCE = 4
 """Per outside system and worker."""
 POLL_SECONDS = 0.5
-DUE = """
+# A deleted organization's sources rest: nobody looks at what they would bring, and they come back with it.
+WAITING = """
+    deleted_at IS NULL AND paused_at IS NULL AND next_pull_at <= $1
+    AND EXISTS (SELECT FROM organizations WHERE id = sources.organization_id AND organizations.deleted_at IS NULL)
+"""
+DUE = f"""
     SELECT id, organization_id, kind FROM sources
-    WHERE deleted_at IS NULL AND paused_at IS NULL AND next_pull_at <= $1 AND (lease_until IS NULL OR lease_until < $1)
+    WHERE {WAITING} AND (lease_until IS NULL OR lease_until < $1)
       AND kind = ANY($2::text[]) AND NOT id = ANY($3::uuid[])
     ORDER BY next_pull_at LIMIT 20
-"""
-OLDEST = """
-    SELECT coalesce(extract(epoch FROM $1 - min(next_pull_at))::float8, 0) FROM sources
-    WHERE deleted_at IS NULL AND paused_at IS NULL AND next_pull_at <= $1
-"""
+"""  # noqa: S608 - our own constant
+OLDEST = f"SELECT coalesce(extract(epoch FROM $1 - min(next_pull_at))::float8, 0) FROM sources WHERE {WAITING}"  # noqa: S608
 Running = dict[UUID, tuple[str, asyncio.Task[str]]]
 
 
