@@ -32,6 +32,8 @@ class ServiceError(Exception):
     code: ClassVar[str] = "internal"
     title: ClassVar[str] = "Something went wrong"
     default_mend: ClassVar[str] = ""
+    meaning: ClassVar[str] = "A mistake of ours stopped the request. We see it in our logs under the request's id."
+    """What the page about this problem says (/problems/{code}); the detail of each case is in the answer itself."""
     way_out: ClassVar[tuple[str, str] | None] = None
     """Label and path of the page that helps, as a button for people."""
 
@@ -45,71 +47,103 @@ class ServiceError(Exception):
         self.retry_after = retry_after
 
 
+def kinds() -> dict[str, type[ServiceError]]:
+    """Every kind of problem by its code, in order; a class without a code of its own is a case of its parent."""
+    found, waiting = {}, [ServiceError]
+    while waiting:
+        kind = waiting.pop()
+        waiting += kind.__subclasses__()
+        if "code" in vars(kind):
+            found[kind.code] = kind
+    return dict(sorted(found.items()))
+
+
 class BadRequest(ServiceError):
     status, code, title = 400, "bad-request", "Bad request"
     default_mend = "Correct the request and send it again."
+    meaning = (
+        "The request cannot be understood: its JSON, a header or its form is broken, or nothing here has that name."
+    )
 
 
 class NotAuthenticated(ServiceError):
     status, code, title = 401, "not-authenticated", "Please log in"
     default_mend = "Log in and try again."
+    meaning = "We do not know who asks. Nothing was looked at and nothing was changed."
 
 
 class Forbidden(ServiceError):
     status, code, title = 403, "forbidden", "Not allowed"
     default_mend = "Ask an owner or admin of the organization for the right role."
+    meaning = "We know who asks, and they may not do this: their role, or the key's scopes, do not include it."
 
 
 class StepUpRequired(Forbidden):
     code, title = "step-up-required", "Please confirm that it is you"
     default_mend = "Enter your password again, then repeat what you were doing."
+    meaning = "The last check of a password was too long ago for an act that cannot be undone."
 
 
 class NotFound(ServiceError):
     status, code, title = 404, "not-found", "Not found"
     default_mend = "Check the address; it may have been deleted, or belong to another organization."
+    meaning = "There is no such thing, or it belongs to somebody else: the answer is the same, so that nobody can tell."
 
 
 class RequestTimeout(ServiceError):
     status, code, title = 408, "request-timeout", "The request took too long to arrive"
     default_mend = "Send it again over a faster connection, or send less."
+    meaning = "The request's body came too slowly. It was not looked at."
 
 
 class Conflict(ServiceError):
     status, code, title = 409, "conflict", "That does not fit the current state"
     default_mend = "Reload to see the current state, then try again."
+    meaning = (
+        "The request is right in itself, but the present state of things forbids it: a name that is taken, "
+        "say, or an archived indicator."
+    )
 
 
 class PreconditionFailed(ServiceError):
     status, code, title = 412, "precondition-failed", "Changed in the meantime"
     default_mend = "Fetch the latest version, apply your change to it, and send it again."
+    meaning = (
+        "The request named a version with If-Match, and somebody has changed the thing since. Nothing was overwritten."
+    )
 
 
 class PayloadTooLarge(ServiceError):
     status, code, title = 413, "payload-too-large", "Too large"
     default_mend = "Send less at once."
+    meaning = "The body is longer than this address takes. It was not looked at."
 
 
 class UnsupportedMedia(ServiceError):
     status, code, title = 415, "unsupported-media-type", "Unsupported content type"
     default_mend = "Send JSON with 'Content-Type: application/json'."
+    meaning = "The body is in a format that this address does not read."
 
 
 class Invalid(ServiceError):
     status, code, title = 422, "invalid", "Some values are not right"
     default_mend = "Correct the fields that are named and send it again."
+    meaning = "The request is understood, but a value in it is wrong; `errors` names each field. Nothing was stored."
 
 
 class TooManyRequests(ServiceError):
     status, code, title = 429, "too-many-requests", "Too many requests"
     default_mend = "Wait for the time given in Retry-After, then try again."
+    meaning = "More requests came than the limit allows. Each answer's RateLimit headers say how many are left."
 
 
 class Unavailable(ServiceError):
     status, code, title = 503, "unavailable", "Temporarily unavailable"
     default_mend = "Nothing was changed. Try again in a moment."
+    meaning = "Something that we depend on is away or busy. Nothing was changed."
 
 
 class ReadOnly(Unavailable):
     code, title = "read-only", "Changes are paused"
     default_mend = "Reading works; changes are possible again when the maintenance is over."
+    meaning = "An operator has paused all changes, usually for maintenance."

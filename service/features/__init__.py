@@ -14,6 +14,7 @@ FEATURES = (
     "api_keys",
     "sources",
     "audit_log",
+    "developers",
     "admin",
     "status",
 )

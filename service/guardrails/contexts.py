@@ -69,6 +69,7 @@ class NoOrganization(Conflict):
 
     code, title = "no-organization", "No organization yet"
     default_mend = "Create an organization, or accept an invitation to one."
+    meaning = "Whoever asks belongs to no organization, and everything here belongs to one."
 
 
 def _caller(request: Request) -> Caller:

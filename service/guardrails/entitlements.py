@@ -97,12 +97,14 @@ COUNTERS: dict[Feature, tuple[Counter, str]] = {}
 
 class NotInPlan(Forbidden):
     code, title = "not-in-plan", "Not in your plan"
+    meaning = "The organization's plan does not include this."
     way_out: ClassVar[tuple[str, str]] = ("Plan and billing", "/billing")
 
 
 class PlanLimit(NotInPlan):
     code, title = "plan-limit", "Your plan's limit is reached"
     default_mend = "Upgrade on the plan page (/billing)."
+    meaning = "The plan includes this up to a number, and that is reached. What is stored already stays."
 
 
 class PaymentDue(NotInPlan):
@@ -110,6 +112,7 @@ class PaymentDue(NotInPlan):
 
     code, title = "payment-due", "Read-only until it is paid"
     default_mend = "Pay on the plan page (/billing); reading, leaving and deleting work as always."
+    meaning = "A payment is overdue, so the organization can be read and not changed. Nothing is lost."
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ class SessionRotated(Conflict):
 
     code, title = "session-rotated", "Your session was just renewed"
     default_mend = "Repeat the request."
+    meaning = "Another request of the same browser renewed the login at the same moment; this one was not looked at."
 
 
 @dataclass(frozen=True, slots=True)

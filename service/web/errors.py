@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Scope
 
 from service.core import errors
 from service.core.errors import Invalid, NotFound, ServiceError
+from service.core.settings import get_settings
 from service.guardrails.strict_json import API_PREFIX
 from service.web.responses import is_fragment, redirect, safe_path
 from service.web.sentences import message_for
@@ -37,6 +38,7 @@ BY_STATUS: Mapping[int, type[ServiceError]] = {
 class MethodNotAllowed(ServiceError):
     status, code, title = 405, "method-not-allowed", "Method not allowed"
     default_mend = "The Allow header lists the methods that work here."
+    meaning = "The address exists, but not for this method."
 
 
 def install_error_handlers(app: FastAPI, detours: Mapping[type[ServiceError], str]) -> None:
@@ -98,11 +100,16 @@ def refusal(app: FastAPI, scope: Scope, error: ServiceError) -> ASGIApp:
 def problem(request: Request, error: ServiceError) -> dict[str, Any]:
     """RFC 9457 members, plus `mend` (what to do), `code`, the fields and the request id to quote to support."""
     known = {"detail": error.detail, "mend": error.mend} if error.status < 500 or error.retry_after else {}
-    body = {"type": f"urn:ballast:problem:{error.code}", "title": error.title, "status": error.status, **known}
+    body = {"type": type_of(error), "title": error.title, "status": error.status, **known}
     body |= {"code": error.code, "request_id": request_id(request)}
     if error.fields:
         body["errors"] = [{"field": name, "message": message} for name, message in error.fields.items()]
     return body
+
+
+def type_of(error: ServiceError | type[ServiceError]) -> str:
+    """The address of our page about this kind of problem."""
+    return f"{get_settings().base_url}/problems/{error.code}"
 
 
 def from_validation(error: RequestValidationError, *, people: bool = False) -> ServiceError:

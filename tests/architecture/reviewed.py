@@ -13,6 +13,8 @@ PUBLIC_ROUTES = frozenset(
         "GET /login/code",
         "GET /login/provider/return",
         "GET /pricing",
+        "GET /problems",
+        "GET /problems/{code}",
         "GET /recover",
         "GET /recover/sent",
         "GET /recover/{link}",

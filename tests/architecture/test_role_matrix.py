@@ -235,6 +235,7 @@ WORDS = {
     "switch": "stop_mail",
     "kind": "role_changed",
     "system": "rates",
+    "code": "not-found",
 }
 
 

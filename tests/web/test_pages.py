@@ -9,6 +9,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.requests import Request
 
+from service.core.settings import get_settings
 from service.web.responses import redirect, safe_path
 from service.web.templating import FEATURES, build_environment, environment
 from tests.web.conftest import VERSION, Elements
@@ -192,7 +193,7 @@ async def test_programs_get_problem_details(
     assert answer.headers["content-type"] == "application/problem+json"
     problem = answer.json()
     assert problem["status"] == status
-    assert problem["type"] == f"urn:ballast:problem:{code}"
+    assert problem["type"] == f"{get_settings().base_url}/problems/{code}"
     assert problem["request_id"] == "request-1"
     assert problem["title"]
     assert "evil" not in answer.text

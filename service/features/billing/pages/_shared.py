@@ -50,6 +50,7 @@ class OutOfDate(BadRequest):
 
 class TooManyChanges(TooManyRequests):
     code, title = "too-many-plan-changes", "That was a lot of changes"
+    meaning = "The plan was changed more often than Stripe takes changes of one subscription."
     way_out = ("Plan and billing", PLAN)
 
 
