@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -44,6 +45,7 @@ from service.integrations.sources.systems import Systems
 from service.integrations.storage import Storage
 from service.integrations.stripe.client import StripeApi
 from service.web.assets import mount_assets
+from service.web.contract import contract
 from service.web.errors import install_error_handlers, refusal
 from service.web.templating import environment
 
@@ -82,7 +84,7 @@ def build(settings: Settings) -> FastAPI:
         version=API_VERSION,
         docs_url=None,  # its scripts come from a public CDN, which our content policy rightly refuses
         redoc_url=None,
-        openapi_url="/openapi.json" if settings.docs_enabled else None,
+        openapi_url=None,  # features/developers serves the contract, complete and made once
         # Starlette would build the redirect from the Host header; an exact path answers, anything else is 404.
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False},
@@ -96,8 +98,11 @@ def build(settings: Settings) -> FastAPI:
     mount_assets(app)
     environment()  # a template that does not compile stops the start, not a request
     for name, module in load(FEATURES, "api"):
-        _add_routes(app, module.router, prefix=f"/api/{API_VERSION}/{name}", tags=[name])
+        _add_routes(
+            app, module.router, prefix=f"/api/{API_VERSION}/{name}", tags=[name], generate_unique_id_function=_name
+        )
     app.state.nav = []
+    app.openapi = partial(contract, app)  # type: ignore[method-assign]  # the documented way to replace it
     for kind in ("pages", "admin"):
         for _, module in load(FEATURES, kind):
             if hasattr(module, "router"):
@@ -107,6 +112,11 @@ def build(settings: Settings) -> FastAPI:
             app.router.routes[:0] = getattr(module, "infrastructure", ())
     app.state.counts = {item.count.href: item.count.ask for item in app.state.nav if item.count}
     return app
+
+
+def _name(route: APIRoute) -> str:
+    """Generated clients call their functions so: the handler's name, which is the same whatever the path."""
+    return route.name
 
 
 def _add_routes(app: FastAPI, router: APIRouter, *, prefix: str = "", **more: Any) -> None:

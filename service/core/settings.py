@@ -50,7 +50,6 @@ class Settings(BaseSettings):
         (), description="Networks (CIDR) whose X-Forwarded-For we believe, comma separated; empty trusts nobody"
     )
     debug: bool = Field(False, description="Readable console logs; refused in production")
-    docs_enabled: bool = Field(True, description="Serve /openapi.json; refused in production")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
 
     revision: str = Field("unknown", description="Which build this is; the image sets it from the commit")

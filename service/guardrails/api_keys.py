@@ -46,6 +46,7 @@ SHOWN = len(PREFIX) + 8
 class KeyRefused(NotAuthenticated):
     code, title = "api-key", "A valid API key is needed"
     default_mend = "An admin makes one on the page API keys (/api-keys); send it as 'Authorization: Bearer blst_...'."
+    meaning = "The request carries no API key, or one that we do not know, or one that has ended. Cookies do not count."
 
 
 class Shown(NamedTuple):

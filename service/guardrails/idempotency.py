@@ -124,7 +124,10 @@ class IdempotentRoute(APIRoute):
 
 async def _claim(
     request: Request,
-    idempotency_key: Annotated[str | None, Header(description=f"Required; 1 to 255 visible characters. {MEND}")] = None,
+    idempotency_key: Annotated[
+        str | None,
+        Header(description=f"1 to 255 visible characters. {MEND}", examples=["8b7f7c9e-5f0a-4c6e-9a43-0f6a1f7d2c55"]),
+    ] = None,
 ) -> str:
     state = request.scope["state"]
     ctx: Context | None = state.get("context")

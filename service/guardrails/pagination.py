@@ -21,7 +21,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import orjson
 from fastapi import Depends, Query
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 from sqlalchemy import Select, bindparam, literal_column, tuple_
 
 from service.core.context import Context
@@ -38,6 +38,7 @@ SIZES = (10, DEFAULT_LIMIT, MOST)
 reads 51 rows, and there are three statements instead of two hundred."""
 
 AFTER, BEFORE = "a", "b"
+OPAQUE = "u3Vg2kq0WyJhIiwiU2lnbi11cHMiXQ.9mJ2wS1cXg"
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -46,8 +47,8 @@ class Page(Output, Generic[M]):
 
     items: list[M]
     has_more: bool
-    next_cursor: str | None
-    previous_cursor: str | None
+    next_cursor: Annotated[str | None, Field(examples=[OPAQUE])]
+    previous_cursor: Annotated[str | None, Field(examples=[None])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,12 @@ class Position:
 async def _position(
     limit: Annotated[int, Query(ge=1, le=MOST, description="Items per page")] = DEFAULT_LIMIT,
     cursor: Annotated[
-        str | None, Query(max_length=2_000, description="`next_cursor` or `previous_cursor` of another page")
+        str | None,
+        Query(
+            max_length=2_000,
+            description="`next_cursor` or `previous_cursor` of another page; leave it out for the first",
+            examples=[OPAQUE],
+        ),
     ] = None,
 ) -> Position:
     # A function, because FastAPI would call the class in a thread: 100 us, and memory for each thread.

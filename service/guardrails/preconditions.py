@@ -52,7 +52,10 @@ async def _if_match(
     request: Request,
     if_match: Annotated[
         str | None,
-        Header(description="The ETag of the version that this change was made from; 412 when there is a newer one."),
+        Header(
+            description="The ETag of the version that this change was made from; 412 when there is a newer one.",
+            examples=['"64e5d1c0a7b3f"'],
+        ),
     ] = None,
 ) -> AsyncIterator[None]:
     ctx: Context | None = request.scope["state"].get("context")

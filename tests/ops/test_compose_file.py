@@ -186,7 +186,6 @@ def test_production_accepts_it_and_only_once_it_is_addressed(name: str, monkeypa
         "ENVIRONMENT": "production",
         "BASE_URL": "https://app.company.test",
         "ALLOWED_HOSTS": "app.company.test",
-        "DOCS_ENABLED": "false",
         "SMTP_URL": "smtps://user:password@mail.company.test:465",
         "MAIL_FROM": "Company <hello@company.test>",
     }
@@ -194,7 +193,7 @@ def test_production_accepts_it_and_only_once_it_is_addressed(name: str, monkeypa
     assert insecurities(settings) == []
     unsafe = settings_from(environment(name, made), monkeypatch)
     named = {setting for setting, _ in insecurities(unsafe)}
-    assert {"BASE_URL", "DOCS_ENABLED", "MAIL_FROM"} <= named
+    assert {"BASE_URL", "MAIL_FROM"} <= named
     # Everything inside the deployment itself is safe as made.
     assert not named & {"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "ENCRYPTION_KEYS", "METRICS_TOKEN"}
 

@@ -15,6 +15,6 @@ router = APIRouter()
 
 
 @router.get("")
-async def list_entries(ctx: KeyCtx, wanted: Annotated[Filters, Query()], page: PageRequest) -> Page[Entry]:
-    """The organization's log, newest first; for its owner."""
+async def list_audit_entries(ctx: KeyCtx, wanted: Annotated[Filters, Query()], page: PageRequest) -> Page[Entry]:
+    """Who did what to what, newest first; for keys that an owner made."""
     return await queries.list_entries(ctx, wanted, page)

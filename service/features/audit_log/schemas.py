@@ -76,10 +76,12 @@ ActionName = Annotated[str, StringConstraints(pattern=r"^[a-z_]+\.[a-z_]+$", max
 class Filters(BaseModel):
     """What part of the log is asked for; days are whole days in UTC, both included."""
 
-    action: Annotated[ActionName | None, Blank] = Field(None, title="What happened")
-    actor: Annotated[UUID | None, Blank] = Field(None, title="Person")
-    since: Annotated[Day | None, Blank] = Field(None, title="From")
-    until: Annotated[Day | None, Blank] = Field(None, title="To")
+    action: Annotated[ActionName | None, Blank] = Field(
+        None, title="What happened", description="The name of an action", examples=["indicators.archive"]
+    )
+    actor: Annotated[UUID | None, Blank] = Field(None, title="Person", description="Who did it")
+    since: Annotated[Day | None, Blank] = Field(None, title="From", description="The first day, in UTC")
+    until: Annotated[Day | None, Blank] = Field(None, title="To", description="The last day, in UTC")
 
     def bounds(self) -> dict[str, UUID]:
         """The period as ids: they are in order of time (UUIDv7), so one index serves the period and the order."""
@@ -90,7 +92,7 @@ class Filters(BaseModel):
 
 
 class Change(Output):
-    field: str
+    field: Annotated[str, Field(examples=["archived_at"])]
     before: Any
     after: Any
 
@@ -100,17 +102,17 @@ class Entry(Output):
 
     id: UUID
     at: datetime
-    sentence: str
-    action: str
-    outcome: str
-    actor_kind: str
+    sentence: Annotated[str, Field(examples=["Ann Example archived an indicator"])]
+    action: Annotated[str, Field(examples=["indicators.archive"])]
+    outcome: Annotated[str, Field(examples=["done"])]
+    actor_kind: Annotated[str, Field(examples=["user"])]
     actor_id: UUID | None
-    actor: str
-    object_type: str
+    actor: Annotated[str, Field(examples=["Ann Example"])]
+    object_type: Annotated[str, Field(examples=["indicators"])]
     object_id: UUID | None
-    reason: str
-    network: str
-    request_id: str
+    reason: Annotated[str, Field(examples=[""])]
+    network: Annotated[str, Field(examples=["192.0.2.0/24"])]
+    request_id: Annotated[str, Field(examples=["01963f6e9d3c7c1b8f0e2a4b6c8d0e1f"])]
     changes: list[Change]
     facts: dict[str, Any]
 

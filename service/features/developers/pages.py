@@ -1,8 +1,13 @@
-"""Pages that anybody may read: what each problem of the API means and how to mend it."""
+"""Pages that anybody may read: the contract of the API, and what each of its problems means."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+import asyncio
+from hashlib import blake2b
+
+import orjson
+from fastapi import APIRouter, FastAPI, Request, Response
+from starlette.routing import Route
 
 from service.core import errors
 from service.core.errors import NotFound
@@ -25,3 +30,23 @@ async def show_problem(request: Request, ctx: PublicCtx, code: str) -> Response:
     if kind is None:
         raise NotFound("There is no problem of this name.", mend="All of them are on the page /problems.")
     return render(request, "developers/problem.html", kind=kind, type=type_of(kind))
+
+
+async def contract(request: Request) -> Response:
+    """The same bytes until the next release; programs ask whether they changed with `If-None-Match`."""
+    state = request.app.state
+    if not hasattr(state, "contract"):
+        state.contract = await asyncio.to_thread(_written, request.app)  # a tenth of a second, once
+    body, tag = state.contract
+    headers = {"ETag": tag, "Cache-Control": "public, max-age=300", "Access-Control-Allow-Origin": "*"}
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers=headers, media_type="application/json")
+
+
+def _written(app: FastAPI) -> tuple[bytes, str]:
+    body = orjson.dumps(app.openapi())
+    return body, f'"{blake2b(body, digest_size=8).hexdigest()}"'
+
+
+infrastructure = [Route("/openapi.json", contract, methods=["GET"])]

@@ -54,8 +54,8 @@ class OrganizationRead(Output):
     """`role` is the asking person's, or key's."""
 
     id: UUID
-    name: str
-    region: str
+    name: Annotated[str, Field(examples=["Example Ltd"])]
+    region: Annotated[str, Field(examples=["eu"])]
     created_at: datetime
     role: RoleName
 
@@ -69,15 +69,15 @@ class DeletedOrganizationRead(Output):
 class MemberRead(Output):
     id: UUID
     user_id: UUID
-    name: str
-    email: str
+    name: Annotated[str, Field(examples=["Ann Example"])]
+    email: Annotated[str, Field(examples=["ann@example.com"])]
     role: RoleName
     created_at: datetime
 
 
 class InvitationRead(Output):
     id: UUID
-    email: str
+    email: Annotated[str, Field(examples=["ann@example.com"])]
     role: RoleName
     created_at: datetime
     expires_at: datetime

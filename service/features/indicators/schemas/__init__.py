@@ -33,13 +33,17 @@ def plausible(moment: datetime) -> datetime:
 
 Moment = Annotated[AwareDatetime, AfterValidator(plausible)]
 Day = Annotated[date, Field(ge=EARLIEST.date(), lt=LATEST.date())]
-Description = Annotated[Text, StringConstraints(max_length=2_000)]
-Unit = Annotated[Line, StringConstraints(max_length=16)]
+Description = Annotated[Text, StringConstraints(max_length=2_000), Field(examples=["New accounts per hour"])]
+Unit = Annotated[Line, StringConstraints(max_length=16), Field(examples=["people"])]
+IndicatorName = Annotated[Name, Field(examples=["Sign-ups"])]
+ShownName = Annotated[str, Field(examples=["Sign-ups"])]
+ShownUnit = Annotated[str, Field(examples=["people"])]
+Notice = Annotated[str | None, Field(examples=["Your plan shows 90 days of history; a larger one shows more."])]
 Value = Annotated[Number, Field(ge=-1e15, le=1e15)]
 
 
 class IndicatorCreate(Input):
-    name: Name
+    name: IndicatorName
     description: Description = ""
     unit: Unit = ""
 
@@ -47,16 +51,16 @@ class IndicatorCreate(Input):
 class IndicatorUpdate(Input):
     """Only what is sent changes."""
 
-    name: Name | None = None
+    name: IndicatorName | None = None
     description: Description | None = None
     unit: Unit | None = None
 
 
 class IndicatorRead(Output):
     id: UUID
-    name: str
-    description: str
-    unit: str
+    name: ShownName
+    description: Annotated[str, Field(examples=["New accounts per hour"])]
+    unit: ShownUnit
     created_at: datetime
     changed_at: datetime
     archived_at: datetime | None
@@ -66,7 +70,7 @@ class IndicatorRead(Output):
 
 class DeletedIndicatorRead(Output):
     id: UUID
-    name: str
+    name: ShownName
     deleted_at: datetime
 
 
@@ -126,7 +130,7 @@ class ReadingRead(Output):
 class Readings(Page[ReadingRead]):
     """`notice`, on the last page, says how far back the plan shows readings."""
 
-    notice: str | None
+    notice: Notice
 
 
 class Appended(Output):
@@ -152,7 +156,7 @@ class Aggregates(Output):
 
     step: Step
     buckets: list[Bucket]
-    notice: str | None
+    notice: Notice
 
     def points(self) -> list[tuple[datetime, float]]:
         return [(bucket.at, bucket.mean) for bucket in self.buckets]
@@ -171,8 +175,8 @@ class Tile(Output):
     """One indicator on the dashboard: the last 48 hours, and how their mean compares with the 48 before."""
 
     id: UUID
-    name: str
-    unit: str
+    name: ShownName
+    unit: ShownUnit
     latest_value: float | None
     latest_at: datetime | None
     source_id: UUID | None

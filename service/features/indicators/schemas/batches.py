@@ -124,8 +124,8 @@ class Refusal(Output):
     """Why one reading was not stored. `index` counts from 0; `field` is empty where the reading as a whole is wrong."""
 
     index: int
-    field: str
-    message: str
+    field: Annotated[str, Field(examples=["value"])]
+    message: Annotated[str, Field(examples=["Enter a number, for example 12.5."])]
 
 
 class BatchRead(Appended):
@@ -133,6 +133,21 @@ class BatchRead(Appended):
 
     `refusals` explains the first hundred that were refused.
     """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "added": 997,
+                    "unchanged": 2,
+                    "refused": 1,
+                    "unchanged_indexes": [0, 1],
+                    "refused_indexes": [17],
+                    "refusals": [{"index": 17, "field": "value", "message": "Enter a number, for example 12.5."}],
+                }
+            ]
+        }
+    )
 
     refused: int
     unchanged_indexes: list[int]
