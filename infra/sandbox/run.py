@@ -78,7 +78,7 @@ def _welcome(console: Console, place: Home, product: Product) -> None:
     app = environment["BASE_URL"]
     addresses = [
         ("app", app, "log in as one of those below"),
-        ("API", f"{app}/openapi.json", "what a program can ask for"),
+        ("API", f"{app}/developers", "how a program begins, and what it can ask for"),
     ]
     if "inbox" in ports:
         addresses += [

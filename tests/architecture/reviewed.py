@@ -6,6 +6,7 @@ PUBLIC_ROUTES = frozenset(
     {
         "GET /",
         "GET /change-email/{link}",
+        "GET /developers",
         "GET /forgot",
         "GET /forgot/sent",
         "GET /invitations/{token}",

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from tests.architecture.conftest import SERVICE, Route, plain_routes_of
 
-LITERAL = re.compile(r"""(?:href=|action=|hx_get=|hx-get=|hx_post=|, |\(|to = )["'](/[a-z][a-z0-9/_-]*)""")
+LITERAL = re.compile(r"""(?:href=|action=|hx_get=|hx-get=|hx_post=|, |\(|to = )["'](/[a-z][a-z0-9/_.-]*)""")
 
 
 def patterns(routes: list[Route], app: FastAPI) -> list[re.Pattern[str]]:

@@ -1,1 +1,1 @@
-"""What developers of other programs read: the problems that the API answers with, each on a page of its own."""
+"""What developers of other programs read: a quickstart, the contract, and a page about each problem."""

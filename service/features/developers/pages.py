@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from hashlib import blake2b
 
 import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.routing import Route
 
-from service.core import errors
+from service.core import clock, errors
 from service.core.errors import NotFound
 from service.guardrails.contexts import PublicCtx
+from service.guardrails.permissions import Role
 from service.web.errors import type_of
-from service.web.templating import render
+from service.web.templating import NavItem, render
 
 router = APIRouter()
+
+NAV = [NavItem("Developers", "/developers", "plug", order=66, requires=Role.ADMIN)]
+
+
+@router.get("/developers")
+async def show_quickstart(request: Request, ctx: PublicCtx) -> Response:
+    """Its lines are run by a test, as they stand there."""
+    yesterday = (clock.now() - timedelta(days=1)).date().isoformat()
+    return render(request, "developers/quickstart.html", address=ctx.settings.base_url, day=yesterday)
 
 
 @router.get("/problems")

@@ -1,0 +1,53 @@
+"""What the page for developers tells them to type works as it stands there, with a real key."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import os
+import re
+import sys
+from asyncio.subprocess import PIPE, STDOUT
+
+import pytest
+
+from service.guardrails.permissions import Role
+from tests.support.client import Client
+from tests.support.factories import Factory
+
+
+@pytest.fixture
+async def key(factory: Factory) -> str:
+    organization = await factory.organization()
+    await factory.plan(organization)
+    return await factory.key(organization, Role.ADMIN, ["indicators:read", "indicators:write"])
+
+
+async def snippet(factory: Factory, name: str) -> str:
+    async with Client(factory.url) as anybody:
+        page = await anybody.page("/developers")
+    found = re.search(rf'<code id="{name}">(.*?)</code>', page, re.DOTALL)
+    assert found, f"no code {name} on the page"
+    return html.unescape(found[1])
+
+
+async def run(key: str, *command: str) -> str:
+    environment = {"PATH": os.environ["PATH"], "BALLAST_KEY": key, "NO_PROXY": "127.0.0.1"}
+    process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=PIPE, stderr=STDOUT)
+    out, _ = await process.communicate()
+    assert process.returncode == 0, out.decode()
+    return out.decode()
+
+
+async def test_the_lines_for_curl_run(factory: Factory, key: str) -> None:
+    said = await run(key, "bash", "-euo", "pipefail", "-c", await snippet(factory, "curl"))
+    assert '"added":2' in said
+    assert '"mean":14.5' in said
+    again = await run(key, "bash", "-euo", "pipefail", "-c", await snippet(factory, "curl"))
+    assert again == said, "a repeated request is answered as the first was"
+
+
+async def test_the_lines_for_python_run(factory: Factory, key: str) -> None:
+    said = (await run(key, sys.executable, "-c", await snippet(factory, "python"))).splitlines()
+    assert said[:2] == ["60 added, 0 refused", "60 readings"]
+    assert re.fullmatch(rf"412 Changed in the meantime - .+ {factory.url}/problems/precondition-failed", said[2])
