@@ -181,7 +181,7 @@ class Tile(Output):
     latest_at: datetime | None
     source_id: UUID | None
     as_of: datetime | None
-    stale_because: str
+    stale_because: Annotated[str, Field(examples=[""])]
     change: float | None
     trend: list[float]
 
