@@ -68,7 +68,8 @@ def operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str
 
 def _complete(operation: dict[str, Any], method: str, path: str, schemas: dict[str, Any]) -> None:
     operation["summary"] = operation["operationId"].replace("_", " ").capitalize()
-    scope = scope_of(operation["tags"][0], writes=method not in SAFE_METHODS)
+    feature = path.removeprefix("/api/v1/").partition("/")[0]
+    scope = scope_of(feature, writes=method not in SAFE_METHODS)
     operation["security"] = [{KEY: [scope]}]
     operation["description"] = f"{operation.get('description', '')}\n\nScope: `{scope}`.".strip()
     parameters = {one["name"]: one for one in operation.get("parameters", ())}
