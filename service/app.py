@@ -44,6 +44,7 @@ from service.integrations.mail import Mailer
 from service.integrations.sources.systems import Systems
 from service.integrations.storage import Storage
 from service.integrations.stripe.client import StripeApi
+from service.integrations.webhooks import WebhookSender
 from service.web.assets import mount_assets
 from service.web.contract import contract
 from service.web.errors import install_error_handlers, refusal
@@ -178,6 +179,7 @@ def create_resources(settings: Settings, *, maintenance: bool = False) -> Resour
     resources.provide(Storage, Storage(settings, http))
     resources.provide(StripeApi, stripe)
     resources.provide(Systems, Systems(settings))
+    resources.provide(WebhookSender, WebhookSender(settings))
     url, size = settings.database_url.get_secret_value(), settings.inbox_pool_size
     resources.provide(AcknowledgingPool, AcknowledgingPool(url, settings, name="inbox", size=size))
     return resources
@@ -187,6 +189,7 @@ async def close_resources(resources: Resources) -> None:
     await resources.get(HttpClient).aclose()
     await resources.get(StripeApi).aclose()
     await resources.get(Systems).aclose()
+    await resources.get(WebhookSender).aclose()
     await resources.redis.aclose()
     await resources.get(AcknowledgingPool).dispose()
     await resources.database.dispose()

@@ -37,6 +37,7 @@ from service.features.notifications.models import MEMBER_JOINED, ROLE_CHANGED, N
 from service.features.organizations.models import Membership, Organization
 from service.features.sources.models import Outcome, Source, SourceFeed, SourceRun
 from service.features.sources.schemas import GitHubForm, PlausibleForm, RatesForm
+from service.features.webhooks.flows.demo import plant_endpoint
 from service.guardrails.api_keys import SHOWN, hash_of, mint
 from service.guardrails.permissions import Role
 
@@ -102,6 +103,17 @@ async def plant(settings: Settings) -> list[dict[str, str]]:
         logins = await asyncio.gather(*planting)
         logins[0][0]["api_key"] = await _api_key(database)
         return [*logins[0], await _staff(database)]
+    finally:
+        await database.dispose()
+
+
+async def plant_webhooks(settings: Settings, url: str) -> list[str]:
+    """The first organization tells a receiver at `url` what happens; answers the secrets that it verifies with."""
+    organization = FIRST
+    database = Database(settings.database_url.get_secret_value(), settings)
+    try:
+        async with database.unit_of_work(tenant=organization) as work:
+            return [await plant_endpoint(work, organization, url)]
     finally:
         await database.dispose()
 

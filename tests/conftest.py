@@ -205,6 +205,7 @@ def settings(
         "RATES_API_BASE": outside.rates.address,
         "GITHUB_API_BASE": outside.github.address,
         "PLAUSIBLE_API_BASE": outside.plausible.address,
+        "WEBHOOK_SANDBOX_HOSTS": "127.0.0.1",
         "TRUSTED_PROXIES": "127.0.0.1/32",
         "LOG_LEVEL": "INFO",
     }

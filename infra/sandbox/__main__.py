@@ -8,6 +8,7 @@ from pathlib import Path
 from infra.sandbox.mail import MailSink
 from infra.sandbox.oidc import OIDCProvider
 from infra.sandbox.ports import HOST
+from infra.sandbox.receiver import Receiver
 from infra.sandbox.sources.github import GitHubApi
 from infra.sandbox.sources.plausible import PlausibleApi
 from infra.sandbox.sources.rates import RatesApi
@@ -27,6 +28,8 @@ def main() -> None:
     parser.add_argument("--rates-port", type=int, default=8092, help="exchange rates (Frankfurter)")
     parser.add_argument("--github-port", type=int, default=8093, help="statistics of repositories (GitHub)")
     parser.add_argument("--plausible-port", type=int, default=8094, help="web traffic (Plausible)")
+    parser.add_argument("--receiver-port", type=int, default=8095, help="a customer's server that takes our webhooks")
+    parser.add_argument("--receiver-secrets", type=Path, help="file of the signing secrets that it knows")
     parser.add_argument("--identities", type=Path, help="file of demo logins that the provider offers")
     given = parser.parse_args()
     run_until_told(
@@ -39,6 +42,7 @@ def main() -> None:
             RatesApi(given.rates_port, given.host),
             GitHubApi(given.github_port, given.host),
             PlausibleApi(given.plausible_port, given.host),
+            Receiver(given.receiver_port, given.host, secrets=given.receiver_secrets),
         )
     )
 

@@ -24,6 +24,7 @@ DEFAULT_PORTS = {
     "rates": 8092,
     "github": 8093,
     "plausible": 8094,
+    "receiver": 8095,
     "postgres": 5433,
     "redis": 6380,
 }
@@ -38,6 +39,11 @@ class Home:
     @property
     def logs(self) -> Path:
         return self.path / "logs"
+
+    @property
+    def webhook_secrets(self) -> Path:
+        """What the demo's own webhook receiver verifies with."""
+        return self.path / "webhook-secrets.json"
 
     @property
     def logins(self) -> Path:

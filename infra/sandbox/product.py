@@ -58,9 +58,9 @@ class Product:
         else:
             self._bring("Redis", "REDIS_URL")
         if stand_ins:
-            with self.console.step("Mail, identity, Stripe, sources") as step:
+            with self.console.step("Outside systems") as step:
                 wait_until_answers(f"http://{HOST}:{self.ports['stripe']}/", stand_ins)
-                step.detail = self._where("inbox", "smtp", "oidc", "stripe", *SOURCES.values())
+                step.detail = self._where("inbox", "smtp", "oidc", "stripe", "receiver", *SOURCES.values())
         with self.console.step("Migrations") as step:
             step.detail = self._command("migrate").strip().splitlines()[-1]
         if not is_free(self.ports["app"]):
@@ -87,12 +87,14 @@ class Product:
         own = [self.environment.get(name) for name in ("SMTP_URL", "OIDC_ISSUER", *SOURCES)]
         if all(own) and brought_stripe:
             return None
-        names = ("inbox", "smtp", "oidc", "stripe", *SOURCES.values())
+        names = ("inbox", "smtp", "oidc", "stripe", "receiver", *SOURCES.values())
         self._choose_ports(*names)
         flags = [word for name in names for word in (f"--{name}-port", str(self.ports[name]))]
         flags += ["--stripe-webhook-url", f"{self.environment['BASE_URL']}/webhooks/stripe"]
         # The database is kept from one run to the next, so the customers it names must be as well.
         flags += ["--stripe-state", str(self.home.path / "stripe.json")]
+        flags += ["--receiver-secrets", str(self.home.webhook_secrets)]
+        self._default(WEBHOOK_SANDBOX_HOSTS=HOST)
         self._default(SMTP_URL=f"smtp://{HOST}:{self.ports['smtp']}", OIDC_ISSUER=f"http://{HOST}:{self.ports['oidc']}")
         self._default(**{name: f"http://{HOST}:{self.ports[one]}" for name, one in SOURCES.items()})
         if not brought_stripe:
@@ -129,8 +131,13 @@ class Product:
 
     def _seed(self) -> None:
         with self.console.step("Demo data") as step:
-            lines = self._command("seed").strip().splitlines()
-            self.logins = json.loads(lines[-1])["logins"]
+            more = (
+                ["--webhook-url", f"http://{HOST}:{self.ports['receiver']}/hooks"] if "receiver" in self.ports else []
+            )
+            lines = self._command("seed", *more).strip().splitlines()
+            printed = json.loads(lines[-1])
+            self.logins = printed["logins"]
+            self.home.webhook_secrets.write_text(json.dumps(printed["webhook_secrets"]))
             self.home.logins.write_text(lines[-1])
             step.detail = f"{len(self.logins)} logins, shown below"
 
@@ -154,9 +161,9 @@ class Product:
         """Set what the person has not set."""
         self.environment |= {name: value for name, value in values.items() if not self.environment.get(name)}
 
-    def _command(self, name: str) -> str:
+    def _command(self, name: str, *more: str) -> str:
         log = self.home.logs / f"{name}.log"
-        return Child(name, ["service", name], log=log, env=self.environment, cwd=ROOT).finish()
+        return Child(name, ["service", name, *more], log=log, env=self.environment, cwd=ROOT).finish()
 
     def _child(self, name: str, *arguments: str) -> Child:
         log = self.home.logs / f"{name}.log"

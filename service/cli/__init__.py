@@ -85,11 +85,15 @@ def migrate() -> None:
 
 
 @cli.command()
-def seed() -> None:
+def seed(
+    webhook_url: Annotated[str, typer.Option(help="address of a receiver that the first organization tells")] = "",
+) -> None:
     """Plant the demo: organizations, people, indicators and 90 days of readings. Prints the logins as JSON."""
-    from service.seed import plant
+    from service.seed import plant, plant_webhooks
 
-    typer.echo(json.dumps({"logins": asyncio.run(plant(get_settings()))}))
+    logins = asyncio.run(plant(get_settings()))
+    secrets = asyncio.run(plant_webhooks(get_settings(), webhook_url)) if webhook_url else []
+    typer.echo(json.dumps({"logins": logins, "webhook_secrets": secrets}))
 
 
 @cli.command()

@@ -72,6 +72,7 @@ def insecurities(settings: Settings) -> list[tuple[str, str]]:
     refuse("ballast.example" in settings.mail_from, "MAIL_FROM", "is the example sender")
     _judge_billing(settings, refuse)
     _judge_storage(settings, refuse)
+    refuse(bool(settings.webhook_sandbox_hosts), "WEBHOOK_SANDBOX_HOSTS", "must be empty: it opens our own network")
     demand = settings.database_demand
     room = settings.database_max_connections - settings.database_reserved_connections
     refuse(

@@ -155,11 +155,17 @@ class Settings(BaseSettings):
     github_api_base: str = Field("https://api.github.com", description="Statistics of repositories (GitHub, REST)")
     plausible_api_base: str = Field("https://plausible.io", description="Web traffic (Plausible, Stats API v2)")
 
+    # Webhooks that customers receive
+    webhook_timeout_seconds: float = Field(10.0, gt=0, le=30, description="One attempt, name look-up included")
+    webhook_sandbox_hosts: CommaSeparated = Field(
+        (), description="Private hosts that webhooks may reach over http, comma separated; the sandbox's receiver"
+    )
+
     # Telemetry
     otlp_endpoint: str = Field("", description="OTLP/HTTP collector address; empty exports no spans")
     trace_sample_ratio: float = Field(0.1, ge=0, le=1, description="Share of requests traced")
 
-    @field_validator("allowed_hosts", "trusted_proxies", mode="before")
+    @field_validator("allowed_hosts", "trusted_proxies", "webhook_sandbox_hosts", mode="before")
     @classmethod
     def split_commas(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

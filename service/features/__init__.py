@@ -10,6 +10,7 @@ FEATURES = (
     "organizations",
     "accounts",
     "billing",
+    "webhooks",
     "notifications",
     "api_keys",
     "sources",

@@ -13,7 +13,9 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from http.cookiejar import DefaultCookiePolicy
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any
@@ -60,14 +62,27 @@ class Answer:
 
 
 class HttpClient:
-    """One per process; a resource."""
+    """One per process for what we ask ourselves; addresses that customers chose are asked through one of their own.
 
-    def __init__(self, settings: Settings) -> None:
-        sandbox = (settings.rates_api_base, settings.github_api_base, settings.plausible_api_base)
-        known = () if settings.is_production else (settings.oidc_issuer, settings.storage_endpoint, *sandbox)
+    `sandbox`: addresses that may be private, outside production. `ports`: the only ones that others may name.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        sandbox: Iterable[str] | None = None,
+        ports: frozenset[int] | None = None,
+        connections: int = MOST_CONNECTIONS,
+    ) -> None:
+        sources = (settings.rates_api_base, settings.github_api_base, settings.plausible_api_base)
+        own = (settings.oidc_issuer, settings.storage_endpoint, *sources)
+        known = () if settings.is_production else own if sandbox is None else sandbox
         self._private_hosts = frozenset(host for url in known if (host := urlsplit(url).hostname))
+        self._ports = ports
+        self._network = _CheckedNetwork(self._private_hosts, connections)
         self._client = httpx.AsyncClient(
-            transport=_CheckedTransport(self._private_hosts),
+            transport=_CheckedTransport(self._network, connections),
             follow_redirects=False,
             trust_env=False,
             timeout=httpx.Timeout(DEADLINE_SECONDS),
@@ -84,48 +99,75 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
         json: Mapping[str, Any] | None = None,
+        content: bytes | None = None,
         basic: tuple[str, str] | None = None,
         deadline: float = DEADLINE_SECONDS,
         most_bytes: int = MOST_BYTES,
+        cut: bool = False,
     ) -> Answer:
-        """The whole exchange, name look-up included, within `deadline` seconds; raises PeerFailed."""
+        """The whole exchange, name look-up included, within `deadline` seconds; raises PeerFailed.
+
+        `cut`: of a longer answer keep the first bytes, as they came, and hang up; else it is refused.
+        """
         host = self._check(url)
         with telemetry.span(f"{method} {host}", SpanKind.CLIENT, **{"server.address": host}):
             try:
                 async with asyncio.timeout(deadline):
-                    request = self._client.build_request(method, url, headers=dict(headers or {}), data=form, json=json)
+                    request = self._client.build_request(
+                        method, url, headers=dict(headers or {}), data=form, json=json, content=content
+                    )
                     answer = await self._client.send(
                         request, stream=True, auth=httpx.BasicAuth(*basic) if basic else None
                     )
                     try:
-                        return Answer(answer.status_code, answer.headers, await _read(answer, most_bytes))
+                        return Answer(answer.status_code, answer.headers, await _read(answer, most_bytes, cut=cut))
                     finally:
                         await answer.aclose()
             except TimeoutError as error:
                 raise PeerFailed(f"{host} did not answer within {deadline:g} seconds") from error
-            except httpx.HTTPError as error:
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise PeerFailed(f"{host} could not be asked: {type(error).__name__}") from error
+
+    async def look_up(self, url: str, *, deadline: float = DEADLINE_SECONDS) -> None:
+        """Whether this address would be asked if it were to be now; raises AddressRefused, PeerFailed."""
+        host = self._check(url)
+        try:
+            async with asyncio.timeout(deadline):
+                await self._network.resolve(host, urlsplit(url).port or 443)
+        except TimeoutError as error:
+            raise PeerFailed(f"{host} could not be looked up within {deadline:g} seconds") from error
+        except httpcore.ConnectError as error:
+            raise PeerFailed(str(error)) from error
 
     async def aclose(self) -> None:
         await self._client.aclose()
+        self._network.close()
 
     def _check(self, url: str) -> str:
         """The host of an address that may be asked at all."""
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            port = parts.port or 443
+        except ValueError as error:
+            raise AddressRefused("this is no address") from error
         host = parts.hostname or ""
         if parts.username is not None or not host:
             raise AddressRefused("the address names no host, or carries a password")
         if parts.scheme != "https" and not (parts.scheme == "http" and host in self._private_hosts):
             raise AddressRefused("only https addresses are asked")
+        if self._ports and port not in self._ports and host not in self._private_hosts:
+            raise AddressRefused(f"only the ports {', '.join(map(str, sorted(self._ports)))} are asked")
         return host
 
 
-async def _read(answer: httpx.Response, most_bytes: int) -> bytes:
-    """Counts what arrives after decompression, so that a compressed bomb is cut off as well."""
+async def _read(answer: httpx.Response, most_bytes: int, *, cut: bool) -> bytes:
+    """Counts what arrives after decompression, so that a compressed bomb is cut off; cut short, nothing is unpacked."""
     body = bytearray()
-    async for part in answer.aiter_bytes():
+    async for part in answer.aiter_raw() if cut else answer.aiter_bytes():
         body += part
         if len(body) > most_bytes:
+            if cut:
+                return bytes(body[:most_bytes])
             raise PeerFailed(f"the answer is larger than {most_bytes} bytes")
     return bytes(body)
 
@@ -133,21 +175,24 @@ async def _read(answer: httpx.Response, most_bytes: int) -> bytes:
 class _CheckedTransport(httpx.AsyncHTTPTransport):
     """httpx on a pool whose connections go through `_CheckedNetwork`; httpx itself has no parameter for that."""
 
-    def __init__(self, private_hosts: frozenset[str]) -> None:
+    def __init__(self, network: _CheckedNetwork, connections: int) -> None:
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=httpx.create_ssl_context(trust_env=False),
-            max_connections=MOST_CONNECTIONS,
+            max_connections=connections,
             keepalive_expiry=5.0,
-            network_backend=_CheckedNetwork(private_hosts),
+            network_backend=network,
         )
 
 
 class _CheckedNetwork(httpcore.AsyncNetworkBackend):
     """Resolves a name once, refuses it if ANY of its addresses is private, and connects to what it has checked."""
 
-    def __init__(self, private_hosts: frozenset[str]) -> None:
+    def __init__(self, private_hosts: frozenset[str], connections: int) -> None:
         self._private_hosts = private_hosts
         self._network = httpcore.AnyIOBackend()
+        # Threads of our own: a name server that hangs keeps a look-up long after its deadline, and in the loop's few
+        # threads it would keep everybody else's names waiting.
+        self._threads = ThreadPoolExecutor(2 * connections, "look-up")
 
     async def connect_tcp(
         self,
@@ -157,14 +202,23 @@ class _CheckedNetwork(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
+        addresses = await self.resolve(host, port)
+        return await self._network.connect_tcp(addresses[0], port, timeout, local_address, socket_options)
+
+    async def resolve(self, host: str, port: int) -> list[str]:
+        """The addresses of a name, if we may talk to every one of them; raises ConnectError, AddressRefused."""
+        ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
+            found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        except (OSError, UnicodeError) as error:
             raise httpcore.ConnectError(f"{host} has no address") from error
         addresses = [str(entry[4][0]) for entry in found]
         if host not in self._private_hosts and not all(is_public(address) for address in addresses):
             raise AddressRefused(f"{host} is inside a private network")
-        return await self._network.connect_tcp(addresses[0], port, timeout, local_address, socket_options)
+        return addresses
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def sleep(self, seconds: float) -> None:
         await self._network.sleep(seconds)

@@ -73,6 +73,7 @@ WIDER_POLICIES: dict[str, str] = {
     "memberships_own": "people see their own places in every organization, to switch between them",
     "organizations_inviting": "an invitation shows the name of its organization",
     "organizations_sought": "staff find a customer by a part of its name; nothing is shown while none is sought",
+    "webhook_endpoints_failing": "staff see the endpoints of all organizations that take nothing, no message",
     "organizations_of_member": "people see the organizations they have a place in, to switch and to restore",
 }
 """Policies that ask for something else than the acting organization, each with the reason; they may only read."""

@@ -15,7 +15,7 @@ from infra.sandbox.mail import MailSink
 from service.guardrails.permissions import Role
 from tests.architecture.conftest import Route
 from tests.architecture.reviewed import PUBLIC_ROUTES
-from tests.architecture.test_role_matrix import api_key, billing_customer, inbox_message
+from tests.architecture.test_role_matrix import api_key, billing_customer, inbox_message, webhook_endpoint
 from tests.features.accounts.conftest import PASSWORD, Post
 from tests.features.accounts.test_second_factor import turn_on
 from tests.support.client import Client
@@ -23,7 +23,7 @@ from tests.support.factories import Factory, Person
 from tests.support.servers import RunningWorker
 from tests.web.conftest import Elements
 
-FORMS = 37
+FORMS = 40
 FILLED_BY_A_REDIRECT = {"POST /login/provider/finish", "POST /account/provider/finish"}
 """Their forms have nothing to type: our own page passes on what the other provider's redirect brought."""
 PAGES = {
@@ -34,6 +34,7 @@ PAGES = {
     "/account/email": "/account",
     "/account/notifications/{kind}": "/account/notifications",
     "/account/totp/confirmation": "/account/totp",
+    "/webhook-endpoints/{endpoint_id}/replay": "/webhook-endpoints/{endpoint_id}",
     "/staff/billing/inbox/{message_id}/link": "/staff/billing/inbox/{message_id}",
     "/staff/billing/customers/{customer_id}/override": "/staff/billing/customers/{customer_id}",
     "/staff/billing/customers/{customer_id}/refund": "/staff/billing/customers/{customer_id}",
@@ -101,6 +102,7 @@ async def plant(factory: Factory, owner: Person) -> dict[str, str]:
         "membership_id": str(membership),
         "customer_id": await billing_customer(factory, owner.organization_id, owner),
         "message_id": await inbox_message(factory, owner.organization_id, owner),
+        "endpoint_id": await webhook_endpoint(factory, owner.organization_id, owner, state="active"),
         "switch": "stop_mail",
         "source_id": str(await factory.source(owner.organization_id, "github")),
         "system": "github",

@@ -9,6 +9,7 @@ enough.
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ import httpx
 import pytest
 
 from service.core import clock
+from service.core.crypto import keyring
 from service.core.ids import new_id
 from service.features.organizations.models import hash_token, make_token
 from service.guardrails.permissions import Role
@@ -41,6 +43,8 @@ BODIES: dict[str, dict[str, Any]] = {
         "readings": [READING | {"indicator_id": str(uuid4())}],
         "mode": "skip_bad",
     },
+    "POST /api/v1/webhooks": {"url": "https://127.0.0.1:8443/", "event_types": ["plan.changed"]},
+    "POST /api/v1/webhooks/{endpoint_id}/replays": {"since": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z"},
     "PUT /api/v1/indicators/{indicator_id}/readings/{at}": {"value": 2},
     "POST /members/{membership_id}/role": {"role": "member"},
 }
@@ -209,6 +213,36 @@ async def deleted_source(factory: Factory, organization: UUID, _: Owner) -> str:
     return str(await factory.source(organization, deleted_at=clock.now(), deletion_id=new_id()))
 
 
+async def webhook_endpoint(factory: Factory, organization: UUID, _: Owner, **columns: Any) -> str:
+    """At an address that nobody is sent to; what waits for it waits until the run is over."""
+    identifier = new_id()
+    sealed = keyring().encrypt(b"whsec_" + b64encode(bytes(32)), f"webhook_endpoints:secret:{identifier}")
+    values = {
+        "id": identifier, "organization_id": organization, "url": "https://192.0.2.1/", "description": "",
+        "event_types": ["plan.changed"], "ordered": False, "state": "paused", "reason": "", "secret": sealed,
+        "created_at": clock.now(), "failures": 0, **columns,
+    }  # fmt: skip
+    marks = ", ".join(f"${n + 1}" for n in range(len(values)))
+    await factory.superuser.execute(
+        f"INSERT INTO webhook_endpoints ({', '.join(values)}) VALUES ({marks})", *values.values()
+    )
+    return str(identifier)
+
+
+async def deleted_endpoint(factory: Factory, organization: UUID, person: Owner) -> str:
+    return await webhook_endpoint(factory, organization, person, deleted_at=clock.now(), deletion_id=new_id())
+
+
+async def webhook_delivery(factory: Factory, organization: UUID, person: Owner) -> str:
+    endpoint = await webhook_endpoint(factory, organization, person)
+    found = await factory.superuser.fetchval(
+        "INSERT INTO webhook_deliveries (organization_id, endpoint_id, event_id, type, payload, state, created_at,"
+        " next_attempt_at) VALUES ($1, $2, $3, 'plan.changed', '{}', 'waiting', now(), now()) RETURNING id",
+        organization, UUID(endpoint), new_id(),
+    )  # fmt: skip
+    return str(found)
+
+
 THINGS: dict[str, Plant] = {
     "key_id": api_key,
     "indicator_id": live_indicator,
@@ -223,11 +257,14 @@ THINGS: dict[str, Plant] = {
     "operation_id": billing_operation,
     "notification_id": notification,
     "source_id": paused_source,
+    "endpoint_id": webhook_endpoint,
+    "delivery_id": webhook_delivery,
 }
 IN_THE_BIN: dict[str, Plant] = {
     "indicator_id": deleted_indicator,
     "organization_id": deleted_organization,
     "source_id": deleted_source,
+    "endpoint_id": deleted_endpoint,
 }
 WORDS = {
     "at": READ_AT.isoformat().replace("+00:00", "Z"),
@@ -335,6 +372,14 @@ def cells() -> dict[str, dict[str, str]]:
 def test_strangers_reach_nothing_of_an_organization() -> None:
     """The file itself is checked too: a foreign id never answers like one's own."""
     rows = {route: who for route, who in cells().items() if re.search(r"{[a-z]+_id}", route)}
+    rows = {
+        route: who
+        for route, who in cells().items()
+        if re.search(
+            r"{(indicator|membership|invitation|organization|identity|job|customer|message|operation|endpoint|delivery)_id}",
+            route,
+        )
+    }
     assert len(rows) >= 30, f"the scan saw only {len(rows)} routes that name a thing"
     leaks = [route for route, who in rows.items() if who["stranger"] not in ("404", "no")]
     assert not leaks, f"another organization's owner reaches: {leaks}"

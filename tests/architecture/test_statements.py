@@ -23,10 +23,12 @@ from tests.architecture.test_role_matrix import (
     address,
     billing_customer,
     dead_letter,
+    deleted_endpoint,
     deleted_organization,
     inbox_message,
     invite,
     notification,
+    webhook_endpoint,
 )
 from tests.architecture.test_routes import calls
 from tests.support import captured_sql
@@ -51,6 +53,7 @@ ALSO_LISTS = {
     "GET /dashboard",
     "GET /organizations/new",
     "GET /staff",
+    "GET /staff/webhooks",
     *(f"GET {path}" for path in VARIANTS),
 }
 """What shows rows and is not paged."""
@@ -140,12 +143,23 @@ async def fill(factory: Factory, organization: UUID, person: Person, rows: int) 
         await dead_letter(factory, organization, None)
         await inbox_message(factory, organization, None)
         await notification(factory, organization, person)
+        await webhook_endpoint(factory, organization, person, failing_since=clock.now())
+        await deleted_endpoint(factory, organization, person)
         await billing_invoice(factory, organization)
         await db.execute(
             "UPDATE billing_customers SET dirty_gen = 1, dead_at = now(), last_error = $2 WHERE id = $1",
             UUID(await billing_customer(factory, organization, None)), NOBODY,
         )  # fmt: skip
         await factory.log_in(person)
+
+
+async def log_of(factory: Factory, organization: UUID, endpoints: list[UUID], rows: int) -> None:
+    await factory.superuser.execute(
+        "INSERT INTO webhook_deliveries (organization_id, endpoint_id, event_id, type, payload, state, created_at,"
+        " next_attempt_at) SELECT $1, endpoint, gen_random_uuid(), 'plan.changed', '{}', 'delivered', now(), now()"
+        " FROM generate_series(1, $3), unnest($2::uuid[]) endpoint",
+        organization, endpoints, rows,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -193,10 +207,14 @@ async def visits(routes: list[Route], factory: Factory) -> AsyncIterator[tuple[d
     reads = [route for route in routes if route.method == "GET"]
     paths = {str(route): await address(route, factory, organization, person) for route in reads}
     paths |= {f"GET {path}": path for path in VARIANTS}
+    logged = ("GET /webhook-endpoints/{endpoint_id}", "GET /api/v1/webhooks/{endpoint_id}/deliveries")
+    endpoints = [UUID(paths[name].removesuffix("/deliveries").rsplit("/", 1)[1]) for name in logged]
     with counting() as counted:
         await fill(factory, organization, person, FEW)
+        await log_of(factory, organization, endpoints, FEW)
         few = await visit(factory, person, counted, paths)
         await fill(factory, organization, person, MANY - FEW)
+        await log_of(factory, organization, endpoints, MANY - FEW)
         many = await visit(factory, person, counted, paths)
     yield few, many
     await factory.superuser.execute("DELETE FROM pgqueuer WHERE entrypoint = $1", NOBODY)

@@ -91,6 +91,7 @@ INSECURE: list[tuple[str, dict[str, object]]] = [
     # 8 x 10 would fit into 85; what each process opens beside it does not.
     ("DATABASE_POOL_SIZE", {"database_processes": 8}),
     ("RATE_LIMIT_SCALE", {"rate_limit_scale": 1000}),
+    ("WEBHOOK_SANDBOX_HOSTS", {"webhook_sandbox_hosts": "127.0.0.1"}),
 ]
 HERE = [
     "127.0.0.2", "0.0.0.0", "[::]", "[::1]", "[::ffff:127.0.0.1]", "localhost", "LOCALHOST", "app.localhost", "mail",

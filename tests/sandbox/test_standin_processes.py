@@ -29,8 +29,11 @@ def start(module: str, *arguments: str) -> subprocess.Popen[str]:
     [
         (
             "infra.sandbox",
-            tuple(f"--{name}-port" for name in ("inbox", "smtp", "oidc", "stripe", "rates", "github", "plausible")),
-            6,
+            tuple(
+                f"--{name}-port"
+                for name in ("inbox", "smtp", "oidc", "stripe", "rates", "github", "plausible", "receiver")
+            ),
+            7,
         ),
         ("infra.sandbox.mail", ("--port", "--smtp-port"), 1),
         ("infra.sandbox.oidc", ("--port",), 1),

@@ -6,6 +6,9 @@ How to use, in a feature's jobs.py:
     @on(actions.archive_indicator)                      # reacts to an action
     async def tell_subscribers(ctx: Context, event: Event) -> None: ...
 
+    @within(actions.archive_indicator)                  # not a job: a row of the action's own transaction
+    async def note(ctx: Context, event: Event) -> None: ...
+
     @job(key="user_id", retry=Retry(attempts=5))        # one at a time per user, in order
     async def send_welcome(ctx: Context, user_id: UUID) -> None: ...
 
@@ -25,8 +28,9 @@ order, so lock the row that the key names. A job's body may take `timeout` in al
 """
 
 from service.guardrails.jobs.queue import announce, enqueue, failed, measure, replay
-from service.guardrails.jobs.registry import JOBS, Event, Retry, job, on, periodic, standing
+from service.guardrails.jobs.registry import JOBS, Event, Retry, job, on, periodic, standing, within
 
 __all__ = [
     "JOBS", "Event", "Retry", "announce", "enqueue", "failed", "job", "measure", "on", "periodic", "replay", "standing",
+    "within",
 ]  # fmt: skip

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from service.core import telemetry
 from service.core.context import Context, Resources
 from service.core.database import Base, UnitOfWork
-from service.guardrails.jobs.registry import SUBSCRIBERS, Body, Event, Job, job_of, periodic
+from service.guardrails.jobs.registry import SUBSCRIBERS, WITHIN, Body, Event, Job, job_of, periodic
 from service.guardrails.personal_data import internal
 from service.guardrails.retention import days_after
 
@@ -80,7 +80,9 @@ async def enqueue(
 
 
 async def announce(ctx: Context, action: Any, event: Event) -> None:
-    """Enqueue the jobs that subscribed to this action; called by `@action`."""
+    """Run what belongs into this transaction, and enqueue the jobs that subscribed; called by `@action`."""
+    for body in WITHIN.get(action, ()):
+        await body(ctx, event)
     if subscribers := SUBSCRIBERS.get(action):
         await _add(ctx, subscribers, {"event": event}, None, timedelta())
 

@@ -85,6 +85,7 @@ Loop = Callable[[Resources, Database, asyncio.Event], Awaitable[None]]
 JOBS: dict[str, Job] = {}
 STANDING: dict[str, Loop] = {}
 SUBSCRIBERS: dict[Callable[..., Any], list[Job]] = defaultdict(list)
+WITHIN: dict[Callable[..., Any], list[Body]] = defaultdict(list)
 USUAL_TIMEOUT = timedelta(seconds=30)
 
 
@@ -110,6 +111,20 @@ def on(
     def decorate(body: F) -> F:
         _register(body, key, retry, timeout, maintenance=False)
         SUBSCRIBERS[action].append(job_of(body))
+        return body
+
+    return decorate
+
+
+def within(action: Callable[..., Any]) -> Callable[[F], F]:
+    """Run `async def body(ctx, event)` inside the action's own transaction, after it and before the commit.
+
+    For a row that must exist exactly when the change does, in the order of the changes (an outbox of one's own). When
+    it raises, the action has failed: keep it to one statement, and never wait for anybody.
+    """
+
+    def decorate(body: F) -> F:
+        WITHIN[action].append(body)
         return body
 
     return decorate

@@ -1,0 +1,111 @@
+"""Which messages are sent next: fair between endpoints, in order where that is promised, never two workers one.
+
+Looked up endpoint by endpoint, not message by message: a hundred thousand messages that wait for one dead server are
+one step, and those behind them start at once. One round at a time over all workers, for milliseconds: that is what
+makes "so many at once per endpoint" true.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from service.core.ids import new_id
+from service.features.webhooks.models import SCHEDULE, open_secrets
+
+PER_ENDPOINT = 2
+"""Attempts at once for an endpoint that answers; one for an endpoint that keeps order, or whose last attempt failed."""
+LEASE = timedelta(seconds=60)
+LOCK = 7_249_618_305
+TURN = f"SELECT pg_try_advisory_xact_lock({LOCK})"
+LOST = f"""
+    UPDATE webhook_deliveries SET lease_token = NULL, lease_until = NULL,
+        state = CASE WHEN tries > {len(SCHEDULE)} THEN 'failed' ELSE 'waiting' END,
+        finished_at = CASE WHEN tries > {len(SCHEDULE)} THEN $1::timestamptz END
+    WHERE state = 'sending' AND lease_until < $1
+"""  # noqa: S608 - a constant
+CLAIM = """
+    WITH RECURSIVE lines AS (
+        (SELECT endpoint_id FROM webhook_deliveries WHERE state = 'waiting' ORDER BY endpoint_id LIMIT 1)
+        UNION ALL
+        SELECT following.endpoint_id FROM lines CROSS JOIN LATERAL (
+            SELECT endpoint_id FROM webhook_deliveries
+            WHERE state = 'waiting' AND endpoint_id > lines.endpoint_id ORDER BY endpoint_id LIMIT 1
+        ) AS following
+    ), open AS MATERIALIZED (
+        SELECT endpoint.id, ordered, failures > 0 AS ill,
+            CASE WHEN ordered OR failures > 0 THEN 1 ELSE $6::int END - (
+                SELECT count(*) FROM webhook_deliveries WHERE endpoint_id = endpoint.id AND state = 'sending'
+            ) AS room
+        FROM lines JOIN webhook_endpoints AS endpoint ON endpoint.id = lines.endpoint_id
+        WHERE endpoint.state = 'active' AND deleted_at IS NULL AND (resume_at IS NULL OR resume_at <= $1)
+    ), due AS (
+        SELECT found.id, ill, found.next_attempt_at,
+            row_number() OVER (PARTITION BY open.id ORDER BY found.next_attempt_at) AS place,
+            row_number() OVER (PARTITION BY ill ORDER BY found.next_attempt_at) AS turn
+        FROM open CROSS JOIN LATERAL (
+            (SELECT id, next_attempt_at FROM webhook_deliveries
+            WHERE endpoint_id = open.id AND state = 'waiting' AND next_attempt_at <= $1 AND NOT open.ordered
+            ORDER BY next_attempt_at LIMIT greatest(open.room, 0))
+            UNION ALL
+            SELECT id, next_attempt_at FROM (
+                SELECT id, next_attempt_at FROM webhook_deliveries
+                WHERE endpoint_id = open.id AND state = 'waiting' ORDER BY seq LIMIT 1
+            ) AS head WHERE open.ordered AND open.room > 0 AND next_attempt_at <= $1
+        ) AS found
+    ), chosen AS (
+        -- A writer that is about to add to a message holds its row; it is not waited for.
+        SELECT id FROM webhook_deliveries WHERE state = 'waiting' AND id IN (
+            SELECT id FROM due WHERE NOT ill OR turn <= $3 ORDER BY place, next_attempt_at LIMIT $2
+        ) FOR UPDATE SKIP LOCKED
+    )
+    UPDATE webhook_deliveries AS taken SET state = 'sending', lease_token = $4, lease_until = $5, bundle = NULL,
+        attempts = attempts + 1, tries = tries + 1
+    FROM chosen, webhook_endpoints AS endpoint
+    WHERE taken.id = chosen.id AND endpoint.id = taken.endpoint_id
+    RETURNING taken.id, taken.organization_id, taken.endpoint_id, taken.event_id, taken.payload::text AS body,
+        taken.attempts, taken.tries, taken.next_attempt_at AS due_at, lease_token, endpoint.url, endpoint.secret,
+        endpoint.old_secret, endpoint.old_secret_until, endpoint.failures
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A message to send now, and all that sending it takes."""
+
+    id: UUID
+    organization_id: UUID
+    endpoint_id: UUID
+    message_id: str
+    url: str
+    body: str
+    keys: tuple[str, ...]
+    attempts: int
+    tries: int
+    failures: int
+    due_at: datetime
+    lease_token: UUID
+
+
+async def claim(raw: asyncpg.Connection[Any], now: datetime, *, room: int, room_for_ill: int) -> list[Claim]:
+    """Lease what is due, `room` at most and `room_for_ill` of those whose endpoint fails; in the caller's transaction,
+    as the maintenance role. Nothing while another worker claims."""
+    if not await raw.fetchval(TURN):
+        return []
+    await raw.execute(LOST, now)
+    rows = await raw.fetch(CLAIM, now, room, room_for_ill, new_id(), now + LEASE, PER_ENDPOINT)
+    return [_read(row, now) for row in rows]
+
+
+def _read(row: asyncpg.Record, now: datetime) -> Claim:
+    keys = open_secrets(row["endpoint_id"], now, row["secret"], row["old_secret"], row["old_secret_until"])
+    return Claim(
+        id=row["id"], organization_id=row["organization_id"], endpoint_id=row["endpoint_id"],
+        message_id=f"msg_{row['event_id'].hex}", url=row["url"], body=row["body"],
+        keys=tuple(keys), attempts=row["attempts"], tries=row["tries"],
+        failures=row["failures"], due_at=row["due_at"], lease_token=row["lease_token"],
+    )  # fmt: skip

@@ -1,0 +1,31 @@
+"""The endpoint that `make run` shows: the sandbox's receiver, told of everything, with a first few messages."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from sqlalchemy import select
+
+from service.core.database import UnitOfWork
+from service.features.indicators.models import Indicator
+from service.features.webhooks.flows.record import record
+from service.features.webhooks.models import Endpoint
+from service.features.webhooks.schemas import EventType
+from service.integrations.webhooks import new_secret
+
+SHOWN = 3
+
+
+async def plant_endpoint(work: UnitOfWork, identifier: UUID, url: str) -> str:
+    """Plant it once, or move it to where the receiver is now; answers its secret. `work` acts for its organization."""
+    endpoint = (await work.session.execute(select(Endpoint).where(Endpoint.id == identifier))).scalar_one_or_none()
+    if endpoint is None:
+        endpoint = Endpoint(id=identifier, description="Demo receiver", event_types=list(EventType), ordered=False)
+        endpoint.url = url
+        endpoint.seal(new_secret())
+        work.session.add(endpoint)
+        await work.session.flush()
+        for indicator_id in (await work.session.execute(select(Indicator.id).limit(SHOWN))).scalars():
+            await record(work, EventType.INDICATOR_CREATED, {"indicator_id": str(indicator_id)})
+    endpoint.url = url
+    return endpoint.open_secret()

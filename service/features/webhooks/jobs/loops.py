@@ -1,0 +1,50 @@
+"""The sender, for as long as the worker lives, and what it looks like from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from itertools import chain
+
+from service.core import clock, telemetry
+from service.core.context import Resources
+from service.core.database import Database, UnitOfWork
+from service.features.webhooks.flows import metrics
+from service.features.webhooks.flows.deliver import run
+from service.guardrails.jobs import standing
+
+# Endpoints that rest are left out: their messages are late through their own fault, and `failing` counts them.
+MEASURE = """
+    SELECT count(*) AS waiting,
+        coalesce(extract(epoch FROM $1 - min(next_attempt_at) FILTER (
+            WHERE endpoint.state = 'active' AND failures = 0 AND deleted_at IS NULL))::float8, 0) AS overdue
+    FROM webhook_deliveries AS delivery JOIN webhook_endpoints AS endpoint ON endpoint.id = delivery.endpoint_id
+    WHERE delivery.state = 'waiting' AND next_attempt_at <= $1
+"""
+ENDPOINTS = """
+    SELECT count(*) FILTER (WHERE state = 'active' AND failures > 0) AS failing,
+        count(*) FILTER (WHERE state = 'disabled') AS disabled
+    FROM webhook_endpoints WHERE deleted_at IS NULL
+"""
+GAUGES = (metrics.waiting, metrics.overdue, metrics.failing, metrics.disabled)
+
+
+@standing("webhook-deliveries")
+async def send_messages(resources: Resources, maintenance: Database, stop: asyncio.Event) -> None:
+    await run(resources, maintenance, stop)
+
+
+async def measure(resources: Resources) -> None:
+    """Set the gauges; the worker alone may look at every organization, elsewhere they are not known."""
+    for gauge in GAUGES:
+        gauge.set(math.nan)
+    if resources.maintenance is None:
+        return
+    async with resources.maintenance.connection() as connection:
+        raw = UnitOfWork(connection).raw
+        rows = [*await raw.fetch(MEASURE, clock.now()), *await raw.fetch(ENDPOINTS)]
+    for gauge, value in zip(GAUGES, chain.from_iterable(rows), strict=True):
+        gauge.set(max(0, value))
+
+
+telemetry.measures.append(measure)
