@@ -17,7 +17,9 @@ MOST_QUOTES = 5
 MOST_KEY = 300
 
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$"), BeforeValidator(lambda given: str(given).upper())]
-Repository = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,39}/[A-Za-z0-9._-]{1,100}$")]
+# Part of an address: a name of dots alone would lead somewhere else there.
+REPOSITORY = r"^[A-Za-z0-9-]{1,39}/[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*$"
+Repository = Annotated[str, StringConstraints(pattern=REPOSITORY, max_length=140)]
 Site = Annotated[
     str,
     StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(/[a-z0-9._/-]*)?$", max_length=150),
@@ -153,7 +155,7 @@ class SourceRead(Output):
         if self.paused_at is not None:
             return ("Stopped", "danger") if self.trouble else ("Paused", "")
         if self.trouble:
-            return "Not answering" if self.failures else "Waiting", "warning"
+            return "Not answering" if self.failures else "Waiting" if self.rest_until else "Needs attention", "warning"
         return ("Up to date", "success") if self.ok_at else ("First reading is on its way", "")
 
 

@@ -77,6 +77,13 @@ class Team:
     async def again(self, identifier: UUID) -> asyncpg.Record:
         return await self.asked(identifier, await self.due(identifier))
 
+    async def another_round(self) -> None:
+        """Wait until somebody else's source, which became due just now, was asked: what was due before was, too."""
+        elsewhere = await self.factory.organization()
+        source = await self.factory.source(elsewhere, paused_at=None)
+        await self.factory.fed(elsewhere, source, "USD")
+        await self.asked(source)
+
     async def readings(self, identifier: UUID, series: str) -> list[asyncpg.Record]:
         found: list[asyncpg.Record] = await self.superuser.fetch(
             "SELECT at, value FROM readings JOIN source_feeds USING (organization_id, indicator_id)"

@@ -97,7 +97,7 @@ async def test_a_withdrawn_key_stops_the_source_and_its_admins_are_told_once(tea
     page = await team.admin.page(f"/sources/{source}")
     assert "Give it another key" in page
     await team.due(source)
-    await asyncio.sleep(1.2)  # two rounds of the worker: it must not be among those that are due
+    await team.another_round()
     assert len(outside.plausible.asked) == asked, "asking on would look like guessing"
     outside.plausible.knobs = SourceKnobs()
     wrong = await team.admin.submit(f"/sources/{source}/key", key="another-wrong-key")
@@ -155,7 +155,7 @@ async def test_a_deleted_organization_asks_nobody_until_it_is_back(team: Team, o
     gone = "UPDATE organizations SET deleted_at = $2 WHERE id = $1"
     await team.superuser.execute(gone, team.organization, clock.now())
     source = await team.plant("rates", "EUR to SEK", {"base": "EUR", "quotes": ["SEK"]}, "SEK")
-    await asyncio.sleep(1.2)  # two rounds of the worker
+    await team.another_round()
     assert await team.runs(source) == 0
     await team.superuser.execute(gone, team.organization, None)
     assert (await team.asked(source))["outcome"] == "stored"
@@ -169,6 +169,7 @@ async def test_a_source_without_a_living_indicator_says_so(team: Team) -> None:
     await team.again(source)
     page = await team.viewer.page(f"/sources/{source}")
     assert "All its indicators are archived or deleted." in page
+    assert "Needs attention" in page
     await team.member.api("POST", f"/indicators/{indicator}/restoration")
     await team.again(source)
     assert "All its indicators" not in (await team.viewer.page(f"/sources/{source}")).partition("History")[0]

@@ -42,6 +42,7 @@ async def test_a_connected_source_fills_its_indicators_and_their_tiles(team: Tea
         ("rates", {"base": "EUR", "quotes": "EUR"}, {}, "another currency than the first"),
         ("github", {"repository": "nobody/nothing", "key": ""}, {}, "GitHub has no repository nobody/nothing"),
         ("github", {"repository": "../etc/passwd", "key": ""}, {}, "Use the form described beside the field"),
+        ("github", {"repository": "northwind/..", "key": ""}, {}, "Use the form described beside the field"),
         ("github", {"repository": PRIVATE, "key": "wrong-token-0815"}, {}, "GitHub does not accept the token"),
         ("plausible", {"site": "northwind.example", "key": "wrong-key-0815"}, {}, "Plausible does not accept the key"),
         ("plausible", {"site": "northwind.example", "key": "two\u00a0words"}, {}, "without spaces; copy it again"),
