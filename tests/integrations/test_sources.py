@@ -116,6 +116,17 @@ async def test_days_without_visits_are_zero_and_unfinished_ones_are_left_out(sys
     )
 
 
+async def test_days_before_the_first_visit_ever_are_unknown_and_not_zero(systems: Systems) -> None:
+    empty = (clock.now() - timedelta(days=4)).date()
+    while empty.day != 13:
+        empty -= timedelta(days=1)
+    wanted: dict[str, Any] = {"since": empty, "now": clock.now(), "key": KEY}
+    new = await systems.ask("plausible", Ask(SITE, first=True, **wanted))
+    known = await systems.ask("plausible", Ask(SITE, first=False, **wanted))
+    assert new.points["visitors"][0][0].date() == empty + timedelta(days=1)
+    assert (known.points["visitors"][0][0].date(), known.points["visitors"][0][1]) == (empty, 0.0)
+
+
 @pytest.mark.parametrize(
     ("kind", "config", "key", "failure", "words"),
     [
