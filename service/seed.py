@@ -31,6 +31,11 @@ from service.features.accounts.models.passwords import hash_password
 from service.features.api_keys.models import ApiKey
 from service.features.api_keys.queries import offered
 from service.features.billing.flows import catalogue
+from service.features.imports.flows.layout import Layout
+from service.features.imports.flows.parse import parse
+from service.features.imports.flows.store import append, read
+from service.features.imports.flows.verdicts import as_lines
+from service.features.imports.models import DecimalMark, Import, ImportVerdict, Mode, State
 from service.features.indicators.actions import APPEND
 from service.features.indicators.models import Indicator
 from service.features.notifications.models import MEMBER_JOINED, ROLE_CHANGED, Notification
@@ -142,6 +147,7 @@ async def _organization(database: Database, number: int, name: str, indicators: 
             await _indicator(work, SHAPES[(index + number * 5) % len(SHAPES)], seed=number * 100 + index)
         if number == 0:
             await _sources(work)
+            await _import(work)
     return logins
 
 
@@ -166,6 +172,25 @@ async def _sources(work: UnitOfWork) -> None:
         for hours in range(24, 0, -1):
             at = now - timedelta(hours=hours)
             work.session.add(SourceRun(source_id=source.id, at=at, outcome=Outcome.UNCHANGED, took_ms=80 + hours))
+
+
+async def _import(work: UnitOfWork) -> None:
+    """Two days of orders from before the hourly ones, out of a file with two mistakes."""
+    indicator_id = (await work.session.scalars(select(Indicator.id).where(Indicator.name == "Orders"))).one()
+    start = clock.now().replace(minute=0, second=0, microsecond=0) - timedelta(days=DAYS + 2)
+    lines = [f"{(start + timedelta(hours=hour)).isoformat()},{60 + hour * 7 % 23}" for hour in range(48)]
+    lines[9], lines[30] = lines[9].partition(",")[0] + ",n/a", f"{start:%d.%m.%Y},71"
+    found = parse([line.encode() for line in lines], 2, Layout(",", ("time", "value")), None, DecimalMark.POINT)
+    rows, verdicts = await read(work, found, indicator_id)
+    await append(work, rows, verdicts)
+    told = Import(
+        name="orders-before-launch.csv", size=len("\n".join(lines)), position=len("\n".join(lines)), mode=Mode.GOOD,
+        zone="UTC", decimal=DecimalMark.POINT, indicator_id=indicator_id, state=State.DONE, rows=48, added=46,
+        refused=2, finished_at=clock.now(),
+    )  # fmt: skip
+    work.session.add(told)
+    await work.session.flush()
+    work.session.add(ImportVerdict(import_id=told.id, number=2, refused=2, report=as_lines(verdicts)))
 
 
 async def _api_key(database: Database) -> str:

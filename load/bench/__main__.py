@@ -17,7 +17,7 @@ from pathlib import Path
 
 import orjson
 
-from load.bench import billing_report, plans, report
+from load.bench import billing_report, imports, plans, report
 from load.bench.acknowledge import acknowledge
 from load.bench.cases import Case, cases
 from load.bench.generator import Measured, hammer
@@ -32,7 +32,7 @@ COMMANDS = {
     "unprotected": bare("load.bench.unprotected:app"),
     "service": SERVICE,
 }
-PARTS = ("pages", "billing")
+PARTS = ("pages", "billing", "imports")
 MACHINE = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
@@ -82,6 +82,13 @@ def billing(options: argparse.Namespace) -> str:
     return billing_report.render(acknowledged, found, MACHINE)
 
 
+def files(options: argparse.Namespace) -> str:
+    """What people upload."""
+    with by_itself(), world(0) as stage:
+        found = asyncio.run(imports.measure(stage, options.rows, options.rounds))
+    return imports.render(found, MACHINE)
+
+
 @contextmanager
 def by_itself(*, pinned: bool = False) -> Iterator[None]:
     """Leave nothing of one world to the next. `pinned`: this process keeps to one core, the servers to the other."""
@@ -103,11 +110,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="runs of each case against each server")
     parser.add_argument("--readings", type=int, default=10_000_000, help="readings of the largest indicator")
     parser.add_argument("--changes", type=int, default=20, help="changes of a plan, one at a time")
+    parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000], help="rows of imported files")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="which tables")
     parser.add_argument("--write", type=Path, help="put the tables between the markers of this file")
     options = parser.parse_args()
     for part in options.parts:
-        table = pages(options) if part == "pages" else billing(options)
+        table = {"pages": pages, "billing": billing, "imports": files}[part](options)
         print(table)
         if options.write:
             report.write_between_markers(options.write, f"bench {part}", table)

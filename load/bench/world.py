@@ -44,6 +44,7 @@ def world(readings: int) -> Iterator[World]:
             "DATABASE_MAINTENANCE_URL": postgres.url("ballast_maintenance", DATABASE),
             "REDIS_URL": redis.url(),
             "OTLP_ENDPOINT": collector.address,
+            "STORAGE_URL": f"file:{directory}/files",
         }
         os.environ.update(environment)
         from service.core.migrate import upgrade

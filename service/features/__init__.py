@@ -7,6 +7,7 @@ Routes are searched in this order, so what is asked most often comes first.
 
 FEATURES = (
     "indicators",
+    "imports",
     "organizations",
     "accounts",
     "billing",

@@ -243,8 +243,23 @@ async def webhook_delivery(factory: Factory, organization: UUID, person: Owner) 
     return str(found)
 
 
+async def ended_import(factory: Factory, organization: UUID, _: Owner) -> str:
+    identifier = new_id()
+    await factory.superuser.execute(
+        "INSERT INTO imports (id, organization_id, created_at, name, mode, zone, decimal, state, refused, finished_at)"
+        " VALUES ($1, $2, now(), $3, 'good', 'UTC', 'point', 'done', 1, now())",
+        identifier, organization, f"{identifier.hex}.csv",
+    )  # fmt: skip
+    await factory.superuser.execute(
+        "INSERT INTO import_verdicts (organization_id, import_id, number, refused, report) VALUES ($1, $2, 2, 1, $3)",
+        organization, identifier, '2,refused,"A sentence."\r\n',
+    )  # fmt: skip
+    return str(identifier)
+
+
 THINGS: dict[str, Plant] = {
     "key_id": api_key,
+    "import_id": ended_import,
     "indicator_id": live_indicator,
     "membership_id": another_member,
     "invitation_id": open_invitation,

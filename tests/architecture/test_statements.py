@@ -25,6 +25,7 @@ from tests.architecture.test_role_matrix import (
     dead_letter,
     deleted_endpoint,
     deleted_organization,
+    ended_import,
     inbox_message,
     invite,
     notification,
@@ -141,6 +142,7 @@ async def fill(factory: Factory, organization: UUID, person: Person, rows: int) 
         )
         await factory.fed(organization, source, "USD")
         await dead_letter(factory, organization, None)
+        await ended_import(factory, organization, None)
         await inbox_message(factory, organization, None)
         await notification(factory, organization, person)
         await webhook_endpoint(factory, organization, person, failing_since=clock.now())

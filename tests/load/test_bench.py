@@ -45,3 +45,13 @@ async def test_billing_is_measured_and_a_burst_takes_few_readings() -> None:
     assert events >= 16
     assert 1 <= readings <= 4
     assert readings < calls < events
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_an_import_is_measured_beside_a_copy_and_stays_small() -> None:
+    """A file four times as long must not need more memory: a worker's limit is set once, files come in every size."""
+    said = await bench("--parts", "imports", "--rows", "4000", "16000")
+    rows = re.findall(r"^\| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d.]+) \| (-?[\d.]+) MB \|$", said, re.MULTILINE)
+    assert [row[0] for row in rows] == ["4,000", "16,000"], said
+    assert float(rows[1][4]) < 40, said

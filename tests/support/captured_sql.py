@@ -189,6 +189,14 @@ INSERT INTO source_feeds (organization_id, source_id, series, indicator_id)
 INSERT INTO source_runs (id, organization_id, source_id, at, outcome, added, took_ms, detail)
     SELECT md5('x' || n)::uuid, md5('o1')::uuid, md5('s' || n % 100 + 1)::uuid, now() - n * interval '1 minute',
         'stored', 1, 1, '' FROM generate_series(1, 40000) n;
+INSERT INTO imports (id, organization_id, created_at, name, mode, zone, decimal, state, object_key)
+    SELECT md5('c' || n)::uuid, md5('o' || CASE WHEN n <= 2000 THEN 1 ELSE n % 3000 + 1 END)::uuid, now(), 'x.csv',
+        'all', 'UTC', 'point', 'done', CASE WHEN n % 100 = 0 THEN 'x' END FROM generate_series(1, 9000) n;
+INSERT INTO import_verdicts (organization_id, import_id, number, refused, report)
+    SELECT organization_id, id, n, n % 2, 'x' FROM imports, generate_series(1, 4) n;
+INSERT INTO import_rows (organization_id, import_id, indicator_id, at, value, line)
+    SELECT md5('o1')::uuid, md5('c' || n % 50 + 1)::uuid, md5('n1')::uuid, now() - n * interval '1 minute', 1, n
+    FROM generate_series(1, 20000) n;
 ANALYZE;
 """
 

@@ -1,0 +1,28 @@
+"""What operators watch: rows by verdict, how imports end, and how long the oldest open one has been waiting."""
+
+from __future__ import annotations
+
+import math
+
+from prometheus_client import Counter, Gauge
+
+from service.core import telemetry
+from service.core.context import Resources
+from service.core.database import UnitOfWork
+
+REGISTRY = telemetry.REGISTRY
+rows = Counter("import_rows_total", "Rows of uploaded files", ("verdict",), registry=REGISTRY)
+ended = Counter("imports_ended_total", "Imports by how they ended", ("state",), registry=REGISTRY)
+oldest = Gauge("imports_oldest_open_seconds", "Since when an open import has not come further", registry=REGISTRY)
+OLDEST = """
+    SELECT extract(epoch FROM now() - min(coalesce(served_at, created_at)))::float8 FROM imports
+    WHERE object_key IS NOT NULL
+"""
+
+
+async def measure(resources: Resources) -> None:
+    """Told by the worker alone, whose role sees every organization."""
+    oldest.set(math.nan)
+    if resources.maintenance is not None:
+        async with resources.maintenance.connection() as connection:
+            oldest.set(await UnitOfWork(connection).raw.fetchval(OLDEST) or 0)

@@ -1,0 +1,106 @@
+"""One organization with a member and a viewer, and a stranger; files are stored, begun and run without a browser."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from service.core.context import Actor, ActorKind, Caller, Context, Resources
+from service.core.database import Database
+from service.features.imports.actions import begin_import, receive_import
+from service.features.imports.flows.run import take_turn
+from service.features.imports.flows.verdicts import hand_out
+from service.features.imports.models import Mode, State
+from service.features.imports.schemas import ImportForm
+from service.guardrails.permissions import Role
+from service.integrations.storage import Storage
+from tests.support.client import Client
+from tests.support.factories import Factory
+
+
+@dataclass
+class Office:
+    """An organization that imports; what it asks for is done by workers of the test's own."""
+
+    organization: UUID
+    member: Client
+    viewer: Client
+    stranger: Client
+    factory: Factory
+    resources: Resources
+    maintenance: Database
+    person: UUID
+
+    @property
+    def db(self) -> asyncpg.Connection[Any]:
+        return self.factory.superuser
+
+    async def indicator(self, name: str = "", **columns: Any) -> UUID:
+        return await self.factory.indicator(self.organization, name, **columns)
+
+    async def begin(self, content: str | bytes, indicator: UUID | None = None, **given: Any) -> UUID:
+        """As the page does it, but for the upload."""
+        data = content if isinstance(content, bytes) else content.encode()
+
+        async def parts() -> AsyncIterator[bytes]:
+            yield data
+
+        async with self.resources.database.unit_of_work(tenant=self.organization) as work:
+            ctx = Context(work, self.resources, Actor(ActorKind.USER, self.person), Caller("test"))
+            ctx.organization_id, ctx.role = self.organization, Role.MEMBER
+            form = ImportForm(indicator=indicator, **given)
+            begun = await begin_import(ctx, form, "readings.csv")
+            assert begun.object_key is not None
+            size = await self.resources.get(Storage).put(begun.object_key, parts())
+            await receive_import(ctx, begun.id, size)
+        return begun.id
+
+    async def run(self, import_id: UUID) -> asyncpg.Record:
+        """Take turns until it has ended and its file is gone."""
+        while (row := await self.row(import_id))["object_key"] is not None:
+            await self.expire(import_id)
+            await take_turn(self.resources, self.maintenance)
+        return row
+
+    async def row(self, import_id: UUID) -> asyncpg.Record:
+        row = await self.db.fetchrow("SELECT * FROM imports WHERE id = $1", import_id)
+        assert row is not None
+        return row
+
+    async def expire(self, import_id: UUID) -> None:
+        """Whoever had claimed it is taken to be dead, and a wait is over."""
+        later = "UPDATE imports SET leased_until = now() - $2::interval WHERE id = $1"
+        await self.db.execute(later, import_id, timedelta(seconds=1))
+
+    async def imported(self, content: str | bytes, indicator: UUID | None = None, **given: Any) -> asyncpg.Record:
+        given.setdefault("mode", Mode.GOOD)
+        return await self.run(await self.begin(content, indicator, **given))
+
+    async def verdicts(self, row: asyncpg.Record) -> dict[int, tuple[str, str]]:
+        parts = hand_out(self.resources, self.organization, row["id"], State(row["state"]))
+        lines = list(csv.reader("".join([part async for part in parts]).splitlines()))
+        assert lines.pop(0) == ["row", "verdict", "reason"]
+        return {int(line): (verdict, reason) for line, verdict, reason in lines}
+
+    async def readings(self, indicator: UUID) -> list[tuple[str, float]]:
+        found = await self.db.fetch("SELECT at, value FROM readings WHERE indicator_id = $1 ORDER BY at", indicator)
+        return [(f"{row['at']:%Y-%m-%dT%H:%M}", row["value"]) for row in found]
+
+
+@pytest.fixture
+async def office(factory: Factory, resources: Resources, maintenance: Database) -> AsyncIterator[Office]:
+    organization = await factory.organization()
+    await factory.plan(organization)
+    person = await factory.person(Role.MEMBER, organization)
+    member = await factory.client(person)
+    viewer = await factory.client(await factory.person(Role.VIEWER, organization))
+    stranger = await factory.client(await factory.person(Role.OWNER))
+    async with member, viewer, stranger:
+        yield Office(organization, member, viewer, stranger, factory, resources, maintenance, person.id)

@@ -1,0 +1,112 @@
+"""The imports' pages and the files they hand out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from service.core import clock
+from service.features.imports import queries
+from service.features.imports.flows.run import take_turn
+from service.features.imports.models import Mode
+from tests.features.imports.conftest import Office
+
+DAY = timedelta(days=1)
+
+
+async def test_the_page_shows_how_it_goes_and_what_was_wrong(office: Office) -> None:
+    indicator = await office.indicator("Orders")
+    identifier = await office.begin("time,value\n2026-01-01,1\n2026-01-02,x\n", indicator, mode=Mode.GOOD)
+    await office.db.execute("UPDATE imports SET leased_until = now() + interval '1 hour' WHERE id = $1", identifier)
+    second = await office.begin("time,value\n", indicator)
+    page = await office.viewer.page(f"/imports/{identifier}")
+    assert "It begins in a moment" in page
+    assert f'hx-get="/imports/{identifier}"' in page
+    assert f"/imports/{identifier}/cancel" not in page
+    assert f"/imports/{identifier}/cancel" in await office.member.page(f"/imports/{identifier}")
+    assert "this one begins when that has ended" in await office.viewer.page(f"/imports/{second}")
+    await office.run(identifier)
+    fragment = await office.viewer.get(f"/imports/{identifier}", headers={"hx-request": "true"})
+    assert "<html" not in fragment.text
+    assert "hx-get" not in fragment.text, "an import that has ended is not asked about again"
+    assert "The value is no number" in fragment.text
+    verdicts = await office.viewer.get(f"/downloads/verdicts/{identifier}")
+    assert verdicts.headers["content-disposition"] == 'attachment; filename="verdicts-readings.csv"'
+    assert verdicts.text.splitlines()[:2] == ["row,verdict,reason", "2,added,"]
+    listed = await office.viewer.page("/imports")
+    assert "readings.csv" in listed
+    assert "Orders" in listed
+    for path in (f"/imports/{identifier}", f"/downloads/verdicts/{identifier}", f"/downloads/readings/{indicator}"):
+        assert (await office.stranger.get(path)).status_code == 404
+
+
+async def test_a_cancelled_import_stops_and_stores_nothing_more(office: Office) -> None:
+    indicator = await office.indicator()
+    identifier = await office.begin("time,value\n2026-01-01,1\n", indicator, mode=Mode.GOOD)
+    await office.db.execute("UPDATE imports SET leased_until = now() + interval '1 hour' WHERE id = $1", identifier)
+    done = await office.member.submit(f"/imports/{identifier}/cancel", page=f"/imports/{identifier}")
+    assert done.status_code == 303
+    row = await office.run(identifier)
+    assert (row["state"], row["added"]) == ("cancelled", 0)
+    again = await office.member.post(f"/imports/{identifier}/cancel", csrf=office.member.csrf)
+    assert again.status_code == 409
+
+
+async def test_an_export_runs_nothing_and_comes_back_without_a_change(office: Office) -> None:
+    names = {"=cmd|' /C calc'!A0": -3.25, 'Plain, with “quotes” ""': 1e-7, "'=quoted": 12.0, "+1": 1e15}
+    for day, (name, value) in enumerate(names.items()):
+        indicator = await office.indicator(name)
+        await office.imported(f"time,value\n2026-02-0{day + 1}T01:02:03.000456,{value!r}\n", indicator)
+    answer = await office.viewer.get("/downloads/readings")
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert answer.headers["content-disposition"] == 'attachment; filename="readings.csv"'
+    cells = [line.lstrip('"') for line in answer.text.splitlines()[1:]]
+    assert len(cells) == 4
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
+    assert "2026-02-01T01:02:03.000456Z,-3.25\r\n" in answer.text
+    back = await office.imported(answer.content, mode=Mode.ALL)
+    assert (back["state"], back["added"], back["unchanged"], back["refused"]) == ("done", 0, 4, 0)
+
+
+async def test_one_indicator_is_exported_in_pieces_as_far_back_as_the_plan_shows(office: Office) -> None:
+    indicator = await office.indicator("Long / one")
+    await office.factory.plan(office.organization, limits={"history_days": 30})
+    await office.db.execute(
+        "INSERT INTO readings (organization_id, indicator_id, at, value)"
+        " SELECT $1, $2, $3::timestamptz + n * interval '1 second', n FROM generate_series(1, 12000) n",
+        office.organization, indicator, clock.now() - DAY,
+    )  # fmt: skip
+    await office.db.execute(
+        "INSERT INTO readings (organization_id, indicator_id, at, value) VALUES ($1, $2, $3, 1)",
+        office.organization, indicator, datetime(2020, 1, 1, tzinfo=UTC),
+    )  # fmt: skip
+    answer = await office.viewer.get(f"/downloads/readings/{indicator}")
+    assert answer.headers["content-disposition"] == 'attachment; filename="readings-Long-one.csv"'
+    lines = answer.text.splitlines()
+    assert lines[0] == "time,value"
+    assert [line.partition(",")[2] for line in lines[1:]] == [f"{n}.0" for n in range(1, 12001)]
+
+
+async def test_a_whole_organization_that_is_too_large_is_refused_with_the_way_out(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await office.imported("time,value\n2026-02-01,1\n2026-02-02,1\n", await office.indicator())
+    monkeypatch.setattr(queries, "MOST_EXPORTED", 2)
+    assert (await office.viewer.get("/downloads/readings")).status_code == 200
+    monkeypatch.setattr(queries, "MOST_EXPORTED", 1)
+    answer = await office.viewer.get("/downloads/readings")
+    assert answer.status_code == 422
+    assert "Export the indicators one by one" in answer.text
+
+
+async def test_an_upload_that_died_with_its_process_is_ended(office: Office) -> None:
+    identifier = await office.begin("time,value\n")
+    late = "UPDATE imports SET state = 'arriving', created_at = now() - $2::interval WHERE id = $1"
+    await office.db.execute(late, identifier, timedelta(minutes=20))
+    await take_turn(office.resources, office.maintenance)
+    assert (await office.row(identifier))["state"] == "arriving", "it may be on its way still"
+    await office.db.execute(late, identifier, timedelta(minutes=40))
+    row = await office.run(identifier)
+    assert (row["state"], row["object_key"]) == ("stopped", None)
+    assert "ended before the file was complete" in row["remark"]
