@@ -51,6 +51,7 @@ CALLS = {
     "table": "{% call ui.table([bad, (bad, 'num'), (bad, 'sr')], bad) %}<tr></tr>{% endcall %}",
     "cell": "<table><tr>{{ ui.cell(bad, bad) }}{% call ui.cell(bad) %}{{ bad }}{% endcall %}</tr></table>",
     "pager": "{{ ui.pager(bad, bad, bad) }}",
+    "count": "{{ ui.count(120, bad, bad) }}{{ ui.count(3) }}{{ ui.count(0) }}",
     "poll": "<section{{ ui.poll(bad, 60, bad) }}></section>",
 }
 
