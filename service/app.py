@@ -40,7 +40,7 @@ from service.guardrails.inbox import AcknowledgingPool
 from service.guardrails.strict_json import API_PREFIX, Larger
 from service.integrations.http import HttpClient
 from service.integrations.identity import IdentityProvider
-from service.integrations.mail import Mailer
+from service.integrations.mail import Mailer, mailer_of
 from service.integrations.sources.systems import Systems
 from service.integrations.storage import Storage
 from service.integrations.stripe.client import StripeApi
@@ -175,7 +175,7 @@ def create_resources(settings: Settings, *, maintenance: bool = False) -> Resour
     http = HttpClient(settings)
     resources.provide(HttpClient, http)
     resources.provide(IdentityProvider, IdentityProvider(settings, http))
-    resources.provide(Mailer, Mailer(settings))
+    resources.provide(Mailer, mailer_of(settings, http))
     resources.provide(Storage, Storage(settings, http))
     resources.provide(StripeApi, stripe)
     resources.provide(Systems, Systems(settings))

@@ -7,7 +7,6 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -17,6 +16,8 @@ from service.core.migrate import head
 from service.core.redis import create_redis
 from service.core.settings import Settings, misspelt
 from service.features.billing.flows.catalogue import mismatches
+from service.integrations.http import HttpClient
+from service.integrations.mail import MailFailed, mailer_of
 from service.integrations.stripe.client import StripeApi
 from service.integrations.stripe.errors import StripeFailed, StripeMisconfigured
 
@@ -117,11 +118,13 @@ async def _redis(settings: Settings) -> str:
 
 
 async def _mail(settings: Settings) -> str:
-    parts = urlsplit(settings.smtp_url.get_secret_value())
-    _, writer = await asyncio.open_connection(parts.hostname, parts.port or 25)
-    writer.close()
-    await writer.wait_closed()
-    return "the mail server accepts connections"
+    http = HttpClient(settings)
+    try:
+        return await mailer_of(settings, http).check()
+    except MailFailed as error:
+        raise Trouble(f"{error}; check MAIL_THROUGH and what goes with it") from None
+    finally:
+        await http.aclose()
 
 
 async def _stripe(settings: Settings) -> str:

@@ -9,6 +9,7 @@ from infra.sandbox.mail import MailSink
 from infra.sandbox.oidc import OIDCProvider
 from infra.sandbox.ports import HOST
 from infra.sandbox.receiver import Receiver
+from infra.sandbox.sendgrid import SendGridStandIn
 from infra.sandbox.sources.github import GitHubApi
 from infra.sandbox.sources.plausible import PlausibleApi
 from infra.sandbox.sources.rates import RatesApi
@@ -31,10 +32,14 @@ def main() -> None:
     parser.add_argument("--receiver-port", type=int, default=8095, help="a customer's server that takes our webhooks")
     parser.add_argument("--receiver-secrets", type=Path, help="file of the signing secrets that it knows")
     parser.add_argument("--identities", type=Path, help="file of demo logins that the provider offers")
+    parser.add_argument("--sendgrid-port", type=int, default=8096, help="SendGrid's API; shows mail in the inbox")
+    parser.add_argument("--sendgrid-webhook-url", default="", help="where SendGrid's events go")
     given = parser.parse_args()
+    inbox = MailSink(given.inbox_port, given.smtp_port, given.host)
     run_until_told(
         lambda: (
-            MailSink(given.inbox_port, given.smtp_port, given.host),
+            inbox,
+            SendGridStandIn(inbox, given.sendgrid_port, given.host, webhook_url=given.sendgrid_webhook_url),
             OIDCProvider(given.oidc_port, given.host, identities=given.identities),
             StripeStandIn(
                 given.stripe_port, given.host, webhook_url=given.stripe_webhook_url, state=given.stripe_state

@@ -25,6 +25,7 @@ DEFAULT_PORTS = {
     "github": 8093,
     "plausible": 8094,
     "receiver": 8095,
+    "sendgrid": 8096,
     "postgres": 5433,
     "redis": 6380,
 }

@@ -24,19 +24,14 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from infra.sandbox import previews
 from infra.sandbox.knobs import Knobs, knob_routes
-from infra.sandbox.pages import page, static_files
+from infra.sandbox.pages import FRAME_POLICY, page, static_files
 from infra.sandbox.ports import HOST, listen
 from infra.sandbox.standin import StandIn, run_until_told
 
 KEPT = 500
 LINK = re.compile(r"https?://[^\s<>\"']+[^\s<>\"'.,;:!?)\]]")
-
-# Somebody else's HTML: no script, no form, no request to anywhere; links open outside the frame.
-FRAME_POLICY = (
-    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
-    "sandbox allow-popups allow-popups-to-escape-sandbox"
-)
 
 
 def _error_code(code: int) -> int:
@@ -140,6 +135,8 @@ class MailSink(StandIn):
                 Route("/messages/{id:int}", self._message),
                 Route("/messages/{id:int}/html", self._html),
                 Route("/api/messages", self._api, methods=["GET", "DELETE"]),
+                Route("/templates", previews.listed),
+                Route("/templates/html", previews.html),
                 *knob_routes(self),
                 static_files(),
             ]

@@ -14,6 +14,12 @@ from starlette.templating import Jinja2Templates
 HERE = Path(__file__).parent
 TEMPLATES = Jinja2Templates(HERE / "templates")
 
+# Somebody else's HTML: no script, no form, no request to anywhere; links open outside the frame.
+FRAME_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
+    "sandbox allow-popups allow-popups-to-escape-sandbox"
+)
+
 
 def page(
     request: Request, template: str, *, status_code: int = 200, form_action: str = "'self'", **values: Any

@@ -14,6 +14,7 @@ from infra.sandbox.errors import SandboxError
 from infra.sandbox.ports import HOST, is_free
 from infra.sandbox.postgres import EmbeddedPostgres
 from infra.sandbox.redis import EmbeddedRedis
+from infra.sandbox.sendgrid import PUBLIC_KEY
 
 DATABASE = "ballast"
 LEFTOVER_SECONDS = 6.0
@@ -60,7 +61,7 @@ class Product:
         if stand_ins:
             with self.console.step("Outside systems") as step:
                 wait_until_answers(f"http://{HOST}:{self.ports['stripe']}/", stand_ins)
-                step.detail = self._where("inbox", "smtp", "oidc", "stripe", "receiver", *SOURCES.values())
+                step.detail = self._where("inbox", "smtp", "oidc", "stripe", "sendgrid", "receiver", *SOURCES.values())
         with self.console.step("Migrations") as step:
             step.detail = self._command("migrate").strip().splitlines()[-1]
         if not is_free(self.ports["app"]):
@@ -84,19 +85,28 @@ class Product:
     def _launch_stand_ins(self) -> Child | None:
         """Started first, because they need nothing and take a second; waited for when the databases are up."""
         brought_stripe = self.environment.get("STRIPE_SECRET_KEY")
-        own = [self.environment.get(name) for name in ("SMTP_URL", "OIDC_ISSUER", *SOURCES)]
+        own_mail = self.environment.get("SMTP_URL") or self.environment.get("MAIL_THROUGH")
+        own = [own_mail, *(self.environment.get(name) for name in ("OIDC_ISSUER", *SOURCES))]
         if all(own) and brought_stripe:
             return None
-        names = ("inbox", "smtp", "oidc", "stripe", "receiver", *SOURCES.values())
+        names = ("inbox", "smtp", "oidc", "stripe", "sendgrid", "receiver", *SOURCES.values())
         self._choose_ports(*names)
         flags = [word for name in names for word in (f"--{name}-port", str(self.ports[name]))]
         flags += ["--stripe-webhook-url", f"{self.environment['BASE_URL']}/webhooks/stripe"]
+        flags += ["--sendgrid-webhook-url", f"{self.environment['BASE_URL']}/webhooks/sendgrid"]
         # The database is kept from one run to the next, so the customers it names must be as well.
         flags += ["--stripe-state", str(self.home.path / "stripe.json")]
         flags += ["--receiver-secrets", str(self.home.webhook_secrets)]
         self._default(WEBHOOK_SANDBOX_HOSTS=HOST)
         self._default(SMTP_URL=f"smtp://{HOST}:{self.ports['smtp']}", OIDC_ISSUER=f"http://{HOST}:{self.ports['oidc']}")
         self._default(**{name: f"http://{HOST}:{self.ports[one]}" for name, one in SOURCES.items()})
+        if not own_mail:
+            # SendGrid rather than SMTP: it says what became of a mail, so that bounces and complaints can be tried out.
+            self._default(
+                MAIL_THROUGH="sendgrid",
+                SENDGRID_API_BASE=f"http://{HOST}:{self.ports['sendgrid']}",
+                SENDGRID_WEBHOOK_KEYS=PUBLIC_KEY,
+            )
         if not brought_stripe:
             # The keys that go with it are the ones that development knows anyway.
             self._default(STRIPE_API_BASE=f"http://{HOST}:{self.ports['stripe']}")

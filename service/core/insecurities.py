@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from service.core.settings import Settings
 
-SANDBOX_HOSTS = frozenset({"mail", "oidc", "testserver"})
+SANDBOX_HOSTS = frozenset({"mail", "sendgrid", "oidc", "testserver"})
 """What the stand-ins are called in infra/compose.yaml, and the name that test clients use."""
 MINIMUM_SECRET_LENGTH = 32
 WORKER_EXTRA = 3
@@ -18,6 +18,14 @@ WORKER_EXTRA = 3
 STRIPE = "https://api.stripe.com"
 SANDBOX_STRIPE = "ballast_sandbox"
 """Part of the Stripe key and of the webhook secret that the stand-in knows."""
+SENDGRID = ("https://api.sendgrid.com", "https://api.eu.sendgrid.com")
+SANDBOX_SENDGRID = "ballast_sandbox"
+"""Part of the SendGrid key that the stand-in knows, and what its signing key is made from."""
+SANDBOX_SENDGRID_KEY = (
+    "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE6DaVDJqaFeEmP74h5FaPB9KVfIVzgOEeA3ds0giuQS+baUOG0DM0hdh71xtCUjBx1p6oT4AZhd24uHi8"
+    "Onic+Q=="
+)
+"""The public half of it: known to everybody, so no production may believe it."""
 
 
 def insecurities(settings: Settings) -> list[tuple[str, str]]:
@@ -55,7 +63,7 @@ def insecurities(settings: Settings) -> list[tuple[str, str]]:
     refuse(not redis.startswith("rediss://"), "REDIS_URL", "must use TLS (rediss://)")
     refuse(urlsplit(redis).password is None, "REDIS_URL", "must carry a password")
     refuse(_points_here(redis), "REDIS_URL", "points at the sandbox on this machine")
-    refuse(_points_here(settings.smtp_url.get_secret_value()), "SMTP_URL", "points at the sandbox on this machine")
+    _judge_mail(settings, refuse)
     if settings.oidc_issuer:
         refuse(not settings.oidc_issuer.startswith("https://"), "OIDC_ISSUER", "must start with https://")
         refuse(_points_here(settings.oidc_issuer), "OIDC_ISSUER", "points at the sandbox on this machine")
@@ -82,6 +90,24 @@ def insecurities(settings: Settings) -> list[tuple[str, str]]:
         " PostgreSQL would refuse connections",
     )
     return problems
+
+
+def _judge_mail(settings: Settings, refuse: Callable[[bool, str, str], None]) -> None:
+    """One carrier, chosen by name: what the other one needs is not asked for."""
+    refuse("mail_through" not in settings.model_fields_set, "MAIL_THROUGH", "is not set: say smtp or sendgrid")
+    if settings.mail_through == "smtp":
+        refuse(_points_here(settings.smtp_url.get_secret_value()), "SMTP_URL", "points at the sandbox on this machine")
+        return
+    key, base, known = (
+        settings.sendgrid_api_key.get_secret_value(),
+        settings.sendgrid_api_base,
+        settings.sendgrid_webhook_keys,
+    )
+    refuse(SANDBOX_SENDGRID in key, "SENDGRID_API_KEY", "is the sandbox's; use your account's")
+    refuse(not key.startswith("SG."), "SENDGRID_API_KEY", "does not look like an API key (SG.)")
+    refuse(base not in ("", *SENDGRID), "SENDGRID_API_BASE", f"must be empty or one of {', '.join(SENDGRID)}")
+    refuse(not known, "SENDGRID_WEBHOOK_KEYS", "is empty: nobody would learn which addresses bounce or complain")
+    refuse(SANDBOX_SENDGRID_KEY in known, "SENDGRID_WEBHOOK_KEYS", "is the sandbox's, whose other half everybody has")
 
 
 def _judge_billing(settings: Settings, refuse: Callable[[bool, str, str], None]) -> None:

@@ -17,7 +17,8 @@ from typing import Annotated, Any
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service.core.insecurities import SANDBOX_STRIPE, WORKER_EXTRA, insecurities
+from service.core.curves import curve_key
+from service.core.insecurities import SANDBOX_SENDGRID, SANDBOX_STRIPE, WORKER_EXTRA, insecurities
 
 DEVELOPMENT_SECRET = "development-only-secret-change-me-please-0123456789"
 MISSPELT = 0.885
@@ -29,6 +30,11 @@ CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 class Environment(StrEnum):
     DEVELOPMENT = "development"
     PRODUCTION = "production"
+
+
+class MailThrough(StrEnum):
+    SMTP = "smtp"
+    SENDGRID = "sendgrid"
 
 
 class InsecureSettings(Exception):
@@ -116,8 +122,20 @@ class Settings(BaseSettings):
     password_hash_concurrency: int = Field(2, ge=1, description="argon2 hashes at once; each takes 19 MiB")
 
     # Mail
-    smtp_url: SecretStr = Field(SecretStr("smtp://127.0.0.1:1025"), description="smtp:// or smtps://, user:password@")
+    mail_through: MailThrough = Field(MailThrough.SMTP, description="Who carries our mail: smtp or sendgrid")
     mail_from: str = Field("Ballast <hello@ballast.example>", description="Sender of transactional mail")
+    smtp_url: SecretStr = Field(SecretStr("smtp://127.0.0.1:1025"), description="smtp:// or smtps://, user:password@")
+    sendgrid_api_key: SecretStr = Field(
+        SecretStr(f"SG.{SANDBOX_SENDGRID}"), description="API key with the right to send mail and to mend suppressions"
+    )
+    sendgrid_api_base: str = Field(
+        "",
+        description="Where SendGrid's API is; empty is https://api.sendgrid.com, for the EU https://api.eu.sendgrid.com",
+    )
+    sendgrid_webhook_keys: CommaSeparated = Field(
+        (),
+        description="Public keys of SendGrid's signed event webhook, comma separated; two during a change",
+    )
 
     # Log in with another provider (OpenID Connect)
     oidc_name: str = Field("Demo ID", description="Label of the button")
@@ -165,7 +183,9 @@ class Settings(BaseSettings):
     otlp_endpoint: str = Field("", description="OTLP/HTTP collector address; empty exports no spans")
     trace_sample_ratio: float = Field(0.1, ge=0, le=1, description="Share of requests traced")
 
-    @field_validator("allowed_hosts", "trusted_proxies", "webhook_sandbox_hosts", mode="before")
+    @field_validator(
+        "allowed_hosts", "trusted_proxies", "webhook_sandbox_hosts", "sendgrid_webhook_keys", mode="before"
+    )
     @classmethod
     def split_commas(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -177,7 +197,14 @@ class Settings(BaseSettings):
             ip_network(network)
         return value
 
-    @field_validator("stripe_secret_key", "stripe_webhook_secrets", mode="before")
+    @field_validator("sendgrid_webhook_keys")
+    @classmethod
+    def be_public_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for key in value:
+            curve_key(key)
+        return value
+
+    @field_validator("stripe_secret_key", "stripe_webhook_secrets", "sendgrid_api_key", mode="before")
     @classmethod
     def strip_copied_whitespace(cls, value: Any) -> Any:
         """A secret with a trailing newline never matches, and says so to nobody."""

@@ -53,6 +53,9 @@ worker_heartbeat_age = Gauge(
     "worker_heartbeat_age_seconds", "Since any worker last reported; infinite when none ever did", registry=REGISTRY
 )
 circuit_state = Gauge("circuit_state", "0 closed, 1 one call tries, 2 open", ("name",), registry=REGISTRY)
+mails = Counter("mails_total", "Tries to send a mail", ("outcome",), registry=REGISTRY)
+mail_waiting = Gauge("mail_waiting", "Mails that were tried and are not sent yet", registry=REGISTRY)
+mail_late = Gauge("mail_late_seconds", "For how long no mail has been taken; 0 when all is well", registry=REGISTRY)
 stripe_requests = Counter("stripe_requests_total", "Calls to Stripe by outcome", ("outcome",), registry=REGISTRY)
 stripe_duration = Histogram("stripe_request_seconds", "Time of a call to Stripe", buckets=FAST, registry=REGISTRY)
 stripe_waiting = Gauge("stripe_waiting", "Calls waiting for their turn", registry=REGISTRY)

@@ -31,7 +31,7 @@ from service.core.context import ANONYMOUS, SAFE_METHODS, Actor, ActorKind, Call
 from service.core.database import LOST, UnitOfWork, overload_is_unavailable
 from service.core.errors import Conflict, Forbidden, NotAuthenticated
 from service.core.logging import get_logger
-from service.guardrails import api_keys, audit, browser, entitlements, gate, switches
+from service.guardrails import api_keys, audit, browser, entitlements, gate, mailing, switches
 from service.guardrails.permissions import Role
 
 log = get_logger()
@@ -125,8 +125,11 @@ async def _person(request: Request) -> AsyncIterator[Context]:
             state = request.scope["state"]
             state.update(identity=identity, context=ctx, entitlements=ctx.entitlements)
             state["switches"] = await switches.current(ctx)
-            if ctx.role is not None and _shows_menu(request):
-                state["counts"] = {href: await ask(ctx) for href, ask in request.app.state.counts.items()}
+            if _shows_menu(request):
+                if ctx.role is not None:
+                    state["counts"] = {href: await ask(ctx) for href, ask in request.app.state.counts.items()}
+                if ctx.role in (Role.ADMIN, Role.OWNER) or identity.is_staff:
+                    state["mail_late"] = await mailing.late_since(ctx)
             structlog.contextvars.bind_contextvars(actor=str(ctx.actor), organization=str(ctx.organization_id or ""))
             yield ctx
 

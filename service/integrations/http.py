@@ -32,6 +32,7 @@ from service.core.settings import Settings
 DEADLINE_SECONDS = 5.0
 MOST_BYTES = 1_048_576
 MOST_CONNECTIONS = 20
+UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 TRANSLATED = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
 """NAT64 (RFC 6052, RFC 8215): an IPv4 address in IPv6 clothes, possibly a private one."""
 
@@ -40,7 +41,11 @@ class PeerFailed(Exception):
     """The other side did not give a usable answer: away, too slow, too large, not what was agreed."""
 
 
-class AddressRefused(PeerFailed):
+class PeerUnreached(PeerFailed):
+    """No connection was made: whatever was asked for has certainly not been done."""
+
+
+class AddressRefused(PeerUnreached):
     """The address is not one we talk to: another scheme, or a machine inside a network."""
 
 
@@ -76,7 +81,7 @@ class HttpClient:
         connections: int = MOST_CONNECTIONS,
     ) -> None:
         sources = (settings.rates_api_base, settings.github_api_base, settings.plausible_api_base)
-        own = (settings.oidc_issuer, settings.storage_endpoint, *sources)
+        own = (settings.oidc_issuer, settings.storage_endpoint, settings.sendgrid_api_base, *sources)
         known = () if settings.is_production else own if sandbox is None else sandbox
         self._private_hosts = frozenset(host for url in known if (host := urlsplit(url).hostname))
         self._ports = ports
@@ -125,6 +130,8 @@ class HttpClient:
                         await answer.aclose()
             except TimeoutError as error:
                 raise PeerFailed(f"{host} did not answer within {deadline:g} seconds") from error
+            except UNSENT as error:
+                raise PeerUnreached(f"{host} could not be reached: {type(error).__name__}") from error
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise PeerFailed(f"{host} could not be asked: {type(error).__name__}") from error
 

@@ -19,14 +19,12 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from service.core import clock
-from service.core.context import Access, Context, Entitlements
+from service.core.context import Context
 from service.core.settings import get_settings
 from service.guardrails.browser import CSRF_FIELD, CSRF_HEADER, csrf_token
 from service.guardrails.entitlements import NotInPlan
 from service.guardrails.permissions import Requirement, Role, Who
-from service.guardrails.switches import Switch
-from service.web import formats
+from service.web import banners, formats
 from service.web.assets import STATIC, assets
 from service.web.charts import line_chart, sparkline
 from service.web.flash import Message, carry_messages, take_messages
@@ -93,6 +91,8 @@ class Page:
     """What everybody must know while a payment is due; empty otherwise."""
     pay_at: str = ""
     """Where to pay, for those who may."""
+    mail_late: str = ""
+    """What those who answer for an organization must know while no mail leaves; empty otherwise."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """The menu's numbers, by address."""
 
@@ -124,29 +124,13 @@ def page_globals(request: Request) -> Page:
         schema_version=schema_version(request),
         viewer=viewer,
         nav=tuple(sorted(nav, key=lambda item: (item.order, item.label))),
-        paused=_paused(state),
-        due=_due(state),
+        paused=banners.paused(state),
+        mail_late=banners.mail_late(state),
+        due=banners.due(state),
         pay_at=NotInPlan.way_out[1] if viewer and viewer.meets(Role.ADMIN) else "",
         messages=tuple(take_messages(request)),
         counts=state.get("counts", {}),
     )
-
-
-def _paused(state: Mapping[str, Any]) -> str:
-    switches = state.get("switches") or {}
-    if Switch.READ_ONLY not in switches:
-        return ""
-    reason = switches[Switch.READ_ONLY]
-    return f"Changes are paused{f': {reason}' if reason else ''}. Reading works as always."
-
-
-def _due(state: Mapping[str, Any]) -> str:
-    held: Entitlements | None = state.get("entitlements")
-    if held is None or held.full_until is None:
-        return ""
-    if held.access(clock.now()) is Access.READ_ONLY:
-        return "This organization is read-only, because a payment is due. Nothing is lost, and reading works as always."
-    return f"A payment is due. Everything works until {held.full_until:%-d %B %Y}; after that, only reading does."
 
 
 def _viewer(state: Mapping[str, Any]) -> Viewer | None:

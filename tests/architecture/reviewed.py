@@ -21,6 +21,7 @@ PUBLIC_ROUTES = frozenset(
         "GET /recover/{link}",
         "GET /reset/{link}",
         "GET /sign-up",
+        "GET /unsubscribe/{wish}",
         "GET /sign-up/sent",
         "GET /verify",
         "GET /verify/sent",
@@ -42,9 +43,14 @@ PUBLIC_ROUTES = frozenset(
 """What somebody without a login may ask: getting in, getting back in, following a link we mailed, and what it costs."""
 
 INFRASTRUCTURE_ROUTES = frozenset({"/livez", "/metrics", "/openapi.json", "/readyz", "/static", "/version"}) | {
-    "/webhooks/stripe", "/webhooks/stripe/",
+    "/unsubscribe/{wish}", "/webhooks/sendgrid", "/webhooks/sendgrid/", "/webhooks/stripe", "/webhooks/stripe/",
 }  # fmt: skip
 """Probes, metrics, files, the schema, and messages under a signature: no person, no transaction, no limit."""
+
+SIGNED_ADDRESSES = {
+    "/unsubscribe/{wish}": "one click in a mailbox brings nothing but the link, which we signed (RFC 8058)",
+}
+"""Plain routes that believe the signature in their own address, not one over the body."""
 
 NO_IDEMPOTENCY_KEY: frozenset[str] = frozenset()
 
@@ -57,10 +63,12 @@ GLOBAL_TABLES: dict[str, str] = {
     "inbox": "a message is saved before anybody knows whose it is; only staff may read it",
     "invariant_results": "what holds for the whole service",
     "legal_holds": "set by staff for any table",
+    "mail_suppressions": "belongs to an address, which may be nobody's or a person's of several organizations",
     "notification_choices": "belongs to a person, who may be in several organizations",
     "one_time_tokens": "belongs to a person",
     "organizations": "is the tenant; forced row-level security shows it to its members only",
     "recovery_codes": "belongs to a person",
+    "sent_mails": "belongs to an address; holds no word of the mail, and only jobs read it",
     "switches": "an operator's switch is for everybody",
     "users": "a person may belong to several organizations",
     "worker_heartbeats": "workers serve all organizations",

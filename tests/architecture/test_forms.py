@@ -15,7 +15,13 @@ from infra.sandbox.mail import MailSink
 from service.guardrails.permissions import Role
 from tests.architecture.conftest import Route
 from tests.architecture.reviewed import PUBLIC_ROUTES
-from tests.architecture.test_role_matrix import api_key, billing_customer, inbox_message, webhook_endpoint
+from tests.architecture.test_role_matrix import (
+    api_key,
+    billing_customer,
+    inbox_message,
+    suppression,
+    webhook_endpoint,
+)
 from tests.features.accounts.conftest import PASSWORD, Post
 from tests.features.accounts.test_second_factor import turn_on
 from tests.support.client import Client
@@ -23,7 +29,7 @@ from tests.support.factories import Factory, Person
 from tests.support.servers import RunningWorker
 from tests.web.conftest import Elements
 
-FORMS = 40
+FORMS = 41
 FILLED_BY_A_REDIRECT = {"POST /login/provider/finish", "POST /account/provider/finish"}
 """Their forms have nothing to type: our own page passes on what the other provider's redirect brought."""
 PAGES = {
@@ -35,6 +41,7 @@ PAGES = {
     "/account/notifications/{kind}": "/account/notifications",
     "/account/totp/confirmation": "/account/totp",
     "/webhook-endpoints/{endpoint_id}/replay": "/webhook-endpoints/{endpoint_id}",
+    "/staff/mail/{suppression_id}/lift": "/staff/mail",
     "/staff/billing/inbox/{message_id}/link": "/staff/billing/inbox/{message_id}",
     "/staff/billing/customers/{customer_id}/override": "/staff/billing/customers/{customer_id}",
     "/staff/billing/customers/{customer_id}/refund": "/staff/billing/customers/{customer_id}",
@@ -107,6 +114,7 @@ async def plant(factory: Factory, owner: Person) -> dict[str, str]:
         "source_id": str(await factory.source(owner.organization_id, "github")),
         "system": "github",
         "kind": "role_changed",
+        "suppression_id": await suppression(factory, owner.organization_id, owner),
         "key_id": await api_key(factory, owner.organization_id, owner),
     }
 

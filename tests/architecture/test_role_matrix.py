@@ -20,10 +20,11 @@ import httpx
 import pytest
 
 from service.core import clock
-from service.core.crypto import keyring
+from service.core.crypto import keyring, sign
 from service.core.ids import new_id
 from service.features.organizations.models import hash_token, make_token
 from service.guardrails.permissions import Role
+from service.web.mail import UNSUBSCRIBE
 from tests.architecture.conftest import Route
 from tests.architecture.test_routes import policies_of
 from tests.support.client import HIDDEN, Client
@@ -257,6 +258,22 @@ async def ended_import(factory: Factory, organization: UUID, _: Owner) -> str:
     return str(identifier)
 
 
+async def suppression(factory: Factory, _: UUID, __: Owner) -> str:
+    """Of an address that nobody else has."""
+    identifier = new_id()
+    await factory.superuser.execute(
+        "INSERT INTO mail_suppressions (id, address_hash, email, cause, code, seen_at)"
+        " VALUES ($1, $2, $3, 'bounce', '5.1.1', now())",
+        identifier, identifier.bytes, f"s{identifier.hex[-10:]}@example.com",
+    )  # fmt: skip
+    return str(identifier)
+
+
+async def signed_wish(_: Factory, __: UUID, ___: Owner) -> str:
+    """The link in a mail to somebody who is gone: it stops nothing, and nobody is told so."""
+    return sign(UNSUBSCRIBE, f"role_changed {new_id()}".encode())
+
+
 THINGS: dict[str, Plant] = {
     "key_id": api_key,
     "import_id": ended_import,
@@ -271,6 +288,8 @@ THINGS: dict[str, Plant] = {
     "message_id": inbox_message,
     "operation_id": billing_operation,
     "notification_id": notification,
+    "suppression_id": suppression,
+    "wish": signed_wish,
     "source_id": paused_source,
     "endpoint_id": webhook_endpoint,
     "delivery_id": webhook_delivery,

@@ -29,6 +29,7 @@ from tests.architecture.test_role_matrix import (
     inbox_message,
     invite,
     notification,
+    suppression,
     webhook_endpoint,
 )
 from tests.architecture.test_routes import calls
@@ -147,6 +148,7 @@ async def fill(factory: Factory, organization: UUID, person: Person, rows: int) 
         await notification(factory, organization, person)
         await webhook_endpoint(factory, organization, person, failing_since=clock.now())
         await deleted_endpoint(factory, organization, person)
+        await suppression(factory, organization, None)
         await billing_invoice(factory, organization)
         await db.execute(
             "UPDATE billing_customers SET dirty_gen = 1, dead_at = now(), last_error = $2 WHERE id = $1",

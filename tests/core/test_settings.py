@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import inspect
 import re
 from pathlib import Path
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import ValidationError
 
+from infra.sandbox.sendgrid import PUBLIC_KEY
 from service.core import insecurities as rules
-from service.core.insecurities import SANDBOX_HOSTS, insecurities
+from service.core.insecurities import SANDBOX_HOSTS, SANDBOX_SENDGRID_KEY, insecurities
 from service.core.settings import DEVELOPMENT_SECRET, Environment, InsecureSettings, Settings, misspelt
 from service.doctor import examine
 
@@ -22,6 +26,7 @@ SAFE = {
     "allowed_hosts": "app.acme.test",
     "database_url": "postgresql://ballast_app:pw@db.acme.test/ballast?sslmode=verify-full",
     "redis_url": "rediss://:pw@redis.acme.test/0",
+    "mail_through": "smtp",
     "smtp_url": "smtps://user:pw@mail.acme.test",
     "mail_from": "Acme <hello@acme.test>",
     "secret_key": SECRET,
@@ -32,6 +37,14 @@ SAFE = {
     "stripe_webhook_secrets": "whsec_" + SECRET,
     "stripe_livemode": True,
     "storage_url": "file:/srv/files",
+}
+CURVE_KEY = base64.b64encode(
+    ec.generate_private_key(ec.SECP256R1()).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+).decode()
+SENDGRID: dict[str, object] = {
+    "mail_through": "sendgrid",
+    "sendgrid_api_key": f"SG.{SECRET}",
+    "sendgrid_webhook_keys": CURVE_KEY,
 }
 
 TLS = "?sslmode=verify-full"
@@ -62,6 +75,12 @@ INSECURE: list[tuple[str, dict[str, object]]] = [
     ("REDIS_URL", {"redis_url": "rediss://:pw@[::1]:6380/0"}),
     ("SMTP_URL", {"smtp_url": "smtp://127.0.0.1:1025"}),
     ("SMTP_URL", {"smtp_url": "smtp://mail:1025"}),
+    ("MAIL_THROUGH", {"mail_through": None}),
+    ("SENDGRID_API_KEY", SENDGRID | {"sendgrid_api_key": "SG.ballast_sandbox"}),
+    ("SENDGRID_API_KEY", SENDGRID | {"sendgrid_api_key": SECRET}),
+    ("SENDGRID_API_BASE", SENDGRID | {"sendgrid_api_base": "http://127.0.0.1:8092"}),
+    ("SENDGRID_WEBHOOK_KEYS", SENDGRID | {"sendgrid_webhook_keys": None}),
+    ("SENDGRID_WEBHOOK_KEYS", SENDGRID | {"sendgrid_webhook_keys": f"{CURVE_KEY},{SANDBOX_SENDGRID_KEY}"}),
     ("MAIL_FROM", {"mail_from": "Ballast <hello@ballast.example>"}),
     ("OIDC_ISSUER", {"oidc_issuer": "http://id.acme.test", "oidc_client_secret": SECRET}),
     ("OIDC_ISSUER", {"oidc_issuer": "https://oidc.localhost:8090", "oidc_client_secret": SECRET}),
@@ -127,6 +146,16 @@ def test_production_refuses_each_insecure_value_by_name(
     for value in values.values():
         if isinstance(value, str) and len(value) > 8:
             assert value not in str(refused.value), "the message shows a value; it ends up in logs"
+
+
+def test_the_stand_ins_key_is_the_one_that_production_refuses() -> None:
+    assert PUBLIC_KEY == SANDBOX_SENDGRID_KEY
+
+
+@pytest.mark.parametrize("key", ["no key", base64.b64encode(b"no key").decode(), CURVE_KEY[:-8]])
+def test_what_is_no_public_key_is_refused_at_the_start(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValidationError, match="sendgrid_webhook_keys"):
+        make(monkeypatch, **SENDGRID | {"sendgrid_webhook_keys": key})
 
 
 def test_every_refusal_is_tried() -> None:

@@ -11,7 +11,8 @@ from pydantic import SecretStr
 
 from infra.sandbox.mail import MailKnobs, MailSink
 from service.core.settings import Environment, Settings
-from service.integrations.mail import Mail, Mailer, MailFailed, MailRefused
+from service.integrations.mail import Mail, MailFailed, MailRefused
+from service.integrations.mail.smtp import Smtp
 from tests.integrations.conftest import Peer, Talk
 
 
@@ -26,7 +27,7 @@ def a_mail(to: str = "ada@example.com", subject: str = "Grüße", reference: str
 
 
 async def test_a_mail_has_both_parts_and_says_who_it_is(sink: MailSink, settings: Settings) -> None:
-    await Mailer(settings).send(a_mail("both@example.com"))
+    await Smtp(settings).send(a_mail("both@example.com"))
     (got,) = sink.to("both@example.com")
     headers = dict(got.headers)
     assert (got.subject, got.text.strip(), got.html.strip()) == ("Grüße", "Plain, with ümlauts.", "<p>Rich</p>")
@@ -47,7 +48,7 @@ async def test_a_mail_has_both_parts_and_says_who_it_is(sink: MailSink, settings
 async def test_nobody_adds_headers_or_recipients(sink: MailSink, settings: Settings, broken: Mail) -> None:
     before = len(sink.messages)
     with pytest.raises(ValueError, match=r".+"):
-        await Mailer(settings).send(broken)
+        await Smtp(settings).send(broken)
     assert len(sink.messages) == before
 
 
@@ -57,7 +58,7 @@ async def test_no_for_now_and_no_for_good_differ(
 ) -> None:
     sink.knobs = MailKnobs(reply=reply)
     with pytest.raises(MailFailed) as failed:
-        await Mailer(settings).send(a_mail())
+        await Smtp(settings).send(a_mail())
     assert type(failed.value) is kind
     assert "ada@example.com" not in str(failed.value)
 
@@ -83,11 +84,11 @@ async def slow_at_every_step(reader: asyncio.StreamReader, writer: asyncio.Strea
 async def test_a_server_that_comes_to_no_end_is_given_up_on(
     settings: Settings, peer: Peer, monkeypatch: pytest.MonkeyPatch, talk: Talk
 ) -> None:
-    monkeypatch.setattr("service.integrations.mail.DEADLINE_SECONDS", 0.3)
+    monkeypatch.setattr("service.integrations.mail.smtp.DEADLINE_SECONDS", 0.3)
     hanging = settings.model_copy(update={"smtp_url": SecretStr(f"smtp://127.0.0.1:{await peer(talk)}")})
     began = time.perf_counter()
     with pytest.raises(MailFailed, match="cannot be reached"):
-        await Mailer(hanging).send(a_mail())
+        await Smtp(hanging).send(a_mail())
     assert time.perf_counter() - began < 3
 
 
@@ -95,10 +96,10 @@ async def test_production_sends_nothing_in_clear(sink: MailSink, settings: Setti
     """The sandbox offers no TLS, so production refuses to hand it a mail."""
     before = len(sink.messages)
     with pytest.raises(MailFailed):
-        await Mailer(settings.model_copy(update={"environment": Environment.PRODUCTION})).send(a_mail())
+        await Smtp(settings.model_copy(update={"environment": Environment.PRODUCTION})).send(a_mail())
     assert len(sink.messages) == before
 
 
 def test_an_address_of_another_kind_is_refused_at_the_start(settings: Settings) -> None:
     with pytest.raises(ValueError, match="smtp"):
-        Mailer(settings.model_copy(update={"smtp_url": SecretStr("http://mail.example.com")}))
+        Smtp(settings.model_copy(update={"smtp_url": SecretStr("http://mail.example.com")}))

@@ -7,7 +7,9 @@ the two whose faults come from outside.
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -215,6 +217,24 @@ async def lose_stripe(stack: Stack, name: str) -> None:
     assert matches(name, "try-now")
 
 
+async def lose_the_mail_provider(stack: Stack, name: str) -> None:
+    """Somebody forgot their password meanwhile; their mail leaves once, when the provider is back."""
+    knobs = f"{local.environment()['SENDGRID_API_BASE']}/api/knobs"
+    httpx.post(knobs, json={"status": 429}).raise_for_status()
+    with httpx.Client(base_url=stack.address) as browser:
+        token = re.search(r'name="csrf" value="([^"]+)"', browser.get("/forgot").text)
+        assert token is not None
+        browser.post("/forgot", data={"csrf": token[1], "email": "owner@ballast.example"})
+    asked = "UPDATE sent_mails SET first_tried_at = now() - interval '11 minutes' WHERE template LIKE '%/reset'"
+    for _ in range(60):
+        if await stack.superuser.execute(asked) != "UPDATE 0":
+            break
+        await asyncio.sleep(0.5)
+    assert matching(name, "diagnose", patience=10) == names(name, "diagnose")
+    httpx.delete(knobs).raise_for_status()
+    assert matches(name, "try-now")
+
+
 async def spoil_the_setup(stack: Stack, name: str) -> None:
     variables = local.environment()
     key = variables.get("STRIPE_SECRET_KEY") or Settings(_env_file=None).stripe_secret_key.get_secret_value()
@@ -257,6 +277,7 @@ FAULTS: dict[str, Callable[[Stack, str], Awaitable[None]]] = {
     "a job that nobody runs": leave_a_job_lying,
     "a reading that was put off": put_off_a_reading,
     "Stripe answers 500": lose_stripe,
+    "the mail provider answers 429": lose_the_mail_provider,
     "a price is archived": spoil_the_setup,
     "GitHub answers 500": lose_a_source,
     "a plan that nobody pays for": give_a_plan_away,

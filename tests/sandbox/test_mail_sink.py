@@ -59,6 +59,20 @@ async def test_no_page_may_run_a_script(mail: MailSink) -> None:
         assert "sandbox allow-popups allow-popups-to-escape-sandbox" in html.headers["content-security-policy"]
 
 
+async def test_every_template_is_shown_with_sample_values(mail: MailSink) -> None:
+    async with httpx.AsyncClient(base_url=mail.address, verify=False) as browser:
+        page = (await browser.get("/templates")).text
+        assert "billing: payment_failed" in page
+        chosen = {"name": "accounts/mail/reset"}
+        shown = await browser.get("/templates", params=chosen)
+        assert "Choose another password" in shown.text
+        assert "/reset/7Yt0sample" in shown.text
+        framed = await browser.get("/templates/html", params=chosen)
+        assert "/reset/7Yt0sample" in framed.text
+        assert "script-src" not in framed.headers["content-security-policy"]
+        assert (await browser.get("/templates", params={"name": "no/such"})).status_code == 404
+
+
 async def test_clearing_empties_the_inbox(mail: MailSink) -> None:
     await send(mail)
     async with httpx.AsyncClient(base_url=mail.address, follow_redirects=True) as browser:

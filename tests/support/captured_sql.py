@@ -197,6 +197,11 @@ INSERT INTO import_verdicts (organization_id, import_id, number, refused, report
 INSERT INTO import_rows (organization_id, import_id, indicator_id, at, value, line)
     SELECT md5('o1')::uuid, md5('c' || n % 50 + 1)::uuid, md5('n1')::uuid, now() - n * interval '1 minute', 1, n
     FROM generate_series(1, 20000) n;
+INSERT INTO sent_mails (reference, template, address_hash, state, attempts, first_tried_at, tried_at, accepted_at)
+    SELECT n::text, 't', sha256(n::text::bytea), 'sent', 1, now(), now(), now() FROM generate_series(1, 20000) n;
+INSERT INTO mail_suppressions (id, address_hash, email, cause, code, seen_at)
+    SELECT md5('s' || n)::uuid, sha256(n::text::bytea), n || '@example.com', 'bounce', '5.1.1', now()
+    FROM generate_series(1, 10000) n;
 ANALYZE;
 """
 

@@ -22,7 +22,8 @@ from service.features.accounts.models.user import UNCONFIRMED_LIFETIME
 from service.features.accounts.queries import KNOWN
 from service.guardrails import jobs
 from service.guardrails.jobs import Event, job, on, periodic
-from service.web.mail import PATIENT, deliver
+from service.guardrails.mailing import Reach
+from service.web.mail import PATIENT, deliver, letter
 
 LINKS = {
     Purpose.VERIFY: ("verify", "/verify"),
@@ -46,6 +47,11 @@ NOTICES = {
     "accounts.request_new_email": "Somebody asked to change the e-mail address of your account.",
     "accounts.confirm_new_email": "Your account has another e-mail address now. Mails no longer come here.",
 }
+APP = "https://app.example"
+for _name, _path in LINKS.values():
+    letter(f"accounts/mail/{_name}", Reach.ASKED, base_url=APP, link=f"{APP}{_path}/7Yt0sample", what="")
+letter("accounts/mail/known-address", Reach.ASKED, base_url=APP, link="", what="")
+letter("accounts/mail/notice", Reach.MUST, base_url=APP, link="", what=NOTICES["accounts.change_password"])
 
 
 @job(retry=PATIENT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import bindparam, func, select
@@ -13,6 +14,7 @@ from service.core.statements import Prepared, context_user
 from service.features.accounts.models import ExternalIdentity, OneTimeToken, Purpose, RecoveryCode, User, totp
 from service.guardrails import sessions
 from service.guardrails.actions import query
+from service.guardrails.mailing import Cause, MailSuppression, hash_of
 from service.guardrails.permissions import Who, demand
 from service.guardrails.sessions import Device
 
@@ -41,6 +43,22 @@ ACCOUNT = Prepared(
 )
 
 
+PROBLEMS = Prepared(
+    select(MailSuppression.cause, MailSuppression.code, MailSuppression.seen_at)
+    .where(MailSuppression.address_hash == bindparam("address_hash"), MailSuppression.lifted_at.is_(None))
+    .order_by(MailSuppression.seen_at.desc())
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MailProblem:
+    """Why mail does not reach the asking person's address, and since when."""
+
+    cause: Cause
+    code: str
+    seen_at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class AccountView:
     name: str
@@ -49,6 +67,7 @@ class AccountView:
     has_totp: bool
     codes_left: int
     identity_id: UUID | None
+    mail_problems: list[MailProblem]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +84,9 @@ async def get_account(ctx: Context) -> AccountView:
     row = await ctx.fetch_one(ACCOUNT)
     if row is None:
         raise NotAuthenticated("This session has ended.")
-    return AccountView(**row)
+    problems = await ctx.fetch(PROBLEMS, address_hash=hash_of(row["email"]))
+    why = [MailProblem(Cause(one["cause"]), one["code"], one["seen_at"]) for one in problems]
+    return AccountView(**row, mail_problems=why)
 
 
 @query("accounts.get_totp_offer", requires=Who.SIGNED_IN)

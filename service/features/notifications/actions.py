@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy import select, update
@@ -9,10 +10,15 @@ from sqlalchemy.dialects.postgresql import insert
 
 from service.core import clock
 from service.core.context import Context
-from service.core.errors import NotFound
+from service.core.errors import Conflict, NotFound
+from service.features.accounts.models import User
 from service.features.notifications.models import KINDS, Channel, Notification, NotificationChoice
+from service.features.notifications.schemas import read_unsubscription
+from service.guardrails import mailing
 from service.guardrails.actions import action
+from service.guardrails.mailing import Cause, MailSuppression
 from service.guardrails.permissions import Role, Who
+from service.guardrails.rate_limits import MAIL, spend
 
 
 @action("notifications.read", requires=Role.VIEWER, while_unpaid=True)
@@ -39,6 +45,52 @@ async def choose_channel(ctx: Context, kind: str, channel: Channel) -> None:
     if kind not in KINDS:
         raise NotFound("There is no such kind of news.", mend="Reload the page to see those there are.")
     await _choose(ctx, ctx.user_id, kind, channel)
+
+
+@action("notifications.unsubscribe", requires=Who.ANYONE)
+async def unsubscribe(ctx: Context, token: str) -> None:
+    """What the link in a mail says: no more mail of one kind for one person, or no more news at all to an address.
+
+    The link is the proof, so it needs no login; pressing twice changes nothing. Raises BadRequest for any other link.
+    """
+    wish = read_unsubscription(token)
+    if wish.user_id is not None:
+        ctx.facts |= {"account": str(wish.user_id)}
+        known = select(User.id).where(User.id == wish.user_id)
+        if (await ctx.db.execute(known)).scalar_one_or_none() is not None:
+            await _choose(ctx, wish.user_id, wish.kind, Channel.APP)
+    else:
+        await mailing.suppress(ctx.work.raw, wish.address, Cause.UNSUBSCRIBED, "", clock.now())
+
+
+@action("notifications.write_again", requires=Who.SIGNED_IN)
+async def write_again(ctx: Context) -> None:
+    """The owner of an address says that mail shall go there again; a job takes it off the provider's list, too."""
+    user = await ctx.get(User, ctx.user_id)
+    await spend(ctx.resources, MAIL, subject=user.email)
+    mine = (MailSuppression.address_hash == mailing.hash_of(user.email), MailSuppression.lifted_at.is_(None))
+    found = (await ctx.db.execute(select(MailSuppression).where(*mine).with_for_update())).scalars().all()
+    if not found:
+        raise Conflict("Nothing holds our mail back.", mend="Look into the folder for spam, or change the address.")
+    _lift(ctx, found)
+
+
+@action("notifications.lift_suppression", requires=Who.STAFF, step_up=True)
+async def lift_suppression(ctx: Context, suppression_id: UUID, reason: str) -> MailSuppression:
+    """Staff lets mail go to an address again, for a reason that stands in the log."""
+    await ctx.work.act_for(tenant=None, user=ctx.user_id)
+    found = await ctx.get(MailSuppression, suppression_id)
+    if found.lifted_at is not None:
+        raise Conflict("This one is lifted already.", mend="Reload the page.")
+    ctx.facts |= {"reason": reason}
+    _lift(ctx, [found])
+    return found
+
+
+def _lift(ctx: Context, suppressions: Sequence[MailSuppression]) -> None:
+    for one in suppressions:
+        one.lifted_at = clock.now()
+    ctx.facts |= {"suppressions": [str(one.id) for one in suppressions]}
 
 
 async def _choose(ctx: Context, user_id: UUID, kind: str, channel: Channel) -> None:

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import select
 
-from service.core.context import Context
+from service.core import telemetry
+from service.core.context import Context, Resources
+from service.core.database import Database
 from service.features.accounts.models import User
 from service.features.billing import actions as billing
+from service.features.notifications import actions
 from service.features.notifications.flows import notify
+from service.features.notifications.flows.events import work_off
 from service.features.notifications.models import MEMBER_JOINED, PAYMENT, ROLE_CHANGED
 from service.features.organizations import actions as organizations
 from service.features.organizations.models import Membership
-from service.guardrails.jobs import Event, on
+from service.guardrails.jobs import Event, on, standing
+from service.guardrails.mailing import MailSuppression, measure
 from service.guardrails.permissions import Role
+from service.integrations.mail import Mailer
+from service.web.mail import PATIENT, deliver
 
+PAUSE_SECONDS = 1.0
 MONEY = {
     "payment_failed": "A payment failed. Everything goes on working for now; see what to do.",
     "action_required": "A payment waits for a confirmation at the bank.",
@@ -29,6 +38,16 @@ class _Member(NamedTuple):
     user_id: UUID
     role: Role
     name: str
+
+
+telemetry.measures.append(measure)
+
+
+@standing("mail-events")
+async def read_mail_events(resources: Resources, maintenance: Database, stop: asyncio.Event) -> None:
+    while not stop.is_set():
+        if not await work_off(resources):
+            await asyncio.sleep(PAUSE_SECONDS)
 
 
 @on(organizations.accept_invitation)
@@ -59,6 +78,29 @@ async def tell_of_money(ctx: Context, event: Event) -> None:
     text = MONEY.get(event.facts["kind"])
     if event.facts["new"] and text:
         await notify(ctx, PAYMENT, text, href="/billing", role=Role.ADMIN, key=event.facts["effect"])
+
+
+@on(actions.write_again, retry=PATIENT)
+async def prove_that_mail_arrives(ctx: Context, event: Event) -> None:
+    """Only after the provider has forgotten the address, or it would hold the proof itself back."""
+    for email in await _forgotten(ctx, event):
+        link = f"{ctx.settings.base_url.rstrip('/')}/account/notifications"
+        await deliver(ctx, email, "notifications/mail/again", f"again.{event.facts['suppressions'][0]}", link=link)
+
+
+@on(actions.lift_suppression, retry=PATIENT)
+async def tell_the_provider(ctx: Context, event: Event) -> None:
+    await _forgotten(ctx, event)
+
+
+async def _forgotten(ctx: Context, event: Event) -> set[str]:
+    """The addresses of what was lifted, off the provider's own list."""
+    ids = [UUID(one) for one in event.facts["suppressions"]]
+    found = await ctx.db.execute(select(MailSuppression.email).where(MailSuppression.id.in_(ids)))
+    addresses = set(found.scalars())
+    for address in addresses:
+        await ctx.resources.get(Mailer).forget(address)
+    return addresses
 
 
 async def _member(ctx: Context, event: Event) -> _Member | None:

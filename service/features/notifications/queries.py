@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, literal_column, select
+from sqlalchemy import bindparam, func, literal_column, select
 
 from service.core.context import Context
 from service.core.statements import Prepared, context_user
 from service.features.notifications.models import KINDS, Notification, NotificationChoice
-from service.features.notifications.schemas import Choice, NotificationRead
+from service.features.notifications.schemas import Choice, NotificationRead, SuppressionRead
 from service.guardrails.actions import query
+from service.guardrails.mailing import MailSuppression, hash_of
 from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
 from service.guardrails.permissions import Role, Who
 
@@ -34,6 +35,13 @@ UNREAD = Prepared(
         .subquery()
     )
 )
+_held_back = select(
+    MailSuppression.id, MailSuppression.email, MailSuppression.cause, MailSuppression.code, MailSuppression.seen_at
+).where(MailSuppression.lifted_at.is_(None))
+SUPPRESSED = Keyset(_held_back, order=(MailSuppression.id.desc(),))
+OF_ADDRESS = Keyset(
+    _held_back.where(MailSuppression.address_hash == bindparam("address_hash")), order=(MailSuppression.id.desc(),)
+)
 CHOICES = Prepared(
     select(NotificationChoice.kind, NotificationChoice.channel).where(NotificationChoice.user_id == context_user())
 )
@@ -50,6 +58,14 @@ async def count_unread(ctx: Context) -> int:
     """At most MOST_COUNTED."""
     row = await ctx.fetch_one(UNREAD)
     return int(row["unread"]) if row else 0
+
+
+@query("notifications.list_suppressions", requires=Who.STAFF)
+async def list_suppressions(ctx: Context, email: str, page: PageRequest) -> Page[SuppressionRead]:
+    """Addresses that mail does not go to, newest first; or those of one address."""
+    if email:
+        return await paginate(ctx, OF_ADDRESS, page, SuppressionRead, address_hash=hash_of(email))
+    return await paginate(ctx, SUPPRESSED, page, SuppressionRead)
 
 
 @query("notifications.list_choices", requires=Who.SIGNED_IN)

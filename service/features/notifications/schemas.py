@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
-from service.core.schemas import Input, Output
-from service.features.notifications.models import Channel, Kind
+from pydantic import Field, StringConstraints
+
+from service.core.crypto import BadSignature, unsign
+from service.core.errors import BadRequest
+from service.core.schemas import Input, Line, Output
+from service.features.notifications.models import KINDS, Channel, Kind
+from service.guardrails.mailing import Cause
+from service.web.mail import UNSUBSCRIBE
 
 CHANNELS = [
     (Channel.MAIL.value, "Here and by mail"),
@@ -27,6 +34,44 @@ class NotificationRead(Output):
 
 class ChannelChange(Input):
     channel: Channel
+
+
+class Lift(Input):
+    reason: Annotated[Line, StringConstraints(min_length=3, max_length=200)] = Field(
+        title="Reason", description="It stands in the log beside your name."
+    )
+
+
+class SuppressionRead(Output):
+    id: UUID
+    email: str
+    cause: Cause
+    code: str
+    seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscription:
+    """What a link in a mail stops: one kind for one person, or all news to one address."""
+
+    kind: str
+    user_id: UUID | None
+    address: str
+
+    @property
+    def title(self) -> str:
+        known = KINDS.get(self.kind)
+        return known.title if known else "News from us"
+
+
+def read_unsubscription(token: str) -> Unsubscription:
+    """Raises BadRequest for a link that we never made."""
+    try:
+        kind, _, whose = unsign(UNSUBSCRIBE, token).decode().partition(" ")
+        user_id = None if kind == "address" else UUID(whose)
+    except (BadSignature, ValueError) as error:
+        raise BadRequest("This link stops nothing.", mend="Copy the whole link from the mail.") from error
+    return Unsubscription(kind, user_id, "" if user_id else whose)
 
 
 @dataclass(frozen=True, slots=True)

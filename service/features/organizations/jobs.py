@@ -14,9 +14,18 @@ from service.features.organizations import actions, queries
 from service.features.organizations.models import Invitation, make_token, why_closed
 from service.guardrails.invariants import invariant
 from service.guardrails.jobs import Event, on
-from service.web.mail import PATIENT, deliver
+from service.guardrails.mailing import Reach
+from service.web.mail import PATIENT, deliver, letter
 
 LONGEST_NAME = 60
+letter(
+    "organizations/mail/invitation",
+    Reach.NOTICE,
+    organization="Northwind Traders",
+    inviter="Olivia Owner",
+    role="member",
+    link="https://app.example/invitations/7Yt0sample",
+)
 
 TO_SEND = Prepared(
     queries.INVITATION.add_columns(User.name.label("inviter"))

@@ -19,11 +19,20 @@ from service.features.sources.flows import schedule
 from service.features.sources.models import Kind, Source
 from service.guardrails import jobs
 from service.guardrails.jobs import Event, job, on, standing
+from service.guardrails.mailing import Reach
 from service.guardrails.permissions import Role
-from service.web.mail import PATIENT, deliver
+from service.web.mail import PATIENT, deliver, letter
 
 STOPPED = News("source_stopped", "A source stops for want of a key", of=Role.ADMIN)
 
+letter(
+    "sources/mail/stopped",
+    Reach.MUST,
+    kind="GitHub",
+    target="northwind/website",
+    trouble="The key is not accepted any more.",
+    link="https://app.example/sources/1",
+)
 telemetry.measures.append(schedule.measure)
 
 

@@ -27,10 +27,10 @@ delayed) holds up those behind it until it is done or dead; two transactions tha
 order, so lock the row that the key names. A job's body may take `timeout` in all. Arguments are ids, not contents.
 """
 
-from service.guardrails.jobs.queue import announce, enqueue, failed, measure, replay
+from service.guardrails.jobs.queue import announce, enqueue, enqueue_each, failed, measure, replay
 from service.guardrails.jobs.registry import JOBS, Event, Retry, job, on, periodic, standing, within
 
 __all__ = [
-    "JOBS", "Event", "Retry", "announce", "enqueue", "failed", "job", "measure", "on", "periodic", "replay", "standing",
-    "within",
+    "JOBS", "Event", "Retry", "announce", "enqueue", "enqueue_each", "failed", "job", "measure", "on", "periodic",
+    "replay", "standing", "within",
 ]  # fmt: skip

@@ -75,8 +75,13 @@ async def enqueue(
     `key` puts it in a line with every job of the organization that has the same key. Raises TypeError for an argument
     that the job does not take, LookupError for a function that is no job.
     """
-    registered = job_of(body)
-    await _add(ctx, [registered], arguments, key, delay or timedelta())
+    await _add(ctx, [(job_of(body), arguments)], key, delay or timedelta())
+
+
+async def enqueue_each(ctx: Context, body: Body, each: Sequence[dict[str, Any]]) -> None:
+    """One job for each set of arguments, in one statement."""
+    if each:
+        await _add(ctx, [(job_of(body), arguments) for arguments in each], None, timedelta())
 
 
 async def announce(ctx: Context, action: Any, event: Event) -> None:
@@ -84,10 +89,10 @@ async def announce(ctx: Context, action: Any, event: Event) -> None:
     for body in WITHIN.get(action, ()):
         await body(ctx, event)
     if subscribers := SUBSCRIBERS.get(action):
-        await _add(ctx, subscribers, {"event": event}, None, timedelta())
+        await _add(ctx, [(job, {"event": event}) for job in subscribers], None, timedelta())
 
 
-async def _add(ctx: Context, jobs: Sequence[Job], arguments: dict[str, Any], key: str | None, delay: timedelta) -> None:
+async def _add(ctx: Context, jobs: Sequence[tuple[Job, dict[str, Any]]], key: str | None, delay: timedelta) -> None:
     raw, tenant, user = ctx.work.raw, ctx.work.tenant, ctx.work.user
     if not raw.is_in_transaction():
         # On a connection outside a transaction each statement commits by itself: the job would survive the rollback.
@@ -100,10 +105,10 @@ async def _add(ctx: Context, jobs: Sequence[Job], arguments: dict[str, Any], key
         "request": ctx.caller.request_id,
         "traceparent": trace.traceparent() if trace else None,
     }
-    lines = [job.line(arguments) if key is None else key for job in jobs]
+    lines = [job.line(arguments) if key is None else key for job, arguments in jobs]
     headers = [orjson.dumps(origin | {"line": f"{tenant}:{line}" if line else None}).decode() for line in lines]
     count = len(jobs)
-    names, payloads = [job.name for job in jobs], [job.pack(arguments) for job in jobs]
+    names, payloads = [job.name for job, _ in jobs], [job.pack(arguments) for job, arguments in jobs]
     began = time.time_ns()
     await raw.execute(ENQUEUE, [0] * count, names, payloads, [delay] * count, [None] * count, headers)
     telemetry.record_statement(ENQUEUE, began)

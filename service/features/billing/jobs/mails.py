@@ -25,11 +25,22 @@ from service.features.billing.schemas import costs
 from service.features.organizations.models import Membership, Organization
 from service.guardrails import jobs
 from service.guardrails.jobs import Event, job, on
+from service.guardrails.mailing import Reach
 from service.guardrails.permissions import Role
 from service.web.formats import day, money
-from service.web.mail import PATIENT, deliver
+from service.web.mail import PATIENT, deliver, letter
 
 SENT, SUPERSEDED, NOBODY = "sent", "superseded", "nobody"
+MONEY = {"amount": "€12.00", "next_attempt": "3 March 2026", "grace_ends": "8 March 2026"}
+for _kind, _values in {
+    "payment_failed": MONEY,
+    "action_required": MONEY,
+    "recovered": MONEY,
+    "trial_ending": {"plan": "Team", "amount": "€12.00", "day": "1 March 2026"},
+    "ended": {"plan": "Team", "amount": "€12.00", "day": "1 March 2026"},
+}.items():
+    sample = {"organization": "Northwind Traders", "link": "https://app.example/billing", **_values}
+    letter(f"billing/mail/{_kind}", Reach.MUST, **sample)
 
 
 class StillReading(Exception):

@@ -13,9 +13,21 @@ from service.features.webhooks import actions
 from service.features.webhooks.models import GIVE_UP_AFTER, Endpoint, State
 from service.guardrails import jobs
 from service.guardrails.jobs import Event, job, on
+from service.guardrails.mailing import Reach
 from service.guardrails.permissions import Role
 from service.web.formats import day
-from service.web.mail import PATIENT, deliver
+from service.web.mail import PATIENT, deliver, letter
+
+letter(
+    "webhooks/mail/disabled",
+    Reach.MUST,
+    organization="Northwind Traders",
+    url="hooks.northwind.example/in",
+    gone=False,
+    days=5,
+    since="1 March 2026",
+    link="https://app.example/webhook-endpoints/1",
+)
 
 
 @on(actions.disable_endpoint, key="object_id", retry=PATIENT)

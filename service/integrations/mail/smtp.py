@@ -1,4 +1,4 @@
-"""Mail over SMTP, sent by jobs only: a request never waits for a mail server, and a lost one loses no mail.
+"""Mail over SMTP.
 
 Protects from: header injection (the library refuses line breaks), a server that hangs (total deadline), mail in clear
 over the internet (production insists on TLS). At least once: a server that took the message and died before saying so
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from dataclasses import dataclass
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
@@ -20,32 +19,13 @@ from opentelemetry.trace import SpanKind
 
 from service.core import clock, telemetry
 from service.core.settings import Settings
-
-DEADLINE_SECONDS = 8.0
-"""Shorter than the database's idle-in-transaction timeout: a job keeps its transaction open while it sends."""
+from service.integrations.mail.port import DEADLINE_SECONDS, Mail, MailFailed, MailRefused
 
 
-class MailFailed(Exception):
-    """The server could not take the message now; trying again later can help."""
+class Smtp:
+    """One connection per message: mail is rare, and a broken connection is never used again."""
 
-
-class MailRefused(MailFailed):
-    """The server said no for good (5xx) to this message or recipient; trying again cannot help."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mail:
-    """One message for one person. `reference` is the same for each attempt to send it."""
-
-    to: str
-    subject: str
-    text: str
-    html: str
-    reference: str
-
-
-class Mailer:
-    """A resource. One connection per message: mail is rare, and a broken connection is never used again."""
+    tells_later = False
 
     def __init__(self, settings: Settings) -> None:
         parts = urlsplit(settings.smtp_url.get_secret_value())
@@ -64,7 +44,6 @@ class Mailer:
         self._domain = self._sender.rpartition("@")[2] or "localhost"
 
     async def send(self, mail: Mail) -> None:
-        """Raises MailFailed when it may work later, MailRefused when it never will."""
         message = self._compose(mail)
         with telemetry.span("send mail", SpanKind.CLIENT, **{"server.address": self._host}):
             try:
@@ -87,7 +66,22 @@ class Mailer:
                     raise MailRefused(f"the mail server refused the message for good ({code})") from None
                 raise MailFailed(f"the mail server cannot take the message now ({code})") from None
             except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
-                raise MailFailed(f"the mail server cannot be reached ({type(error).__name__})") from error
+                # The connection may have been cut between the message and the answer to it.
+                raise MailFailed(
+                    f"the mail server cannot be reached ({type(error).__name__})", doubtful=True
+                ) from error
+
+    async def check(self) -> str:
+        try:
+            _, writer = await asyncio.open_connection(self._host, self._port)
+            writer.close()
+            await writer.wait_closed()
+        except OSError as error:
+            raise MailFailed(f"the mail server cannot be reached ({type(error).__name__})") from error
+        return "the mail server accepts connections"
+
+    async def forget(self, address: str) -> None:
+        """A mail server keeps no list."""
 
     def _compose(self, mail: Mail) -> EmailMessage:
         message = EmailMessage()
@@ -97,8 +91,8 @@ class Mailer:
         message["Subject"] = mail.subject
         message["Date"] = format_datetime(clock.now())
         message["Message-ID"] = f"<{mail.reference}@{self._domain}>"
-        # RFC 3834: out-of-office robots must not answer.
-        message["Auto-Submitted"] = "auto-generated"
+        for name, value in mail.headers.items():
+            message[name] = value
         message.set_content(mail.text)
         message.add_alternative(mail.html, subtype="html")
         return message

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
+from service.features.accounts.queries import get_account
 from service.features.notifications import actions, queries
+from service.features.notifications.pages._shared import router
 from service.features.notifications.schemas import CHANNELS, ChannelChange
 from service.guardrails.contexts import Ctx, UserCtx
 from service.guardrails.pagination import PageRequest
@@ -15,8 +17,6 @@ from service.web.flash import flash
 from service.web.forms import Form
 from service.web.responses import etag, not_modified, redirect, safe_path
 from service.web.templating import Count, NavItem, render
-
-router = APIRouter()
 
 REFRESH_SECONDS = 60
 UNREAD = Count("/notifications/unread", queries.count_unread)
@@ -75,4 +75,12 @@ async def _choices(request: Request, ctx: UserCtx, form: Form[ChannelChange] | N
     }
     if form and form.prefix in forms:
         forms[form.prefix] = form
-    return render(request, "notifications/choices.html", choices=choices, forms=forms, form=form, channels=CHANNELS)
+    return render(
+        request,
+        "notifications/choices.html",
+        choices=choices,
+        forms=forms,
+        form=form,
+        channels=CHANNELS,
+        account=await get_account(ctx),
+    )

@@ -1,0 +1,7 @@
+"""One flat router."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+router = APIRouter()

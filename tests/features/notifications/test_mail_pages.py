@@ -1,0 +1,120 @@
+"""Mail from its receiver's side: stopping it without a login, seeing why it does not come, and mending that."""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+import pytest
+
+from infra.sandbox.sendgrid import SendGridKnobs
+from service.core.ids import new_id
+from service.features.notifications.flows.tell import mail_news
+from service.features.notifications.jobs import prove_that_mail_arrives
+from service.features.notifications.models import MEMBER_JOINED
+from service.guardrails.jobs import Event
+from service.guardrails.permissions import Role
+from service.integrations.mail import MailFailed
+from tests.features.notifications.office import Office
+from tests.support.factories import Person
+
+pytest_plugins = ("tests.guardrails.durability", "tests.features.notifications.post_office")
+
+
+async def mailed_news(office: Office, owner: Person) -> str:
+    """Tell an owner something that comes by mail, and send it; the link that stops it, as the mail carries it."""
+    news = new_id()
+    await office.superuser.execute(
+        "INSERT INTO notifications (id, organization_id, user_id, kind, text, href, key, created_at)"
+        " VALUES ($1, $2, $3, $4, 'Bob has joined.', '/members', $5, now())",
+        news, owner.organization_id, owner.id, MEMBER_JOINED.name, news.hex,
+    )  # fmt: skip
+    async with office.acting(owner.organization_id) as ctx:
+        await mail_news(ctx, news)
+    mails = office.sendgrid.inbox.to(owner.email)
+    return dict(mails[0].headers)["List-Unsubscribe"].strip("<>") if mails else ""
+
+
+async def test_one_click_stops_one_kind_for_one_person(office: Office) -> None:
+    """What a mailbox sends (RFC 8058): no cookie, no token of ours, from anywhere."""
+    owner = await office.factory.person(Role.OWNER)
+    link = await mailed_news(office, owner)
+    (mail,) = office.sendgrid.inbox.to(owner.email)
+    assert dict(mail.headers)["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    assert link in mail.text
+    assert link in mail.html
+    async with httpx.AsyncClient(verify=False) as mailbox:
+        looked = await mailbox.get(link)
+        assert "Somebody joins the organization" in looked.text
+        await mailed_news(office, owner)
+        assert len(office.got(owner.email)) == 2, "looking at a link stops nothing: scanners follow them all"
+        for _ in range(2):
+            clicked = await mailbox.post(link, data={"List-Unsubscribe": "One-Click"})
+            assert clicked.status_code == 200, clicked.text
+    await mailed_news(office, owner)
+    assert len(office.got(owner.email)) == 2
+    async with await office.factory.client(owner) as client:
+        choices = await client.page("/account/notifications")
+    assert re.search(r'id="member_joined-channel".*?value="app" selected', choices, re.DOTALL), (
+        "still told in the product"
+    )
+
+
+async def test_a_stranger_who_was_invited_stops_news_to_the_address(office: Office) -> None:
+    address = f"invited-{new_id().hex[-8:]}@example.com"
+    await office.send(address, "notifications/mail/news")
+    link = dict(office.sendgrid.inbox.to(address)[0].headers)["List-Unsubscribe"].strip("<>")
+    async with httpx.AsyncClient(verify=False) as mailbox:
+        assert (await mailbox.post(link)).status_code == 200
+        assert (await mailbox.post(link[:-4] + "aaaa")).status_code == 400
+        assert (await mailbox.get(link[:-4] + "aaaa")).status_code == 400
+    assert await office.causes(address) == {"unsubscribed"}
+
+
+async def test_a_person_sees_why_no_mail_comes_and_mends_it(office: Office, reader: Person) -> None:
+    office.sendgrid.knobs = SendGridKnobs(bounce=True)
+    office.sendgrid.webhook_url = f"{office.url}/webhooks/sendgrid"
+    await office.heard_by_itself(await office.send(reader.email), "bounced")
+    async with await office.factory.client(reader) as client:
+        assert "Our mail does not reach you" in await client.page("/account")
+        assert "Mail to your address came back (5.1.1)" in await client.page("/account/notifications")
+        asked = await client.submit("/account/notifications/mail/again", page="/account/notifications")
+        assert asked.status_code == 303
+        assert "does not reach you" not in await client.page("/account")
+        again = await client.submit("/account/notifications/mail/again", page="/account/notifications")
+        assert again.status_code == 303
+        assert "Nothing holds our mail back" in await client.page("/account/notifications")
+    lifted = await office.superuser.fetchval("SELECT id FROM mail_suppressions WHERE email = $1", reader.email)
+    event = Event("notifications.write_again", "", None, {"suppressions": [str(lifted)]})
+    async with office.acting() as ctx:
+        office.sendgrid.knobs = SendGridKnobs(outage=True)
+        with pytest.raises(MailFailed):
+            await prove_that_mail_arrives(ctx, event)
+        office.sendgrid.knobs = SendGridKnobs()
+        await prove_that_mail_arrives(ctx, event)
+    assert office.got(reader.email) == ["Our mail reaches you again"]
+    assert office.sendgrid.spared == {}, "the provider's own list would have held it back"
+    late = office.event(reader.email, "bounce", type="bounce", timestamp=1_700_000_000)
+    await office.hear(late)
+    assert await office.causes(reader.email) == set(), "an old bounce that comes late is older than the mending"
+
+
+async def test_staff_finds_an_address_and_lifts_it_for_a_reason(office: Office, reader: Person) -> None:
+    await office.hear(office.event(reader.email, "spamreport"))
+    staff = await office.factory.person(staff=True)
+    async with await office.factory.client(staff, "password", "totp") as client:
+        found = await client.page(f"/staff/mail?q={reader.email.upper()}")
+        assert reader.email in found
+        assert "Nothing holds mail" in await client.page("/staff/mail?q=nobody@example.com")
+        (action,) = re.findall(r'action="(/staff/mail/[0-9a-f-]{36}/lift)"', found)
+        assert (await client.submit(action, page="/staff/mail", reason="")).status_code == 422
+        lifted = await client.submit(action, page="/staff/mail", reason="They asked on the phone")
+        assert lifted.status_code == 303, lifted.text
+        assert (await client.submit(action, page="/staff/mail", reason="Once more")).status_code == 422
+    assert await office.causes(reader.email) == set()
+    [row] = await office.superuser.fetch(
+        "SELECT reason, facts, changes FROM audit_log"
+        " WHERE action = 'notifications.lift_suppression' AND outcome = 'done'"
+    )
+    assert row["reason"] == "They asked on the phone"
+    assert reader.email not in str(dict(row))
