@@ -30,6 +30,7 @@ from infra.sandbox.processes import wait_until
 from ops import local
 from ops.runbook import execute, load_all
 from service.core.settings import Settings
+from service.features.webhooks.flows.claim import LOCK as CLAIM_LOCK
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_SECONDS = 240
@@ -259,6 +260,17 @@ async def lose_a_source(stack: Stack, name: str) -> None:
     assert matches(name, "try-now")
 
 
+async def keep_the_turn(stack: Stack, name: str) -> None:
+    holder = await asyncpg.connect(local.as_superuser(local.environment()).url("postgres", "ballast"))
+    await holder.execute(f"SELECT pg_advisory_lock({CLAIM_LOCK})")
+    await stack.superuser.execute(
+        "UPDATE webhook_deliveries SET state = 'waiting', next_attempt_at = now() - interval '10 minutes'"
+    )
+    assert matching(name, "diagnose", patience=20) == names(name, "diagnose")
+    assert matches(name, "end-the-session")
+    await assert_ended(holder)
+
+
 async def hold_a_lock(stack: Stack, name: str) -> None:
     await stack.blocker.execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
     with load_on(stack.address, **PAGES[name].front["drill"]["load"]):
@@ -281,6 +293,7 @@ FAULTS: dict[str, Callable[[Stack, str], Awaitable[None]]] = {
     "a price is archived": spoil_the_setup,
     "GitHub answers 500": lose_a_source,
     "a plan that nobody pays for": give_a_plan_away,
+    "nobody may claim a webhook": keep_the_turn,
     "a session holds alembic_version locked": hold_a_lock,
 }
 

@@ -164,6 +164,17 @@ INSERT INTO readings (organization_id, indicator_id, at, value)
 INSERT INTO reading_hours (organization_id, indicator_id, hour, count, total, low, high)
     SELECT organization_id, indicator_id, date_trunc('hour', at, 'UTC'), count(*), sum(value), min(value), max(value)
     FROM readings GROUP BY 1, 2, 3;
+INSERT INTO webhook_endpoints (id, organization_id, url, description, event_types, ordered, state, reason, secret,
+        created_at, failures)
+    SELECT md5('w' || n)::uuid, md5('o' || CASE WHEN n <= 20 THEN 1 ELSE n % 3000 + 1 END)::uuid, 'https://example.com',
+        '', '{plan.changed}', false, 'active', '', '\\x00', now(), 0 FROM generate_series(1, 3000) n;
+INSERT INTO webhook_deliveries (organization_id, endpoint_id, event_id, type, payload, state, created_at,
+        next_attempt_at)
+    SELECT md5('o1')::uuid, md5('w' || n % 20 + 1)::uuid, md5('e' || n)::uuid, 'plan.changed', '{}',
+        CASE WHEN n % 50 = 0 THEN 'waiting' ELSE 'delivered' END, now() - n * interval '1 minute', now()
+    FROM generate_series(1, 30000) n;
+INSERT INTO webhook_attempts (organization_id, delivery_id, number, at, milliseconds, error, response)
+    SELECT organization_id, id, 1, now(), 1, '', '' FROM webhook_deliveries;
 INSERT INTO audit_log (id, at, organization_id, actor_kind, action, object_type, outcome, reason,
         request_id, session_ref, address_prefix, changes, facts, row_hash)
     SELECT md5('a' || n)::uuid, now() - n * interval '1 minute',

@@ -21,6 +21,7 @@ PER_ENDPOINT = 2
 """Attempts at once for an endpoint that answers; one for an endpoint that keeps order, or whose last attempt failed."""
 LEASE = timedelta(seconds=60)
 LOCK = 7_249_618_305
+"""Held by whoever claims; ops/runbooks/WebhooksLate.md finds who keeps it."""
 TURN = f"SELECT pg_try_advisory_xact_lock({LOCK})"
 LOST = f"""
     UPDATE webhook_deliveries SET lease_token = NULL, lease_until = NULL,
@@ -41,7 +42,7 @@ CLAIM = """
             CASE WHEN ordered OR failures > 0 THEN 1 ELSE $6::int END - (
                 SELECT count(*) FROM webhook_deliveries WHERE endpoint_id = endpoint.id AND state = 'sending'
             ) AS room
-        FROM lines JOIN webhook_endpoints AS endpoint ON endpoint.id = lines.endpoint_id
+        FROM lines CROSS JOIN LATERAL (SELECT * FROM webhook_endpoints WHERE id = endpoint_id LIMIT 1) AS endpoint
         WHERE endpoint.state = 'active' AND deleted_at IS NULL AND (resume_at IS NULL OR resume_at <= $1)
     ), due AS (
         SELECT found.id, ill, found.next_attempt_at,
