@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy import select
@@ -14,6 +15,8 @@ from service.features.webhooks.schemas import EventType
 from service.integrations.webhooks import new_secret
 
 SHOWN = 3
+LATER = timedelta(seconds=10)
+"""Until the receiver has been told the secret that this answers."""
 
 
 async def plant_endpoint(work: UnitOfWork, identifier: UUID, url: str) -> str:
@@ -26,6 +29,6 @@ async def plant_endpoint(work: UnitOfWork, identifier: UUID, url: str) -> str:
         work.session.add(endpoint)
         await work.session.flush()
         for indicator_id in (await work.session.execute(select(Indicator.id).limit(SHOWN))).scalars():
-            await record(work, EventType.INDICATOR_CREATED, {"indicator_id": str(indicator_id)})
+            await record(work, EventType.INDICATOR_CREATED, {"indicator_id": str(indicator_id)}, delay=LATER)
     endpoint.url = url
     return endpoint.open_secret()
