@@ -29,7 +29,7 @@ BY_STATUS: Mapping[int, type[ServiceError]] = {
     kind.status: kind
     for kind in (
         errors.BadRequest, errors.NotAuthenticated, errors.Forbidden, errors.NotFound, errors.RequestTimeout,
-        errors.Conflict, errors.PayloadTooLarge, errors.UnsupportedMedia, errors.Invalid, errors.TooManyRequests,
+        errors.Conflict, errors.PreconditionFailed, errors.PayloadTooLarge, errors.UnsupportedMedia, errors.Invalid, errors.TooManyRequests,
         errors.Unavailable,
     )
 }  # fmt: skip

@@ -164,6 +164,12 @@ def test_every_example_fits_its_schema(document: Document) -> None:
         assert name == f"Problem{content['example']['status']}"
 
 
+def test_every_reference_leads_somewhere(document: Document) -> None:
+    named = set(re.findall(r"'\$ref': '#/components/(\w+)/([^']+)'", repr(document)))
+    assert len(named) >= 40
+    assert [f"{part}/{name}" for part, name in named if name not in document["components"][part]] == []
+
+
 def rules_called(route: Route) -> list[Rule]:
     """The actions and queries that the handler names."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(route.endpoint)))
