@@ -17,7 +17,7 @@ from pathlib import Path
 
 import orjson
 
-from load.bench import billing_report, imports, plans, report
+from load.bench import billing_report, imports, ingest, plans, report
 from load.bench.acknowledge import acknowledge
 from load.bench.cases import Case, cases
 from load.bench.generator import Measured, hammer
@@ -32,7 +32,6 @@ COMMANDS = {
     "unprotected": bare("load.bench.unprotected:app"),
     "service": SERVICE,
 }
-PARTS = ("pages", "billing", "imports")
 MACHINE = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
@@ -89,6 +88,16 @@ def files(options: argparse.Namespace) -> str:
     return imports.render(found, MACHINE)
 
 
+def ingested(options: argparse.Namespace) -> str:
+    """What customers' programs send."""
+    with by_itself(pinned=True), world(0) as stage:
+        runs = asyncio.run(ingest.ingest(stage, options.seconds, options.rounds))
+    return ingest.render(runs, MACHINE)
+
+
+PARTS = {"pages": pages, "billing": billing, "ingest": ingested, "imports": files}
+
+
 @contextmanager
 def by_itself(*, pinned: bool = False) -> Iterator[None]:
     """Leave nothing of one world to the next. `pinned`: this process keeps to one core, the servers to the other."""
@@ -111,11 +120,11 @@ def main() -> None:
     parser.add_argument("--readings", type=int, default=10_000_000, help="readings of the largest indicator")
     parser.add_argument("--changes", type=int, default=20, help="changes of a plan, one at a time")
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000], help="rows of imported files")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="which tables")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="which tables")
     parser.add_argument("--write", type=Path, help="put the tables between the markers of this file")
     options = parser.parse_args()
     for part in options.parts:
-        table = {"pages": pages, "billing": billing, "imports": files}[part](options)
+        table = PARTS[part](options)
         print(table)
         if options.write:
             report.write_between_markers(options.write, f"bench {part}", table)

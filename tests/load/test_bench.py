@@ -34,6 +34,15 @@ async def test_every_case_runs_against_every_server() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+async def test_batches_are_measured_and_none_of_their_readings_is_missing() -> None:
+    """It counts the rows by itself; how fast they come, a busy machine cannot say."""
+    said = await bench("--parts", "ingest", "--seconds", "0.1")
+    [row] = re.findall(r"^\| readings in batches of 1,000 \|(.+)\|$", said, re.MULTILINE)
+    assert all(float(rate.replace(",", "")) > 0 for rate in row.split("|")[:2]), said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 async def test_billing_is_measured_and_a_burst_takes_few_readings() -> None:
     """Two dozen events of one upgrade: a reading for each would meet Stripe's limit with twenty customers at once."""
     said = await bench("--parts", "billing", "--seconds", "0.1", "--changes", "2")

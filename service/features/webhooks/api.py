@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Response, status
+from fastapi import APIRouter, Query, Response, status
 
 from service.features.webhooks import actions, queries
 from service.features.webhooks.flows.address import insist_on_reachable
@@ -26,16 +27,20 @@ from service.guardrails.idempotency import IdempotencyKey, IdempotentRoute
 from service.guardrails.pagination import Page, PageRequest
 from service.guardrails.preconditions import IfMatch
 
+State = Annotated[Progress | None, Query(description="Only those that are this far")]
+
 router = APIRouter(route_class=IdempotentRoute)
 
 
 @router.get("")
 async def list_endpoints(ctx: KeyCtx, page: PageRequest) -> Page[EndpointRead]:
+    """Where the organization has its events sent, a page at a time."""
     return await queries.list_endpoints(ctx, page)
 
 
 @router.post("", status_code=status.HTTP_201_CREATED)
 async def create_endpoint(ctx: KeyCtx, given: EndpointCreate, key: IdempotencyKey) -> EndpointCreated:
+    """A new address for events. Its secret is in this answer and nowhere else."""
     await insist_on_reachable(ctx.resources, given.url)
     made = await actions.create_endpoint(ctx, given)
     return EndpointCreated(**_read(made).model_dump(), secret=made.open_secret())
@@ -43,11 +48,13 @@ async def create_endpoint(ctx: KeyCtx, given: EndpointCreate, key: IdempotencyKe
 
 @router.get("/bin")
 async def list_deleted_endpoints(ctx: KeyCtx, page: PageRequest) -> Page[DeletedEndpointRead]:
+    """Deleted a short while ago, the latest first; each can be restored."""
     return await queries.list_deleted_endpoints(ctx, page)
 
 
 @router.get("/{endpoint_id}")
 async def get_endpoint(ctx: KeyCtx, endpoint_id: UUID, response: Response) -> EndpointRead:
+    """One endpoint and how it fares. Its `ETag` is what `If-Match` takes."""
     endpoint = await queries.get_endpoint(ctx, endpoint_id)
     preconditions.show(response, endpoint.changed_at)
     return endpoint
@@ -57,6 +64,7 @@ async def get_endpoint(ctx: KeyCtx, endpoint_id: UUID, response: Response) -> En
 async def update_endpoint(
     ctx: KeyCtx, endpoint_id: UUID, given: EndpointUpdate, unchanged: IfMatch, response: Response
 ) -> EndpointRead:
+    """Change what is sent and leave the rest; with `If-Match`, only the version that you have read."""
     if given.url is not None:
         await insist_on_reachable(ctx.resources, given.url)
     endpoint = await actions.update_endpoint(ctx, endpoint_id, given)
@@ -66,17 +74,20 @@ async def update_endpoint(
 
 @router.delete("/{endpoint_id}", status_code=status.HTTP_204_NO_CONTENT)
 async def delete_endpoint(ctx: KeyCtx, endpoint_id: UUID) -> Response:
+    """Send nothing there any more, and move it to the bin."""
     await actions.delete_endpoint(ctx, endpoint_id)
     return Response(status_code=status.HTTP_204_NO_CONTENT)
 
 
 @router.post("/{endpoint_id}/restoration", status_code=status.HTTP_201_CREATED)
 async def restore_endpoint(ctx: KeyCtx, endpoint_id: UUID, key: IdempotencyKey) -> EndpointRead:
+    """Bring it back from the bin."""
     return _read(await actions.restore_endpoint(ctx, endpoint_id))
 
 
 @router.post("/{endpoint_id}/pause", status_code=status.HTTP_201_CREATED)
 async def pause_endpoint(ctx: KeyCtx, endpoint_id: UUID, key: IdempotencyKey) -> EndpointRead:
+    """Send nothing there until it is activated again; what happens meanwhile waits."""
     return _read(await actions.pause_endpoint(ctx, endpoint_id))
 
 
@@ -88,34 +99,38 @@ async def enable_endpoint(ctx: KeyCtx, endpoint_id: UUID, key: IdempotencyKey) -
 
 @router.post("/{endpoint_id}/tests", status_code=status.HTTP_201_CREATED)
 async def send_test(ctx: KeyCtx, endpoint_id: UUID, key: IdempotencyKey) -> DeliveryRead:
+    """Send a test event now, to see what the other side makes of it."""
     return _logged(await actions.send_test(ctx, endpoint_id))
 
 
 @router.post("/{endpoint_id}/replays", status_code=status.HTTP_201_CREATED)
 async def replay_range(ctx: KeyCtx, endpoint_id: UUID, given: Range, key: IdempotencyKey) -> Replayed:
+    """Send the messages of a period again."""
     return Replayed(messages=await actions.replay_range(ctx, endpoint_id, given))
 
 
 @router.get("/{endpoint_id}/deliveries")
-async def list_deliveries(
-    ctx: KeyCtx, endpoint_id: UUID, page: PageRequest, state: Progress | None = None
-) -> Page[DeliveryRead]:
+async def list_deliveries(ctx: KeyCtx, endpoint_id: UUID, page: PageRequest, state: State = None) -> Page[DeliveryRead]:
+    """The messages of an endpoint, the latest first, with how each went."""
     await queries.get_endpoint(ctx, endpoint_id)  # another organization's is not an empty one
     return await queries.list_deliveries(ctx, endpoint_id, page, state=state)
 
 
 @router.get("/deliveries/{delivery_id}")
 async def get_delivery(ctx: KeyCtx, delivery_id: UUID) -> DeliveryDetail:
+    """One message with its content and every attempt to deliver it."""
     return await queries.get_delivery(ctx, delivery_id)
 
 
 @router.post("/deliveries/{delivery_id}/replays", status_code=status.HTTP_201_CREATED)
 async def replay_delivery(ctx: KeyCtx, delivery_id: UUID, key: IdempotencyKey) -> DeliveryRead:
+    """Send one message again."""
     return _logged(await actions.replay_delivery(ctx, delivery_id))
 
 
 @router.post("/deliveries/{delivery_id}/skip", status_code=status.HTTP_201_CREATED)
 async def skip_delivery(ctx: KeyCtx, delivery_id: UUID, key: IdempotencyKey) -> DeliveryRead:
+    """Give a message up, so that those behind it go on where the order is kept."""
     return _logged(await actions.skip_delivery(ctx, delivery_id))
 
 

@@ -25,6 +25,9 @@ from service.features.webhooks.models import Progress, State
 
 REPLAYED_AT_ONCE = 10_000
 
+ADDRESS = "https://hooks.example.com/ballast"
+Described = Annotated[Line, StringConstraints(max_length=120), Field(examples=["Our data warehouse"])]
+
 
 class EventType(StrEnum):
     """Each with what its `data` holds besides the organization. Names and fields are for ever: new ones may come."""
@@ -82,8 +85,8 @@ Types = Annotated[list[EventType], Field(min_length=1, max_length=len(EventType)
 
 
 class EndpointCreate(Input):
-    url: Url = Field(title="Address")
-    description: Annotated[Line, StringConstraints(max_length=120)] = ""
+    url: Url = Field(title="Address", examples=[ADDRESS])
+    description: Described = ""
     event_types: Types = Field(title="Events")
     ordered: bool = Field(False, title="Keep the order")
 
@@ -123,20 +126,20 @@ EndpointForm = create_model("EndpointForm", __base__=_Typed, **BOXES)
 class EndpointUpdate(Input):
     """Only what is sent changes."""
 
-    url: Url | None = None
-    description: Annotated[Line, StringConstraints(max_length=120)] | None = None
+    url: Annotated[Url, Field(examples=[ADDRESS])] | None = None
+    description: Described | None = None
     event_types: Types | None = None
     ordered: bool | None = None
 
 
 class EndpointRead(Output):
     id: UUID
-    url: str
-    description: str
+    url: Annotated[str, Field(examples=[ADDRESS])]
+    description: Annotated[str, Field(examples=["Our data warehouse"])]
     event_types: list[str]
     ordered: bool
     state: State
-    reason: str
+    reason: Annotated[str, Field(examples=[""])]
     created_at: datetime
     changed_at: datetime
     failing_since: datetime | None
@@ -146,12 +149,12 @@ class EndpointRead(Output):
 class EndpointCreated(EndpointRead):
     """The one answer that shows the signing secret; later it is on the endpoint's page."""
 
-    secret: str
+    secret: Annotated[str, Field(examples=["whsec_..."])]
 
 
 class DeletedEndpointRead(Output):
     id: UUID
-    url: str
+    url: Annotated[str, Field(examples=[ADDRESS])]
     deleted_at: datetime
 
 
@@ -159,7 +162,7 @@ class DeliveryRead(Output):
     id: UUID
     endpoint_id: UUID
     event_id: UUID
-    type: str
+    type: Annotated[str, Field(examples=["indicator.updated"])]
     state: Progress
     created_at: datetime
     next_attempt_at: datetime
@@ -173,8 +176,8 @@ class AttemptRead(Output):
     at: datetime
     status: int | None
     milliseconds: int
-    error: str
-    response: str
+    error: Annotated[str, Field(examples=[""])]
+    response: Annotated[str, Field(examples=["ok"])]
 
 
 class DeliveryDetail(DeliveryRead):
