@@ -29,8 +29,8 @@ BY_STATUS: Mapping[int, type[ServiceError]] = {
     kind.status: kind
     for kind in (
         errors.BadRequest, errors.NotAuthenticated, errors.Forbidden, errors.NotFound, errors.RequestTimeout,
-        errors.Conflict, errors.PreconditionFailed, errors.PayloadTooLarge, errors.UnsupportedMedia, errors.Invalid, errors.TooManyRequests,
-        errors.Unavailable,
+        errors.Conflict, errors.PreconditionFailed, errors.PayloadTooLarge, errors.UnsupportedMedia, errors.Invalid,
+        errors.TooManyRequests, errors.Unavailable,
     )
 }  # fmt: skip
 
