@@ -23,6 +23,7 @@ PAGES = (
     "/dashboard", "/indicators", "/indicators/new", "/bin", "/members", "/members/invitations", "/organization",
     "/organizations", "/organization/deletion", "/audit-log", "/account", "/account/security", "/account/sessions",
     "/account/password", "/account/deletion", "/confirm", "/staff", "/billing", "/billing/invoices",
+    "/api-keys", "/api-keys/new",
 )  # fmt: skip
 PUBLIC_PAGES = ("/pricing", "/login", "/sign-up", "/forgot", "/recover", "/no-such-page")
 

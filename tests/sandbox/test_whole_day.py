@@ -90,17 +90,17 @@ async def _assert_addresses(output: str, home: Path) -> None:
     rows = [line.strip("| ").split() for line in output.splitlines() if line.startswith("| ")]
     found = {row[0]: row[1] for row in rows if len(row) > 1 and row[1].startswith("http")}
     assert list(found) == ["app", "API", "inbox", "identity", "Stripe", "rates", "GitHub", "Plausible"]
-    command = shlex.split(output.partition(READY)[2])
-    assert (command[0], command[1], len(command)) == ("curl", "-H", 4)
-    header, value = command[2].split(": ")
+    commands = [shlex.split(output.partition(label)[2].splitlines()[0]) for label in ("API: ", READY)]
+    assert [(command[0], command[1], len(command)) for command in commands] == [("curl", "-H", 4)] * 2
     printed = re.findall(r"https?://[^\s|]+", output)
-    assert sorted(printed) == sorted([*found.values(), command[3]])
+    assert sorted(printed) == sorted([*found.values(), *(command[3] for command in commands)])
     async with httpx.AsyncClient(timeout=20, follow_redirects=True) as http:
         for name, address in found.items():
             assert (await http.get(address)).status_code == 200, name
         assert "/openapi.json" in (await http.get(found["API"])).text
-        assert (await http.get(command[3])).status_code == 401
-        assert (await http.get(command[3], headers={header: value})).status_code == 200
+        for _, _, header, address in commands:
+            assert (await http.get(address)).status_code == 401
+            assert (await http.get(address, headers=[tuple(header.split(": "))])).status_code == 200  # type: ignore[list-item]
     logs = next(row[1] for row in rows if row[0] == "logs")
     assert {"web.log", "worker.log"} <= {file.name for file in Path(logs).iterdir()}
     assert str(home) in logs

@@ -47,8 +47,7 @@ FIND = Prepared(
 # SKIP LOCKED: a request must not wait for another, or for a rotation, only to note that it happened.
 NOTE_USE = PreparedText("""
     UPDATE api_keys SET last_used_at = :now WHERE organization_id = :context_tenant AND id = (
-        SELECT id FROM api_keys WHERE organization_id = :context_tenant AND id = :key
-            AND coalesce(last_used_at, '-infinity') <= :earlier FOR UPDATE SKIP LOCKED
+        SELECT id FROM api_keys WHERE organization_id = :context_tenant AND id = :key FOR UPDATE SKIP LOCKED
     )
 """)
 NOTED_EVERY = timedelta(minutes=1)
@@ -86,8 +85,7 @@ async def _find(work: UnitOfWork, digest: bytes) -> Key | None:
 
 
 async def _note_use(work: UnitOfWork, key_id: UUID) -> None:
-    now = clock.now()
-    await work.fetch(NOTE_USE, key=key_id, now=now, earlier=now - NOTED_EVERY)
+    await work.fetch(NOTE_USE, key=key_id, now=clock.now())
 
 
 KEY_STORE = KeyStore(_find, _note_use)
