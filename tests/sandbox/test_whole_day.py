@@ -100,7 +100,8 @@ async def _assert_addresses(output: str, home: Path) -> None:
         assert "/openapi.json" in (await http.get(found["API"])).text
         for _, _, header, address in commands:
             assert (await http.get(address)).status_code == 401
-            assert (await http.get(address, headers=[tuple(header.split(": "))])).status_code == 200  # type: ignore[list-item]
+            name, _, value = header.partition(": ")
+            assert (await http.get(address, headers={name: value})).status_code == 200
     logs = next(row[1] for row in rows if row[0] == "logs")
     assert {"web.log", "worker.log"} <= {file.name for file in Path(logs).iterdir()}
     assert str(home) in logs
