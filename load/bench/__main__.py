@@ -17,7 +17,7 @@ from pathlib import Path
 
 import orjson
 
-from load.bench import billing_report, imports, ingest, plans, report
+from load.bench import billing_report, imports, ingest, outgoing, plans, report
 from load.bench.acknowledge import acknowledge
 from load.bench.cases import Case, cases
 from load.bench.generator import Measured, hammer
@@ -95,7 +95,14 @@ def ingested(options: argparse.Namespace) -> str:
     return ingest.render(runs, MACHINE)
 
 
-PARTS = {"pages": pages, "billing": billing, "ingest": ingested, "imports": files}
+def messages(options: argparse.Namespace) -> str:
+    """What we tell customers' servers."""
+    with by_itself(), world(0) as stage:
+        found = asyncio.run(outgoing.deliver(stage, options.messages))
+    return outgoing.render(found, MACHINE)
+
+
+PARTS = {"pages": pages, "billing": billing, "ingest": ingested, "imports": files, "outgoing": messages}
 
 
 @contextmanager
@@ -120,6 +127,7 @@ def main() -> None:
     parser.add_argument("--readings", type=int, default=10_000_000, help="readings of the largest indicator")
     parser.add_argument("--changes", type=int, default=20, help="changes of a plan, one at a time")
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000], help="rows of imported files")
+    parser.add_argument("--messages", type=int, default=1_000, help="outgoing webhooks of one run")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="which tables")
     parser.add_argument("--write", type=Path, help="put the tables between the markers of this file")
     options = parser.parse_args()

@@ -64,3 +64,13 @@ async def test_an_import_is_measured_beside_a_copy_and_stays_small() -> None:
     rows = re.findall(r"^\| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d.]+) \| (-?[\d.]+) MB \|$", said, re.MULTILINE)
     assert [row[0] for row in rows] == ["4,000", "16,000"], said
     assert float(rows[1][4]) < 40, said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_a_server_that_hangs_is_measured_beside_those_that_answer() -> None:
+    """It refuses by itself when a message does not arrive."""
+    said = await bench("--parts", "outgoing", "--messages", "60")
+    assert len(re.findall(r"^\| [^|]+ \| [\d.]+ s \|$", said, re.MULTILINE)) == 2, said
+    found = re.search(r"Ratio of the two: ([\d.]+)", said)
+    assert found, said
