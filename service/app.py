@@ -38,9 +38,11 @@ from service.guardrails.contexts import POLICIES, Identifier, NoOrganization
 from service.guardrails.entitlements import Plans
 from service.guardrails.inbox import AcknowledgingPool
 from service.guardrails.strict_json import API_PREFIX, Larger
+from service.guardrails.uploads.policy import UploadPolicy, upload_policy_of
 from service.integrations.http import HttpClient
 from service.integrations.identity import IdentityProvider
 from service.integrations.mail import Mailer, mailer_of
+from service.integrations.scanner import Scanner
 from service.integrations.sources.systems import Systems
 from service.integrations.storage import Storage
 from service.integrations.stripe.client import StripeApi
@@ -73,7 +75,12 @@ def create_app(settings: Settings) -> ASGIApp:
         return client_address(scope, networks)
 
     shielded = Shield(
-        app, settings, lambda scope, error: refusal(app, scope, error), app.state.schema_version, large_bodies(app)
+        app,
+        settings,
+        lambda scope, error: refusal(app, scope, error),
+        app.state.schema_version,
+        large_bodies(app),
+        uploads_of(app),
     )
     return Observe(shielded, find_address, lambda scope: is_from_proxy(scope, networks), route_names(app))
 
@@ -148,6 +155,13 @@ def large_bodies(app: FastAPI) -> Larger:
     return [(path, most) for path, most in asked if most]
 
 
+def uploads_of(app: FastAPI) -> dict[tuple[str, str], UploadPolicy]:
+    """The routes whose bodies are read as they come, by method and path: such a path has no parameters."""
+    routes = [route for route in app.routes if isinstance(route, APIRoute)]
+    found = [(route, upload_policy_of(route.endpoint)) for route in routes]
+    return {(method, route.path): policy for route, policy in found if policy for method in route.methods or ()}
+
+
 def route_names(app: FastAPI) -> NameRoute:
     """Looks up the template of the route that answered; a mount has none: its files are not routes."""
     plain: dict[Any, str] = {route.endpoint: route.path for route in app.routes if isinstance(route, Route)}
@@ -176,6 +190,7 @@ def create_resources(settings: Settings, *, maintenance: bool = False) -> Resour
     resources.provide(HttpClient, http)
     resources.provide(IdentityProvider, IdentityProvider(settings, http))
     resources.provide(Mailer, mailer_of(settings, http))
+    resources.provide(Scanner, Scanner(settings))
     resources.provide(Storage, Storage(settings, http))
     resources.provide(StripeApi, stripe)
     resources.provide(Systems, Systems(settings))

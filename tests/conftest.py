@@ -19,6 +19,7 @@ import asyncpg
 import hypothesis
 import pytest
 
+from infra.sandbox.clamd import Clamd
 from infra.sandbox.mail import MailSink
 from infra.sandbox.oidc import OIDCProvider
 from infra.sandbox.postgres import EmbeddedPostgres
@@ -176,6 +177,13 @@ def outside() -> Iterator[Outside]:
 
 
 @pytest.fixture(scope="session")
+def clamd() -> Iterator[Clamd]:
+    """A virus scanner that answers; who turns a knob turns it back."""
+    with Clamd() as stand_in:
+        yield stand_in
+
+
+@pytest.fixture(scope="session")
 def settings(
     servers: TestServers,
     database_name: str,
@@ -184,6 +192,7 @@ def settings(
     oidc: OIDCProvider,
     stripe: StripeStandIn,
     outside: Outside,
+    clamd: Clamd,
 ) -> Settings:
     """The worker's settings, also in the environment: code that reads `get_settings()` sees the same."""
     from infra.sandbox.ports import free_port
@@ -206,6 +215,7 @@ def settings(
         "GITHUB_API_BASE": outside.github.address,
         "PLAUSIBLE_API_BASE": outside.plausible.address,
         "WEBHOOK_SANDBOX_HOSTS": "127.0.0.1",
+        "SCANNER_URL": clamd.scanner_url,
         "TRUSTED_PROXIES": "127.0.0.1/32",
         "LOG_LEVEL": "INFO",
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from infra.sandbox.clamd import Clamd
 from infra.sandbox.mail import MailSink
 from infra.sandbox.oidc import OIDCProvider
 from infra.sandbox.ports import HOST
@@ -24,6 +25,8 @@ def main() -> None:
     parser.add_argument("--smtp-port", type=int, default=1025, help="mail as SMTP")
     parser.add_argument("--oidc-port", type=int, default=8090, help="OpenID Connect provider")
     parser.add_argument("--stripe-port", type=int, default=8091, help="Stripe's API, pages and event console")
+    parser.add_argument("--scanner-port", type=int, default=8097, help="the virus scanner's faults")
+    parser.add_argument("--clamd-port", type=int, default=3310, help="the virus scanner, as clamd")
     parser.add_argument("--stripe-webhook-url", default="", help="where Stripe's events go")
     parser.add_argument("--stripe-state", type=Path, help="file that keeps Stripe's objects from one run to the next")
     parser.add_argument("--rates-port", type=int, default=8092, help="exchange rates (Frankfurter)")
@@ -40,6 +43,7 @@ def main() -> None:
         lambda: (
             inbox,
             SendGridStandIn(inbox, given.sendgrid_port, given.host, webhook_url=given.sendgrid_webhook_url),
+            Clamd(given.scanner_port, given.clamd_port, given.host),
             OIDCProvider(given.oidc_port, given.host, identities=given.identities),
             StripeStandIn(
                 given.stripe_port, given.host, webhook_url=given.stripe_webhook_url, state=given.stripe_state

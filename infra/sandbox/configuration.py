@@ -26,6 +26,8 @@ DEFAULT_PORTS = {
     "plausible": 8094,
     "receiver": 8095,
     "sendgrid": 8096,
+    "scanner": 8097,
+    "clamd": 3310,
     "postgres": 5433,
     "redis": 6380,
 }

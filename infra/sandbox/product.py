@@ -61,7 +61,7 @@ class Product:
         if stand_ins:
             with self.console.step("Outside systems") as step:
                 wait_until_answers(f"http://{HOST}:{self.ports['stripe']}/", stand_ins)
-                step.detail = self._where("inbox", "smtp", "oidc", "stripe", "sendgrid", "receiver", *SOURCES.values())
+                step.detail = self._where("inbox", "smtp", "oidc", "stripe", "sendgrid", "receiver", "scanner", *SOURCES.values())
         with self.console.step("Migrations") as step:
             step.detail = self._command("migrate").strip().splitlines()[-1]
         if not is_free(self.ports["app"]):
@@ -86,10 +86,12 @@ class Product:
         """Started first, because they need nothing and take a second; waited for when the databases are up."""
         brought_stripe = self.environment.get("STRIPE_SECRET_KEY")
         own_mail = self.environment.get("SMTP_URL") or self.environment.get("MAIL_THROUGH")
-        own = [own_mail, *(self.environment.get(name) for name in ("OIDC_ISSUER", *SOURCES))]
+        own = [own_mail, *(self.environment.get(name) for name in ("OIDC_ISSUER", "SCANNER_URL", *SOURCES))]
         if all(own) and brought_stripe:
             return None
-        names = ("inbox", "smtp", "oidc", "stripe", "sendgrid", "receiver", *SOURCES.values())
+        names = (
+            "inbox", "smtp", "oidc", "stripe", "sendgrid", "receiver", "scanner", "clamd", *SOURCES.values(),
+        )  # fmt: skip
         self._choose_ports(*names)
         flags = [word for name in names for word in (f"--{name}-port", str(self.ports[name]))]
         flags += ["--stripe-webhook-url", f"{self.environment['BASE_URL']}/webhooks/stripe"]
@@ -100,6 +102,7 @@ class Product:
         self._default(WEBHOOK_SANDBOX_HOSTS=HOST)
         self._default(SMTP_URL=f"smtp://{HOST}:{self.ports['smtp']}", OIDC_ISSUER=f"http://{HOST}:{self.ports['oidc']}")
         self._default(**{name: f"http://{HOST}:{self.ports[one]}" for name, one in SOURCES.items()})
+        self._default(SCANNER_URL=f"tcp://{HOST}:{self.ports['clamd']}")
         if not own_mail:
             # SendGrid rather than SMTP: it says what became of a mail, so that bounces and complaints can be tried out.
             self._default(

@@ -108,7 +108,7 @@ class Entitlements:
 class Allowance:
     """Raises unless the plan has room for one more; provided by the composition root: core knows no guard rail."""
 
-    ask: Callable[[Context, StrEnum], Awaitable[None]]
+    ask: Callable[[Context, StrEnum, int], Awaitable[None]]
 
 
 class Resources:
@@ -183,9 +183,9 @@ class Context:
     def deny(self, action: str) -> None:
         self.note(action, "denied")
 
-    async def allow(self, feature: StrEnum) -> None:
-        """Go on only if the organization's plan has room for one more; raises what guardrails.entitlements says."""
-        await self.resources.get(Allowance).ask(self, feature)
+    async def allow(self, feature: StrEnum, more: int = 1) -> None:
+        """Go on only if the organization's plan has room for so many more; raises what guardrails.entitlements says."""
+        await self.resources.get(Allowance).ask(self, feature, more)
 
     async def fetch(self, statement: AnyPrepared, /, **values: Any) -> list[asyncpg.Record]:
         return await self.work.fetch(statement, **values)

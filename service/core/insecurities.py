@@ -132,13 +132,10 @@ def _judge_billing(settings: Settings, refuse: Callable[[bool, str, str], None])
 def _judge_storage(settings: Settings, refuse: Callable[[bool, str, str], None]) -> None:
     """A directory is a choice that must be said: a second machine, or a new container, would not see its files."""
     kind, _, place = settings.storage_url.partition(":")
-    unsaid = "storage_url" not in settings.model_fields_set
-    refuse(unsaid, "STORAGE_URL", "is not set; name a bucket (s3://...) or a directory that all processes share")
-    refuse(
-        not unsaid and kind == "file" and not place.startswith("/"),
-        "STORAGE_URL",
-        "is relative to wherever the process was started; give the whole path",
-    )
+    said = settings.model_fields_set
+    unfit = "storage_url" not in said or (kind == "file" and not place.startswith("/"))
+    refuse(unfit, "STORAGE_URL", "must name a bucket (s3://...) or the whole path of a shared directory")
+    refuse("scanner_url" not in said, "SCANNER_URL", "is not set; name a clamd, or say none: nobody scans files then")
     endpoint = settings.storage_endpoint
     refuse(bool(endpoint) and not endpoint.startswith("https://"), "STORAGE_ENDPOINT", "must start with https://")
     refuse(bool(endpoint) and _points_here(endpoint), "STORAGE_ENDPOINT", "points at this machine")

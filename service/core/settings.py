@@ -159,10 +159,7 @@ class Settings(BaseSettings):
     grace_days: int = Field(7, ge=0, le=90, description="How long an unpaid renewal leaves a plan in place")
 
     # Files
-    storage_url: str = Field(
-        "file:.ballast/files",
-        description="file:/a/directory that web and worker share, or s3://bucket/prefix; production wants it said",
-    )
+    storage_url: str = Field("file:.ballast/files", description="file:/directory that all share, or s3://bucket/prefix")
     storage_endpoint: str = Field("", description="Address of an S3-compatible server; empty is Amazon's own")
     storage_region: str = Field("eu-central-1", description="Region of the bucket")
     storage_access_key: SecretStr = Field(SecretStr(""), description="Access key of the bucket; reading and writing it")
@@ -172,6 +169,7 @@ class Settings(BaseSettings):
     rates_api_base: str = Field("https://api.frankfurter.dev", description="Exchange rates (Frankfurter, API v1)")
     github_api_base: str = Field("https://api.github.com", description="Statistics of repositories (GitHub, REST)")
     plausible_api_base: str = Field("https://plausible.io", description="Web traffic (Plausible, Stats API v2)")
+    scanner_url: str = Field("tcp://127.0.0.1:3310", description="clamd; none serves files that nobody scanned")
 
     # Webhooks that customers receive
     webhook_timeout_seconds: float = Field(10.0, gt=0, le=30, description="One attempt, name look-up included")

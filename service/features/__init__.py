@@ -15,6 +15,7 @@ FEATURES = (
     "notifications",
     "api_keys",
     "sources",
+    "files",
     "audit_log",
     "developers",
     "admin",

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -29,13 +30,18 @@ from service.core.errors import (
     ServiceError,
     Unavailable,
 )
+from service.core.multipart import arriving
 from service.core.observe import QUIET
 from service.core.settings import Settings
 from service.guardrails import deprecation, gate
 from service.guardrails.strict_json import MOST_JSON, Larger, check_media, too_large
+from service.guardrails.uploads.bounds import Stream
+from service.guardrails.uploads.policy import UploadPolicy
 
 SIGNED_PREFIX = "/webhooks/"
 """Bodies under a signature stay bytes: checked as JSON first, each would cost more than its hash, junk included."""
+DOWNLOAD_PREFIX, DOWNLOAD_SECONDS = "/downloads/", 900.0
+"""A file on a slow line takes longer than a page; its bytes come from the store, so nothing else waits for it."""
 MOST_AT_ONCE = 1_000
 """Requests of one process; more would only wait for each other. uvicorn's own limit answers without our headers."""
 CSRF_FIELD = "csrf"
@@ -80,9 +86,16 @@ class Shield:
     """Outermost but one: refuses what no handler should see, and stamps the headers on whatever comes back."""
 
     def __init__(
-        self, app: ASGIApp, settings: Settings, refuse: Refuse, schema_version: str = "", larger: Larger = ()
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        refuse: Refuse,
+        schema_version: str = "",
+        larger: Larger = (),
+        streams: Mapping[tuple[str, str], UploadPolicy] | None = None,
     ) -> None:
         self.app = app
+        self.streams = streams or {}
         self.refuse = refuse
         self.hosts = frozenset(host.lower().encode() for host in settings.allowed_hosts)
         # A client that was written for another schema sees it in any answer, instead of corrupting data silently.
@@ -118,21 +131,29 @@ class Shield:
             self.under_way -= 1
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        stream: Stream | None = None
+        seconds = DOWNLOAD_SECONDS if scope["path"].startswith(DOWNLOAD_PREFIX) else self.request_timeout
         try:
             # Probes and scrapers call by address, and these answers use no host; who is busy is not dead either.
             if scope["path"] not in QUIET:
                 if self.under_way > self.most_at_once:
                     raise Unavailable("Too many requests are under way.", retry_after=2)
                 self._check_host(scope["headers"])
+                if policy := self.streams.get((scope["method"], scope["path"])):
+                    stream = Stream(scope, receive, send, policy)
+                    receive, send, seconds = stream.receive, stream.send, seconds + policy.seconds
+                    stream.check()
+                    scope["state"]["streamed"] = True
                 # Not for probes: nobody counts those, so their bodies must not be kept.
-                if scope["method"] not in SAFE_METHODS:
+                elif scope["method"] not in SAFE_METHODS:
                     receive = await self._buffer_body(scope, receive)
         except ServiceError as error:
             await self.refuse(scope, error)(scope, receive, send)
             return
         try:
-            async with asyncio.timeout(self.request_timeout):
-                await self.app(scope, receive, send)
+            with stream or nullcontext():
+                async with asyncio.timeout(seconds):
+                    await self.app(scope, receive, send)
         except TimeoutError:
             if scope["state"].get("answered"):
                 raise
@@ -221,6 +242,9 @@ async def refuse_forgery(request: Request, login: Login | None, settings: Settin
     if foreign:
         raise Forbidden("This request came from another site.", mend="Open the page here and try again.")
     sent = request.headers.get(CSRF_HEADER)
+    if sent is None and "streamed" in request.scope["state"]:
+        # The fields before the file: who is refused here has sent nothing that anybody keeps.
+        sent = (await arriving(request)).fields.get(CSRF_FIELD)
     if sent is None and request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
         form = await request.form(max_files=0, max_fields=200)
         field = form.get(CSRF_FIELD)

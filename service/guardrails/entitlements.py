@@ -46,6 +46,7 @@ class Feature(StrEnum):
     SOURCES = "sources"
     HISTORY_DAYS = "history_days"
     API_PER_MINUTE = "api_per_minute"
+    FILES_MB = "megabytes of files"
 
 
 class Holding:
@@ -160,8 +161,8 @@ async def of(ctx: Context) -> Entitlements:
     return held
 
 
-async def allow(ctx: Context, feature: StrEnum) -> None:
-    """Behind `ctx.allow`: raises PlanLimit when one more would be too many, PaymentDue when there may be none at all.
+async def allow(ctx: Context, feature: StrEnum, more: int = 1) -> None:
+    """Behind `ctx.allow`: raises PlanLimit when so many more are too many, PaymentDue when there may be none at all.
 
     Ask before the change: a change that is flushed already would wait for its turn while it holds locks.
     """
@@ -169,7 +170,7 @@ async def allow(ctx: Context, feature: StrEnum) -> None:
     held, (count, room) = await of(ctx), COUNTERS[Feature(feature)]
     # Two statements: one that waits for its turn inside would still count what it saw before it waited.
     await ctx.fetch(TAKE_TURNS, feature=feature)
-    if (used := await count(ctx)) >= (limit := held.limits[feature]):
+    if (used := await count(ctx)) + more > (limit := held.limits[feature]):
         raise PlanLimit(
             f"{_plan(ctx, held)} includes {limit} {feature}, and you have {used}.",
             mend=f"Upgrade on the plan page (/billing), or {room}." if _plans(ctx).sold else f"{room.capitalize()}.",

@@ -86,6 +86,7 @@ STEP_UP = Policy("step-up", "closed", address="20/hour", user="5/15 minutes")
 EXPORT = Policy("export", "closed", address="10/hour", organization="5/hour", headers=True)
 # One indicator's readings: whoever has sixty of them may fetch each.
 SERIES = Policy("series", "closed", address="240/hour", organization="120/hour", headers=True)
+UPLOAD = Policy("upload", "closed", address="60/hour", user="30/hour", headers=True)
 # Stripe takes 20 invoices a day for one subscription, and answers more with an error (docs.stripe.com/rate-limits).
 PLAN_CHANGE = Policy("plan-change", "open", subject="6/hour")
 # Reads Stripe while the person waits; its confirming page asks again every few seconds, for two minutes.

@@ -76,6 +76,12 @@ class Storage:
                 settings.storage_region,
             )
         self._place = re.sub(r"^//+", "/" if kind == "file" else "", place)
+        self._bucket, _, prefix = self._place.partition("/")
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        # Amazon wants the bucket in the host's name, the compatible ones in the path.
+        amazon = f"https://{self._bucket}.s3.{settings.storage_region}.amazonaws.com"
+        own = settings.storage_endpoint.rstrip("/")
+        self._bucket_address = f"{own}/{self._bucket}" if own else amazon
         self._breaker = CircuitBreaker("storage", counts=(StorageAway,))
 
     async def put(self, key: str, parts: AsyncIterable[bytes]) -> int:
@@ -97,8 +103,7 @@ class Storage:
         end = await self.size(key) if end is None else end
         while start < end:
             async with self._asked():
-                found = await obstore.get_range_async(self._store, key, start=start, end=min(start + PART, end))
-                part = bytes(found)
+                part = bytes(await obstore.get_range_async(self._store, key, start=start, end=min(start + PART, end)))
             if not part:
                 return
             yield part
@@ -159,23 +164,6 @@ class Storage:
     def _object(self, key: str) -> str:
         return f"{self._bucket_address}/{quote(self._prefix + key, safe='/-_.~')}"
 
-    @property
-    def _bucket(self) -> str:
-        return self._place.partition("/")[0]
-
-    @property
-    def _prefix(self) -> str:
-        prefix = self._place.partition("/")[2].strip("/")
-        return f"{prefix}/" if prefix else ""
-
-    @property
-    def _bucket_address(self) -> str:
-        """Amazon wants the bucket in the host's name, the compatible ones in the path."""
-        settings = self._settings
-        if settings.storage_endpoint:
-            return f"{settings.storage_endpoint.rstrip('/')}/{self._bucket}"
-        return f"https://{self._bucket}.s3.{settings.storage_region}.amazonaws.com"
-
     @cached_property
     def _store(self) -> LocalStore | S3Store:
         """Made when first needed: a command that stores nothing makes no directory."""
@@ -194,7 +182,6 @@ class Storage:
             },
             client_options={
                 "timeout": timedelta(seconds=3 * DEADLINE),
-                "connect_timeout": timedelta(seconds=DEADLINE / 2),
                 "allow_http": urlsplit(endpoint).scheme == "http" and not settings.is_production,
             },
             retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=DEADLINE)},

@@ -274,7 +274,16 @@ async def signed_wish(_: Factory, __: UUID, ___: Owner) -> str:
     return sign(UNSUBSCRIBE, f"role_changed {new_id()}".encode())
 
 
+async def clean_file(factory: Factory, organization: UUID, _: Owner) -> str:
+    return str(await factory.file(organization))
+
+
+async def deleted_file(factory: Factory, organization: UUID, _: Owner) -> str:
+    return str(await factory.file(organization, deleted_at=clock.now(), deletion_id=new_id()))
+
+
 THINGS: dict[str, Plant] = {
+    "file_id": clean_file,
     "key_id": api_key,
     "import_id": ended_import,
     "indicator_id": live_indicator,
@@ -295,6 +304,7 @@ THINGS: dict[str, Plant] = {
     "delivery_id": webhook_delivery,
 }
 IN_THE_BIN: dict[str, Plant] = {
+    "file_id": deleted_file,
     "indicator_id": deleted_indicator,
     "organization_id": deleted_organization,
     "source_id": deleted_source,

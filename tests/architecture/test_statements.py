@@ -133,6 +133,13 @@ async def fill(factory: Factory, organization: UUID, person: Person, rows: int) 
             "INSERT INTO memberships (id, organization_id, user_id, role, created_at) VALUES ($1, $2, $3, 'owner', $4)",
             new_id(), await factory.organization(), person.id, clock.now(),
         )  # fmt: skip
+        file = await factory.file(organization)
+        await factory.file(organization, deleted_at=clock.now(), deletion_id=new_id())
+        await db.execute(
+            "INSERT INTO file_findings (id, organization_id, file_id, signature, found_at)"
+            " VALUES (gen_random_uuid(), $1, $2, 'x', now())",
+            organization, file,
+        )  # fmt: skip
         source = await factory.source(organization)
         await factory.source(organization, deleted_at=clock.now(), deletion_id=new_id())
         await db.execute(

@@ -37,6 +37,7 @@ SAFE = {
     "stripe_webhook_secrets": "whsec_" + SECRET,
     "stripe_livemode": True,
     "storage_url": "file:/srv/files",
+    "scanner_url": "none",
 }
 CURVE_KEY = base64.b64encode(
     ec.generate_private_key(ec.SECP256R1()).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -99,6 +100,7 @@ INSECURE: list[tuple[str, dict[str, object]]] = [
     ("STRIPE_API_BASE", {"stripe_api_base": "http://127.0.0.1:8030"}),
     ("STRIPE_API_BASE", {"stripe_api_base": "https://api.stripe.com.evil.test"}),
     ("STORAGE_URL", {"storage_url": None}),
+    ("SCANNER_URL", {"scanner_url": None}),
     ("STORAGE_URL", {"storage_url": "file:files"}),
     ("STORAGE_ENDPOINT", {"storage_endpoint": "http://s3.acme.test"}),
     ("STORAGE_ENDPOINT", {"storage_endpoint": "https://127.0.0.1:9000"}),

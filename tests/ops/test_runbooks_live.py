@@ -236,6 +236,27 @@ async def lose_the_mail_provider(stack: Stack, name: str) -> None:
     assert matches(name, "try-now")
 
 
+A_FILE = """
+    INSERT INTO files (id, organization_id, name, kind, key, size, digest, state, finding, active, looks,
+        next_look_at, checked_at, created_at)
+    SELECT gen_random_uuid(), id, 'drill.txt', 'txt', $1, 5, '', 'pending', '', false, 0, now(), now(),
+        now() - interval '20 minutes' FROM organizations ORDER BY created_at, id LIMIT 1
+"""
+
+
+async def lose_the_scanner(stack: Stack, name: str) -> None:
+    environment = local.environment()
+    object_of = Path(environment["STORAGE_URL"].removeprefix("file:"), "t", "drill")
+    object_of.parent.mkdir(parents=True, exist_ok=True)
+    object_of.write_bytes(b"drill")
+    knobs = f"http://127.0.0.1:{environment['BALLAST_SCANNER_PORT']}/api/knobs"
+    httpx.post(knobs, json={"down": True}).raise_for_status()
+    await stack.superuser.execute(A_FILE, "t/drill")
+    assert matching(name, "diagnose", patience=30) == names(name, "diagnose")
+    httpx.delete(knobs).raise_for_status()
+    assert matches(name, "look-now")
+
+
 async def spoil_the_setup(stack: Stack, name: str) -> None:
     variables = local.environment()
     key = variables.get("STRIPE_SECRET_KEY") or Settings(_env_file=None).stripe_secret_key.get_secret_value()
@@ -292,6 +313,7 @@ FAULTS: dict[str, Callable[[Stack, str], Awaitable[None]]] = {
     "the mail provider answers 429": lose_the_mail_provider,
     "a price is archived": spoil_the_setup,
     "GitHub answers 500": lose_a_source,
+    "the scanner hangs up": lose_the_scanner,
     "a plan that nobody pays for": give_a_plan_away,
     "nobody may claim a webhook": keep_the_turn,
     "a session holds alembic_version locked": hold_a_lock,

@@ -24,16 +24,17 @@ def start(module: str, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+NAMES = "inbox smtp oidc stripe rates github plausible receiver scanner clamd"
+ALL_PORTS = tuple(f"--{name}-port" for name in NAMES.split())
+
+
 @pytest.mark.parametrize(
     ("module", "ports", "lines"),
     [
         (
             "infra.sandbox",
-            tuple(
-                f"--{name}-port"
-                for name in ("inbox", "smtp", "oidc", "stripe", "rates", "github", "plausible", "receiver")
-            ),
-            7,
+            ALL_PORTS,
+            8,
         ),
         ("infra.sandbox.mail", ("--port", "--smtp-port"), 1),
         ("infra.sandbox.oidc", ("--port",), 1),

@@ -175,6 +175,14 @@ INSERT INTO webhook_deliveries (organization_id, endpoint_id, event_id, type, pa
     FROM generate_series(1, 30000) n;
 INSERT INTO webhook_attempts (organization_id, delivery_id, number, at, milliseconds, error, response)
     SELECT organization_id, id, 1, now(), 1, '', '' FROM webhook_deliveries;
+INSERT INTO files (id, organization_id, name, kind, key, size, digest, state, finding, active, looks, next_look_at,
+        checked_at, created_at)
+    SELECT md5('f' || n)::uuid, md5('o' || CASE WHEN n <= 4000 THEN 1 ELSE n % 3000 + 1 END)::uuid, 'file', 'txt',
+        't/' || n, n, '\\x00', CASE WHEN n % 50 = 0 THEN 'pending' ELSE 'clean' END, '', false, 0, now(),
+        now() - n * interval '1 minute', now() FROM generate_series(1, 12000) n;
+INSERT INTO file_findings (id, organization_id, file_id, signature, found_at)
+    SELECT md5('v' || n)::uuid, md5('o1')::uuid, md5('f' || n)::uuid, 'x', now() FROM generate_series(1, 3000) n;
+INSERT INTO file_removals (key, asked_at) SELECT 't/gone/' || n, now() FROM generate_series(1, 3000) n;
 INSERT INTO audit_log (id, at, organization_id, actor_kind, action, object_type, outcome, reason,
         request_id, session_ref, address_prefix, changes, facts, row_hash)
     SELECT md5('a' || n)::uuid, now() - n * interval '1 minute',

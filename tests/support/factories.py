@@ -151,6 +151,19 @@ class Factory:
         await self.superuser.execute(f"INSERT INTO sources ({', '.join(values)}) VALUES ({marks})", *values.values())
         return identifier
 
+    async def file(self, organization: UUID, name: str = "", **columns: Any) -> UUID:
+        """A clean one whose bytes the store does not have, unless said otherwise."""
+        identifier, now = new_id(), clock.now()
+        values = {
+            "id": identifier, "organization_id": organization, "name": name or f"File {identifier.hex[-6:]}.txt",
+            "kind": "txt", "key": f"t/{organization}/{identifier.hex}", "size": 1, "digest": b"", "state": "clean",
+            "finding": "", "active": False, "looks": 1, "next_look_at": now, "checked_at": now, "created_at": now,
+            **columns,
+        }  # fmt: skip
+        marks = ", ".join(f"${n + 1}" for n in range(len(values)))
+        await self.superuser.execute(f"INSERT INTO files ({', '.join(values)}) VALUES ({marks})", *values.values())
+        return identifier
+
     async def fed(self, organization: UUID, source: UUID, series: str, name: str = "") -> UUID:
         """An indicator that the source feeds."""
         indicator = await self.indicator(organization, name, source_id=source)

@@ -17,7 +17,12 @@ from service.guardrails.entitlements import Feature
 from service.web import formats
 
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-WORDS = {Feature.INDICATORS: "indicators", Feature.SEATS: "people and invitations", Feature.SOURCES: "sources"}
+WORDS = {
+    Feature.INDICATORS: "indicators",
+    Feature.SEATS: "people and invitations",
+    Feature.SOURCES: "sources",
+    Feature.FILES_MB: "MB of files",
+}
 
 
 def costs(items: Iterable[Mapping[str, Any]], currency: str) -> str:

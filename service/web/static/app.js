@@ -236,6 +236,43 @@
     tip.classList.toggle("left", x > 0.7);
   });
 
+  // A form with a file tells how far it is; without scripts it is an ordinary form.
+  on("submit", (event) => {
+    const form = event.target;
+    const file = form.dataset.upload && form.elements.file?.files[0];
+    if (!file || event.defaultPrevented) return;
+    event.preventDefault();
+    const says = form.querySelector("[data-says]");
+    const bar = form.querySelector("progress");
+    const end = (text) => {
+      says.textContent = text;
+      bar.hidden = true;
+      release(form);
+    };
+    if (file.size > Number(form.dataset.upload)) return end(`“${file.name}” is larger than ${form.dataset.upload / 1e6} MB.`);
+    const sending = new XMLHttpRequest();
+    sending.upload.onprogress = ({ loaded, total }) => {
+      bar.value = loaded / total;
+      says.textContent = loaded < total ? `${Math.floor((100 * loaded) / total)} % sent` : "Sent; it is being stored.";
+    };
+    sending.onerror = () => end("The connection was lost. Send the file again.");
+    sending.onload = () => {
+      const to = sending.getResponseHeader("HX-Redirect");
+      if (to?.startsWith("/")) return location.assign(to);
+      try {
+        const { detail, title, mend } = JSON.parse(sending.responseText);
+        end(`${detail ?? title} ${mend ?? ""}`);
+      } catch {
+        end("Something went wrong. Reload the page and send the file again.");
+      }
+    };
+    bar.hidden = false;
+    sending.open("POST", form.action);
+    sending.setRequestHeader("Accept", "application/json");
+    sending.setRequestHeader("HX-Request", "true");
+    sending.send(new FormData(form));
+  });
+
   // A page that only hands on what another site's redirect brought; without scripts it has a button.
   document.querySelectorAll("form[data-submit-now]").forEach((form) => form.requestSubmit());
 

@@ -43,6 +43,7 @@ FREE = Plan(
         Feature.SOURCES: 5,
         Feature.HISTORY_DAYS: 90,
         Feature.API_PER_MINUTE: 60,
+        Feature.FILES_MB: 100,
     },
 )
 TEAM = Plan(
@@ -56,6 +57,7 @@ TEAM = Plan(
         Feature.SOURCES: 25,
         Feature.HISTORY_DAYS: 730,
         Feature.API_PER_MINUTE: 300,
+        Feature.FILES_MB: 5_000,
     },
     lookup_key="ballast_team_monthly",
     amount=1_200,
@@ -72,6 +74,7 @@ BUSINESS = Plan(
         Feature.SOURCES: 200,
         Feature.HISTORY_DAYS: 3_650,
         Feature.API_PER_MINUTE: 1_200,
+        Feature.FILES_MB: 50_000,
     },
     lookup_key="ballast_business_monthly",
     amount=2_900,

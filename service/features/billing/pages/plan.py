@@ -50,4 +50,5 @@ def _included(plan: Plan) -> list[str]:
         f"{plan.limits[Feature.SOURCES]:,} sources",
         f"{days // 365} years of history" if days >= 730 else f"{days} days of history",
         f"{plan.limits[Feature.API_PER_MINUTE]:,} API requests per minute",
+        f"{plan.limits[Feature.FILES_MB]:,} MB of files",
     ]

@@ -1,0 +1,1 @@
+"""Files people keep beside their indicators: checked before anybody can have them, gone for good when they are gone."""

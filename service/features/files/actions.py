@@ -1,0 +1,94 @@
+"""Writes of files. Bytes move in flows.py, with no transaction open; here is what is known about them."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from sqlalchemy import select
+
+from service.core import clock
+from service.core.context import Context
+from service.core.errors import NotFound
+from service.features.files import queries
+from service.features.files.models import FILES, File, FileFinding, State, new_key
+from service.features.files.schemas import Judgement
+from service.guardrails import soft_delete
+from service.guardrails.actions import action
+from service.guardrails.entitlements import Feature, counted
+from service.guardrails.permissions import Role, Who
+
+
+@counted(Feature.FILES_MB, "delete files that nobody needs")
+async def _count_megabytes(ctx: Context) -> int:
+    return await queries.used_megabytes(ctx)
+
+
+@action("files.begin", requires=Role.MEMBER)
+async def begin_upload(ctx: Context, name: str, declared: int | None) -> File:
+    """Reserve room before the first byte is read: for what was declared, else for the largest there may be.
+
+    Raises UnsupportedMedia for a kind that is not taken, PlanLimit when there is no room.
+    """
+    kind = FILES.kind_of(name)
+    reserved = min(declared or FILES.most_bytes, FILES.most_bytes)
+    await ctx.allow(Feature.FILES_MB, -(-reserved // 1_000_000))
+    assert ctx.organization_id is not None  # noqa: S101 - a role is one in an organization
+    file = File(name=name, kind=kind, key=new_key(ctx.organization_id), size=reserved, created_by=ctx.person_id)
+    ctx.add(file)
+    await ctx.db.flush()
+    return file
+
+
+@action("files.upload", requires=Role.MEMBER)
+async def finish_upload(ctx: Context, file_id: UUID, size: int, digest: bytes) -> File:
+    file = await ctx.get(File, file_id)
+    if file.state is not State.RECEIVING:
+        raise NotFound("There is no such upload.", mend="Send the file again.")
+    file.state, file.size, file.digest, file.next_look_at = State.PENDING, size, digest, clock.now()
+    return file
+
+
+@action("files.abandon", requires=Role.MEMBER, while_unpaid=True)
+async def abandon_upload(ctx: Context, file_id: UUID) -> File:
+    """Gives the reserved room back; what the store got of it goes with the key."""
+    file = await ctx.get(File, file_id)
+    if file.state is State.RECEIVING:
+        file.state, file.size, file.key = State.ABANDONED, 0, ""
+    return file
+
+
+@action("files.judge", requires=Who.SYSTEM)
+async def judge_file(ctx: Context, file_id: UUID, found: Judgement) -> File | None:
+    """Deleted ones are judged as well: somebody may want them back. None when another worker was faster."""
+    wanted = select(File).where(File.id == file_id, File.state == State.PENDING).with_for_update()
+    file = (await ctx.db.execute(wanted, execution_options=soft_delete.EVERYTHING)).scalar_one_or_none()
+    if file is None:
+        return None
+    file.state, file.finding, file.active, file.checked_at = found.state, found.finding, found.active, clock.now()
+    if found.key is not None:
+        file.key, file.size = found.key, found.size
+    if found.signature:
+        ctx.add(FileFinding(organization_id=file.organization_id, file_id=file.id, signature=found.signature))
+    ctx.facts["state"] = found.state.value
+    return file
+
+
+@action("files.lose", requires=Who.SYSTEM)
+async def lose_file(ctx: Context, file_id: UUID) -> File:
+    file = await ctx.get(File, file_id)
+    file.state, file.size, file.key = State.LOST, 0, ""
+    return file
+
+
+@action("files.delete", requires=Role.MEMBER, while_unpaid=True)
+async def delete_file(ctx: Context, file_id: UUID) -> File:
+    file = await ctx.get(File, file_id)
+    await soft_delete.delete(ctx, file)
+    return file
+
+
+@action("files.restore", requires=Role.MEMBER)
+async def restore_file(ctx: Context, file_id: UUID) -> File:
+    file = await soft_delete.restore(ctx, File, file_id)
+    await ctx.allow(Feature.FILES_MB, 0)
+    return file

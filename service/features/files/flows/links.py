@@ -1,0 +1,59 @@
+"""Out of the store: a short-lived address, and the bytes behind it, always as an attachment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
+
+import orjson
+
+from service.core import clock
+from service.core.context import Resources
+from service.core.crypto import BadSignature, sign, unsign
+from service.core.errors import NotFound, Unavailable
+from service.features.files.schemas import FileLink
+from service.integrations.storage import NotStored, Storage, StorageAway
+
+LINK_SECONDS = 60
+
+
+def make_link(resources: Resources, key: str, name: str, size: int) -> FileLink:
+    """After the permission was checked: a short while for whoever has the link, to this one object only."""
+    until = clock.now() + timedelta(seconds=LINK_SECONDS)
+    url = resources.get(Storage).presign(key, seconds=LINK_SECONDS, disposition=disposition(name))
+    if url is None:
+        token = sign("download", orjson.dumps([key, name, size, until.timestamp()]))
+        url = f"{resources.settings.base_url.rstrip('/')}/downloads/{token}"
+    return FileLink(url=url, expires_at=until)
+
+
+async def open_link(resources: Resources, token: str) -> tuple[str, int, AsyncIterator[bytes]]:
+    """Name, size and bytes behind a link; raises NotFound when it is not ours, or too old."""
+    try:
+        key, name, size, until = orjson.loads(unsign("download", token))
+    except BadSignature as error:
+        raise NotFound("There is no such download.", mend="Open the file's page and download it again.") from error
+    if datetime.fromtimestamp(until, UTC) <= clock.now():
+        raise NotFound("This link has expired.", mend="Open the file's page and download it again.")
+    parts = resources.get(Storage).get(key, 0, size)
+    try:
+        first = await anext(parts, b"")
+    except NotStored as error:
+        raise NotFound("The file is gone.") from error
+    except StorageAway as error:
+        raise Unavailable("Files cannot be read right now.", retry_after=30) from error
+
+    async def whole() -> AsyncIterator[bytes]:
+        yield first
+        async for part in parts:
+            yield part
+
+    return name, size, whole()
+
+
+def disposition(name: str) -> str:
+    """RFC 6266: never shown inside a page; old readers get the name in ASCII, the others as it is (RFC 8187)."""
+    plain = re.sub(r"[^A-Za-z0-9._ -]", "_", name)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

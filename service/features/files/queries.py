@@ -1,0 +1,71 @@
+"""Reads of files."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from sqlalchemy import bindparam, func, select
+
+from service.core.context import Context
+from service.core.errors import NotFound
+from service.core.statements import Prepared
+from service.features.files.models import File, FileFinding, State
+from service.features.files.schemas import DeletedFileRead, FileRead, FindingRead
+from service.guardrails.actions import query
+from service.guardrails.pagination import Keyset, Page, Position, paginate
+from service.guardrails.permissions import Role, Who
+
+COLUMNS = (File.id, File.name, File.kind, File.size, File.state, File.finding, File.active, File.created_at)
+SHOWN = (File.state != State.RECEIVING, File.state != State.ABANDONED)
+LIST = Keyset(select(*COLUMNS).where(*SHOWN), order=(File.id.desc(),))
+BIN = Keyset(
+    select(File.id, File.name, File.size, File.deleted_at).where(File.deleted_at.is_not(None)),
+    order=(File.id.desc(),),
+    include_deleted=True,
+)
+ONE = Prepared(select(*COLUMNS).where(File.id == bindparam("id"), *SHOWN))
+USED = Prepared(select(func.coalesce(func.sum(File.size), 0).label("bytes")))
+FINDINGS = Keyset(
+    select(
+        FileFinding.id, FileFinding.organization_id, FileFinding.file_id, FileFinding.signature, FileFinding.found_at
+    ),
+    order=(FileFinding.id.desc(),),
+)
+
+
+@query("files.list", requires=Role.VIEWER)
+async def list_files(ctx: Context, page: Position) -> Page[FileRead]:
+    return await paginate(ctx, LIST, page, FileRead)
+
+
+@query("files.bin", requires=Role.MEMBER)
+async def list_deleted_files(ctx: Context, page: Position) -> Page[DeletedFileRead]:
+    return await paginate(ctx, BIN, page, DeletedFileRead)
+
+
+@query("files.get", requires=Role.VIEWER)
+async def get_file(ctx: Context, file_id: UUID) -> FileRead:
+    row = await ctx.fetch_one(ONE, id=file_id)
+    if row is None:
+        raise NotFound("There is no such file.")
+    return FileRead.model_validate(dict(row))
+
+
+@query("files.download", requires=Role.VIEWER)
+async def get_download(ctx: Context, file_id: UUID) -> tuple[str, str, int]:
+    """Key, name and size of a clean file; raises Conflict for any other, however it is asked for."""
+    file = await ctx.get(File, file_id, lock=False)
+    file.insist_on_being_clean()
+    return file.key, file.name, file.size
+
+
+@query("files.used", requires=Role.VIEWER)
+async def used_megabytes(ctx: Context) -> int:
+    """Rounded up. Those in the bin do not count, and ask on their way back."""
+    row = await ctx.fetch_one(USED)
+    return -(-int(row["bytes"]) // 1_000_000) if row else 0
+
+
+@query("files.findings", requires=Who.STAFF)
+async def list_findings(ctx: Context, page: Position) -> Page[FindingRead]:
+    return await paginate(ctx, FINDINGS, page, FindingRead)

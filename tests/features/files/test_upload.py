@@ -1,0 +1,216 @@
+"""From the form to the download: what is clean can be had, what is not never, and each answer says why."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import pytest
+
+from infra.sandbox.clamd import Clamd, ClamdKnobs
+from service.core import clock
+from service.core.context import Resources
+from service.core.database import Database
+from service.features.files.flows import links, removal
+from service.features.files.models import new_key
+from service.guardrails.permissions import Role
+from service.guardrails.purge import purge_expired
+from service.integrations import scanner
+from service.integrations.storage import NotStored, Storage
+from tests.features.files.conftest import only_file, send, state_of
+from tests.guardrails.hostile_files import CANARY, EICAR, office, picture
+from tests.support.client import Client
+from tests.support.factories import Factory
+
+Look = Callable[[], Awaitable[int]]
+
+
+async def test_a_picture_comes_out_clean_through_a_short_link(
+    member: Client, factory: Factory, look: Look, resources: Resources, maintenance: Database
+) -> None:
+    photo = picture("JPEG", exif=b"Exif\0\0" + CANARY)
+    answer = await send(member, "../Zoë's photo.jpg", photo)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/files")
+    sent = await only_file(factory)
+    assert (sent["name"], sent["state"], sent["size"]) == ("Zoë's photo.jpg", "pending", len(photo))
+    early = await member.get(f"/files/{sent['id']}/download")
+    assert early.status_code == 409, "nothing is served that nobody has looked at"
+    await look()
+    assert "JPEG picture." in await member.page("/files")
+    link = await member.get(f"/files/{sent['id']}/download")
+    assert link.status_code == 303
+    download = await member.get(urlsplit(link.headers["location"]).path)
+    assert download.status_code == 200
+    assert download.content.startswith(b"\xff\xd8\xff")
+    assert CANARY not in download.content
+    headers = download.headers
+    assert headers["content-disposition"] == (
+        "attachment; filename=\"Zo__s photo.jpg\"; filename*=UTF-8''Zo%C3%AB%27s%20photo.jpg"
+    )
+    assert (headers["content-security-policy"], headers["content-type"]) == (
+        "sandbox; default-src 'none'", "application/octet-stream",
+    )  # fmt: skip
+    assert (headers["x-content-type-options"], headers["cross-origin-resource-policy"]) == ("nosniff", "same-origin")
+    now = await only_file(factory)
+    assert now["key"] != sent["key"], "what was sent is not what is kept"
+    await removal.remove_given_up(resources, maintenance)
+    with pytest.raises(NotStored):
+        await resources.get(Storage).size(sent["key"])
+    clock.advance(timedelta(seconds=links.LINK_SECONDS + 1))
+    late = await member.get(urlsplit(link.headers["location"]).path)
+    assert late.status_code == 404
+
+
+async def test_what_the_inspection_refuses_is_gone_and_says_why(member: Client, factory: Factory, look: Look) -> None:
+    await send(member, "figures.xlsx", office({"xl/vbaProject.bin": b"x"}))
+    await look()
+    refused = await only_file(factory)
+    assert (refused["state"], refused["size"], refused["key"]) == ("rejected", 0, "")
+    assert "The document contains macros. Nothing of it was kept." in await member.page(f"/files/{refused['id']}")
+    assert (await member.get(f"/files/{refused['id']}/download")).status_code == 409
+    assert await factory.superuser.fetchval("SELECT count(*) FROM file_removals WHERE key LIKE 't/%'")
+
+
+@pytest.mark.parametrize("fault", ["down", "hang", "garbled"])
+async def test_a_file_waits_while_nobody_can_scan_it(
+    fault: str, member: Client, factory: Factory, look: Look, clamd: Clamd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fail closed: harmless or not, it is served when a scanner has said so, and not a moment earlier."""
+    monkeypatch.setattr(scanner.Scanner.scan, "__kwdefaults__", {"deadline": 0.3})
+    clamd.knobs = ClamdKnobs(**{fault: True})
+    await send(member, "notes.txt", b"harmless")
+    file = await only_file(factory)
+    await look()
+    assert await state_of(factory, file["id"]) == "pending"
+    assert (await member.get(f"/files/{file['id']}/download")).status_code == 409
+    assert "Being checked" in await member.page(f"/files/{file['id']}")
+    clamd.knobs = ClamdKnobs()
+    clock.advance(timedelta(seconds=30))
+    await look()
+    assert await state_of(factory, file["id"]) == "clean"
+
+
+async def test_a_virus_is_locked_away_and_staff_see_it(member: Client, factory: Factory, look: Look) -> None:
+    await send(member, "invoice.txt", b"hello\n" + EICAR)
+    await look()
+    file = await only_file(factory)
+    assert file["state"] == "quarantined"
+    assert "virus scanner recognized it" in await member.page("/files")
+    assert (await member.get(f"/files/{file['id']}/download")).status_code == 409
+    async with await factory.client(await factory.person(staff=True), "password", "totp") as staff:
+        page = await staff.page("/staff/files")
+    assert "EICAR" in page
+    assert str(file["id"]) in page
+    assert "invoice.txt" not in page, "staff see what was found, not what the customer calls it"
+
+
+async def test_what_is_no_upload_is_refused_at_once(member: Client, factory: Factory) -> None:
+    """Kind by name, content by its first bytes, nothing in it, two files: a sentence each, and no room is lost."""
+    for name, content, status, sentence in (
+        ("page.html", b"<script>", 415, "Files of this kind are not taken."),
+        ("photo.jpg.exe", b"MZ", 415, "Files of this kind are not taken."),
+        ("photo.png", b"<svg onload=x()>", 415, "The content is not that of a png file."),
+        ("table.csv", b"a,\0", 415, "The content is not that of a csv file."),
+        ("nothing.txt", b"", 400, "The file is empty."),
+    ):
+        answer = await send(member, name, content)
+        assert (answer.status_code, sentence in answer.text) == (status, True), (name, answer.status_code)
+    two = [("file", ("a.txt", b"a")), ("file", ("b.txt", b"b"))]
+    answer = await member.http.post("/files", data={"csrf": member.csrf}, files=two)
+    assert (answer.status_code, "exactly one file" in answer.text) == (400, True)
+    answer = await member.http.post("/files", data={"csrf": member.csrf, "x": "y" * 5_000}, files=two[:1])
+    assert (answer.status_code, "too long" in answer.text) == (400, True)
+    rows = await factory.superuser.fetch(
+        "SELECT state, size, key FROM files WHERE state IN ('receiving', 'abandoned') AND created_at > $1",
+        clock.now() - timedelta(minutes=1),
+    )
+    assert {(row["state"], row["size"], row["key"]) for row in rows} <= {("abandoned", 0, "")}
+
+
+async def test_another_site_cannot_send_a_file(member: Client, factory: Factory) -> None:
+    before = await factory.superuser.fetchval("SELECT count(*) FROM files")
+    for csrf in ("", "guessed"):
+        assert (await send(member, "x.txt", b"x", csrf=csrf)).status_code == 403
+    foreign = await member.http.post(
+        "/files", data={"csrf": member.csrf}, files={"file": ("x.txt", b"x")}, headers={"origin": "https://evil.test"}
+    )
+    assert foreign.status_code == 403
+    assert await factory.superuser.fetchval("SELECT count(*) FROM files") == before
+
+
+async def test_the_plan_says_how_much_there_may_be(factory: Factory, look: Look) -> None:
+    person = await factory.person(Role.MEMBER)
+    assert person.organization_id is not None
+    await factory.plan(person.organization_id, "free", limits={"megabytes of files": 1})
+    async with await factory.client(person) as client:
+        assert (await send(client, "a.txt", b"x" * 900_000)).status_code == 303
+        full = await send(client, "b.txt", b"x" * 200_000)
+        assert full.status_code == 403
+        assert "includes 1 megabytes of files, and you have 1" in full.text
+        file = await only_file(factory)
+        await client.post(f"/files/{file['id']}/delete", csrf=client.csrf)
+        assert (await send(client, "b.txt", b"x" * 200_000)).status_code == 303
+        back = await client.post(f"/files/{file['id']}/restore", csrf=client.csrf)
+        assert back.status_code == 403, "what comes back takes its room again"
+
+
+async def test_what_a_stranger_asks_for_is_not_there(member: Client, factory: Factory, look: Look) -> None:
+    await send(member, "ours.txt", b"ours")
+    await look()
+    file = await only_file(factory)
+    async with await factory.client(await factory.person(Role.OWNER)) as stranger:
+        for path in (f"/files/{file['id']}", f"/files/{file['id']}/download", "/downloads/AAAA"):
+            assert (await stranger.get(path)).status_code == 404
+        assert "ours.txt" not in await stranger.page("/files")
+    async with await factory.client(await factory.person(Role.VIEWER, file["organization_id"])) as viewer:
+        assert (await viewer.get(f"/files/{file['id']}/download")).status_code == 303
+        assert (await send(viewer, "x.txt", b"x")).status_code == 403
+
+
+async def test_what_is_purged_is_gone_from_the_store(
+    member: Client, factory: Factory, look: Look, resources: Resources, maintenance: Database
+) -> None:
+    await send(member, "old.txt", b"old")
+    await look()
+    file = await only_file(factory)
+    assert (await member.post(f"/files/{file['id']}/delete", csrf=member.csrf)).headers["location"] == "/files/bin"
+    assert (await member.get(f"/files/{file['id']}/download")).status_code == 404
+    assert "old.txt" in await member.page("/files/bin")
+    storage = resources.get(Storage)
+    clock.advance(timedelta(days=31))
+    worker = Resources(resources.settings, resources.database, resources.redis, maintenance)
+    await purge_expired(worker)
+    assert await storage.size(file["key"]) == 3, "the bytes follow the row, not the other way round"
+    await removal.remove_given_up(resources, maintenance)
+    with pytest.raises(NotStored):
+        await storage.size(file["key"])
+
+
+async def test_the_sweeper_finds_what_nobody_knows_and_what_is_missing(
+    member: Client, factory: Factory, look: Look, resources: Resources, maintenance: Database
+) -> None:
+    await send(member, "known.txt", b"known")
+    await look()
+    known = await only_file(factory)
+    await send(member, "missing.txt", b"missing")
+    await look()
+    missing = await only_file(factory)
+    storage = resources.get(Storage)
+
+    async def bytes_of_nobody() -> AsyncIterator[bytes]:
+        yield b"orphan"
+
+    orphan, foreign = new_key(known["organization_id"]), f"t/{known['organization_id']}/reports/{'0' * 32}"
+    for key in (orphan, foreign):
+        await storage.put(key, bytes_of_nobody())
+    await storage.delete(missing["key"])
+    await removal.sweep(resources, maintenance)
+    assert await storage.size(orphan) == 6, "younger than a day: its row may be about to be written"
+    clock.advance(timedelta(days=2))
+    await removal.sweep(resources, maintenance)
+    with pytest.raises(NotStored):
+        await storage.size(orphan)
+    assert await storage.size(known["key"]) == 5
+    assert await storage.size(foreign) == 6, "whatever else lives in the store is not ours to sweep"
+    assert (await state_of(factory, known["id"]), await state_of(factory, missing["id"])) == ("clean", "lost")
