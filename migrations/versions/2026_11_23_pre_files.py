@@ -1,6 +1,6 @@
 """Files: what people keep, what the scanner found, and which objects the store must give up.
 
-Phase: expand (pre). Follows 2026_11_23_pre_webhooks.
+Phase: expand (pre). Follows 2026_11_23_pre_mail_records.
 """
 
 from __future__ import annotations

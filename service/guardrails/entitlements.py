@@ -46,7 +46,7 @@ class Feature(StrEnum):
     SOURCES = "sources"
     HISTORY_DAYS = "history_days"
     API_PER_MINUTE = "api_per_minute"
-    FILES_MB = "megabytes of files"
+    FILES_MB = "megabytes"
 
 
 class Holding:

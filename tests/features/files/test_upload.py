@@ -23,7 +23,7 @@ from tests.guardrails.hostile_files import CANARY, EICAR, office, picture
 from tests.support.client import Client
 from tests.support.factories import Factory
 
-Look = Callable[[], Awaitable[int]]
+Look = Callable[[], Awaitable[None]]
 
 
 async def test_a_picture_comes_out_clean_through_a_short_link(
@@ -142,12 +142,12 @@ async def test_another_site_cannot_send_a_file(member: Client, factory: Factory)
 async def test_the_plan_says_how_much_there_may_be(factory: Factory, look: Look) -> None:
     person = await factory.person(Role.MEMBER)
     assert person.organization_id is not None
-    await factory.plan(person.organization_id, "free", limits={"megabytes of files": 1})
+    await factory.plan(person.organization_id, "free", limits={"megabytes": 1})
     async with await factory.client(person) as client:
         assert (await send(client, "a.txt", b"x" * 900_000)).status_code == 303
         full = await send(client, "b.txt", b"x" * 200_000)
         assert full.status_code == 403
-        assert "includes 1 megabytes of files, and you have 1" in full.text
+        assert "includes 1 megabytes, and you have 1" in full.text
         file = await only_file(factory)
         await client.post(f"/files/{file['id']}/delete", csrf=client.csrf)
         assert (await send(client, "b.txt", b"x" * 200_000)).status_code == 303
