@@ -61,7 +61,9 @@ class Product:
         if stand_ins:
             with self.console.step("Outside systems") as step:
                 wait_until_answers(f"http://{HOST}:{self.ports['stripe']}/", stand_ins)
-                step.detail = self._where("inbox", "smtp", "oidc", "stripe", "sendgrid", "receiver", "scanner", *SOURCES.values())
+                step.detail = self._where(
+                    "inbox", "smtp", "oidc", "stripe", "sendgrid", "receiver", "scanner", *SOURCES.values()
+                )
         with self.console.step("Migrations") as step:
             step.detail = self._command("migrate").strip().splitlines()[-1]
         if not is_free(self.ports["app"]):
