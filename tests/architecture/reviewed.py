@@ -7,7 +7,7 @@ PUBLIC_ROUTES = frozenset(
         "GET /",
         "GET /change-email/{link}",
         "GET /developers",
-        "GET /downloads/{token}",
+        "GET /downloads/{link}",
         "GET /forgot",
         "GET /forgot/sent",
         "GET /invitations/{token}",

@@ -22,8 +22,10 @@ import pytest
 from service.core import clock
 from service.core.crypto import keyring, sign
 from service.core.ids import new_id
+from service.features.files.flows.links import make_link
 from service.features.organizations.models import hash_token, make_token
 from service.guardrails.permissions import Role
+from service.integrations.storage import Storage
 from service.web.mail import UNSUBSCRIBE
 from tests.architecture.conftest import Route
 from tests.architecture.test_routes import policies_of
@@ -278,12 +280,24 @@ async def clean_file(factory: Factory, organization: UUID, _: Owner) -> str:
     return str(await factory.file(organization))
 
 
+async def download(factory: Factory, organization: UUID, _: Owner) -> str:
+    """Of one byte that the store has."""
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"x"
+
+    key = f"t/{organization.hex}/{new_id().hex}"
+    await factory.resources.get(Storage).put(key, parts())
+    return make_link(factory.resources, key, "file.txt", 1).url.rpartition("/")[2]
+
+
 async def deleted_file(factory: Factory, organization: UUID, _: Owner) -> str:
     return str(await factory.file(organization, deleted_at=clock.now(), deletion_id=new_id()))
 
 
 THINGS: dict[str, Plant] = {
     "file_id": clean_file,
+    "link": download,
     "key_id": api_key,
     "import_id": ended_import,
     "indicator_id": live_indicator,

@@ -20,9 +20,9 @@ from tests.architecture.conftest import ROOT, SERVICE, at_least
 
 LIMIT_OF_LINES = 300
 SHELVES, FEATURES = "service", "service/features"
-BUDGETS = {SHELVES: 9_000, "service/guardrails": 3_500}
+BUDGETS = {SHELVES: 9_000, "service/guardrails": 3_700}
 """Lines of code, without the features: what everybody who clones this has to read (decision 0010)."""
-LARGEST_FEATURES = {"billing": 3_600}
+LARGEST_FEATURES = {"billing": 3_650}
 BUDGET_OF_A_FEATURE = 2_000
 BUDGETS |= {f"{FEATURES}/{name}": LARGEST_FEATURES.get(name, BUDGET_OF_A_FEATURE) for name in features.FEATURES}
 READABLE_SUFFIXES = (".py", ".md", ".sql", ".yml", ".yaml", ".html", ".txt", ".js", ".css", ".lua", ".toml")

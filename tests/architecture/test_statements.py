@@ -38,9 +38,9 @@ from tests.support.factories import Factory, Person
 
 MOST = 5
 MORE: dict[str, tuple[int, str]] = {
-    "GET /billing": (9, "the plan, the invoices, and a count of each thing that a plan limits"),
-    "GET /billing/change": (8, "the plan, and a count of each thing that a plan limits"),
-    "GET /billing/operations/{operation_id}": (10, "one change, beside everything that the plan page shows"),
+    "GET /billing": (10, "the plan, the invoices, and a count of each thing that a plan limits"),
+    "GET /billing/change": (9, "the plan, and a count of each thing that a plan limits"),
+    "GET /billing/operations/{operation_id}": (11, "one change, beside everything that the plan page shows"),
     "GET /staff/billing/customers/{customer_id}": (12, "one customer's seven short lists, each from its own table"),
     "GET /staff/billing/customers/{customer_id}/diff": (6, "subscriptions, invoices and the ledger beside Stripe's"),
 }

@@ -82,13 +82,13 @@ async def download_file(request: Request, ctx: Ctx, file_id: UUID) -> Response:
     return RedirectResponse(links.make_link(ctx.resources, *file).url, status_code=303)
 
 
-@router.get("/downloads/{token}")
-async def hand_out(request: Request, ctx: PublicCtx, token: str) -> Response:
-    return After(partial(_stream, ctx, token))
+@router.get("/downloads/{link}")
+async def hand_out(request: Request, ctx: PublicCtx, link: str) -> Response:
+    return After(partial(_stream, ctx, link))
 
 
-async def _stream(ctx: Context, token: str) -> Response:
-    name, size, parts = await links.open_link(ctx.resources, token)
+async def _stream(ctx: Context, link: str) -> Response:
+    name, size, parts = await links.open_link(ctx.resources, link)
     headers = {
         "Content-Disposition": links.disposition(name),
         "Content-Length": str(size),
