@@ -13,7 +13,7 @@ return render(request, "accounts/sign_up.html", form=form)      # 422
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar, get_args
 
 from pydantic import BaseModel, SecretStr, ValidationError
@@ -61,8 +61,12 @@ class Form(Generic[M]):
     async def parse(cls, model: type[M], request: Request, *, prefix: str = "f") -> Form[M]:
         """Read and check the body. Raises UnsupportedMedia, PayloadTooLarge or BadRequest for what is no form at all;
         wrong values never raise, they become `errors`."""
+        return cls.sent(model, request, await _read(request), prefix=prefix)
+
+    @classmethod
+    def sent(cls, model: type[M], request: Request, pairs: Sequence[tuple[str, str]], *, prefix: str = "f") -> Form[M]:
+        """The same for what came otherwise: the fields before a file."""
         form = cls(model, prefix=prefix)
-        pairs = await _read(request)
         form._take([(name, value) for name, value in pairs if name not in UNSEEN])
         expected = str(getattr(request.app.state, "schema_version", ""))
         if any(name == SCHEMA_FIELD and value != expected for name, value in pairs):

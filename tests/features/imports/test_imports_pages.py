@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
+import httpx
 import pytest
 
 from service.core import clock
@@ -98,6 +100,47 @@ async def test_a_whole_organization_that_is_too_large_is_refused_with_the_way_ou
     answer = await office.viewer.get("/downloads/readings")
     assert answer.status_code == 422
     assert "Export the indicators one by one" in answer.text
+
+
+async def upload(office: Office, content: bytes, name: str = "march.csv", **fields: str) -> httpx.Response:
+    sent = {"csrf": office.member.csrf, "zone": "UTC", "decimal": "point", "mode": "all", **fields}
+    headers = {"origin": office.member.origin}
+    files = {"file": (name, content, "text/csv")}
+    return await office.member.http.post("/imports/new", data=sent, files=files, headers=headers)
+
+
+async def test_a_file_is_uploaded_and_imported(office: Office) -> None:
+    indicator = await office.indicator("Orders & more")
+    form = await office.member.page(f"/imports/new?indicator={indicator}")
+    assert f'<option value="{indicator}" selected>Orders &amp; more</option>' in form
+    answer = await upload(office, b"time,value\n2026-03-01,5\n", indicator=str(indicator))
+    assert answer.status_code == 303, answer.text
+    identifier = UUID(answer.headers["location"].rpartition("/")[2])
+    row = await office.run(identifier)
+    assert (row["state"], row["added"], row["name"]) == ("done", 1, "march.csv")
+    assert "See the chart" in await office.member.page(f"/imports/{identifier}")
+    assert await office.readings(indicator) == [("2026-03-01T00:00", 5)]
+
+
+async def test_what_is_wrong_with_an_upload_is_said_and_nothing_stays(office: Office) -> None:
+    indicator = str(await office.indicator())
+    archived = str(await office.indicator(archived_at=clock.now()))
+    for fields, sentence in (
+        ({"zone": "Europe/Atlantis"}, "Choose one of the listed zones"),
+        ({"indicator": archived}, "An archived indicator takes no readings"),
+        ({"name": "march.exe"}, "Files of this kind are not taken. Send one of these"),
+    ):
+        answer = await upload(office, b"time,value\n", **{"indicator": indicator, **fields})
+        assert answer.status_code == 422
+        assert sentence in answer.text
+    assert (await office.viewer.get("/imports/new")).status_code == 403
+    assert await office.db.fetchval("SELECT count(*) FROM imports WHERE organization_id = $1", office.organization) == 0
+    binary = await upload(office, b"time,value\n2026-01-01,\0\n" * 400, indicator=indicator)
+    assert binary.status_code == 415
+    [row] = await office.db.fetch("SELECT * FROM imports WHERE organization_id = $1", office.organization)
+    assert row["state"] == "stopped"
+    assert "The content is not that of a csv file" in row["remark"]
+    assert (await office.run(row["id"]))["object_key"] is None
 
 
 async def test_an_upload_that_died_with_its_process_is_ended(office: Office) -> None:
