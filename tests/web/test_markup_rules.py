@@ -17,8 +17,14 @@ SCRIPTS = sorted((SERVICE / "web" / "static").glob("*.js"))
 UNESCAPED: set[str] = set()
 """Templates reviewed for `|safe` or autoescape off; empty, and meant to stay so."""
 
+STYLED = "inline style (use a class of app.css)"
+IN_PLACE = {
+    ("service/web/templates/mail.html", STYLED): "mailboxes throw style sheets away, and no policy of ours holds"
+}
+WITHOUT_TOKEN = {"service/features/notifications/templates/unsubscribe.html": "its signed link is the proof (RFC 8058)"}
+
 FORBIDDEN = {
-    "inline style (use a class of app.css)": r"<style|\sstyle\s*=",
+    STYLED: r"<style|\sstyle\s*=",
     "inline script (use app.js and a data attribute)": r"<script(?![^>]*\ssrc=)",
     "inline handler (use app.js and a data attribute)": r"\s(?:hx-)?on[:a-z][a-z:-]*\s*=",
     "code in an address": r"(?i)javascript:|vbscript:|data:text/html",
@@ -52,7 +58,9 @@ def test_the_scan_sees_the_shelf_and_the_features() -> None:
 @pytest.mark.parametrize("path", TEMPLATES, ids=relative)
 def test_nothing_inline_and_nothing_unescaped(path: Path) -> None:
     found = [
-        rule for rule in findings(text_of(path)) if not (rule == "unescaped output" and relative(path) in UNESCAPED)
+        rule
+        for rule in findings(text_of(path))
+        if not (rule == "unescaped output" and relative(path) in UNESCAPED) and (relative(path), rule) not in IN_PLACE
     ]
     assert not found, f"{relative(path)}: {found}"
 
@@ -85,6 +93,8 @@ def test_every_post_form_carries_the_token() -> None:
     ]
     assert len(forms) >= 4
     bare = {name for name, form in forms if not re.search(r"\bhidden\(page", form)}
+    assert bare >= set(WITHOUT_TOKEN), "take what is no exception any more out of the list"
+    bare -= set(WITHOUT_TOKEN)
     assert not bare, f"{bare}: use ui.form or ui.post_button, or put {{{{ ui.hidden(page) }}}} into the form"
 
 

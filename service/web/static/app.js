@@ -251,12 +251,12 @@
     };
     if (file.size > Number(form.dataset.upload)) return end(`“${file.name}” is larger than ${form.dataset.upload / 1e6} MB.`);
     const sending = new XMLHttpRequest();
-    sending.upload.onprogress = ({ loaded, total }) => {
+    sending.upload.addEventListener("progress", ({ loaded, total }) => {
       bar.value = loaded / total;
       says.textContent = loaded < total ? `${Math.floor((100 * loaded) / total)} % sent` : "Sent; it is being stored.";
-    };
-    sending.onerror = () => end("The connection was lost. Send the file again.");
-    sending.onload = () => {
+    });
+    sending.addEventListener("error", () => end("The connection was lost. Send the file again."));
+    sending.addEventListener("load", () => {
       const to = sending.getResponseHeader("HX-Redirect");
       if (to?.startsWith("/")) return location.assign(to);
       try {
@@ -265,7 +265,7 @@
       } catch {
         end("Something went wrong. Reload the page and send the file again.");
       }
-    };
+    });
     bar.hidden = false;
     sending.open("POST", form.action);
     sending.setRequestHeader("Accept", "application/json");
