@@ -42,6 +42,7 @@ HOSTILE_JSON = {
 ECHO = "echo-7c1f"
 AT = "2026-01-01T00:00:00Z"
 READING = {"at": AT, "value": 1.5}
+HOOK = {"url": "https://1.1.1.1/", "description": ECHO, "event_types": ["plan.changed"], "ordered": False}
 BODIES: dict[str, dict[str, Any]] = {
     "POST /api/v1/indicators": {"name": ECHO, "description": ECHO, "unit": ECHO},
     "PATCH /api/v1/indicators/{indicator_id}": {"name": ECHO, "description": ECHO, "unit": ECHO},
@@ -49,6 +50,9 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /api/v1/indicators/{indicator_id}/readings/batch": {"readings": [READING]},
     "POST /api/v1/indicators/readings/batch": {"readings": [READING | {"indicator_id": "INDICATOR"}]},
     "PUT /api/v1/indicators/{indicator_id}/readings/{at}": {"value": 2},
+    "POST /api/v1/webhooks": HOOK,
+    "PATCH /api/v1/webhooks/{endpoint_id}": HOOK,
+    "POST /api/v1/webhooks/{endpoint_id}/replays": {"since": AT, "until": "2026-01-02T00:00:00Z", "delivered": False},
 }
 VALUES = {
     "lone surrogate": f'"{ECHO}\\ud800"',
@@ -66,14 +70,15 @@ VALUES = {
 
 def test_every_route_that_reads_json_is_tried(app: FastAPI) -> None:
     reading = {str(route) for route in routes_of(app) if route.api_route.body_field is not None}
-    assert len(reading) == 6
+    assert len(reading) == 9
     assert reading == set(BODIES), "give the new route a right body here"
 
 
 def spoilt(value: Any, token: str) -> Iterator[str]:
     """The JSON as often as it has values, each time with the token in the place of another one."""
     if not isinstance(value, dict | list):
-        yield token
+        if not (isinstance(value, bool) and token == "true"):  # right where a yes or no belongs
+            yield token
         return
     for at, inner in value.items() if isinstance(value, dict) else enumerate(value):
         for text in spoilt(inner, token):
@@ -104,7 +109,10 @@ async def asked(request: pytest.FixtureRequest, factory: Factory) -> AsyncIterat
     async with await factory.client(owner) as client:
         if method == "PUT":
             await client.api("POST", f"/indicators/{indicator}/readings", READING)
-        asker = Asker(client, method, template.format(indicator_id=indicator, at=AT))
+        endpoint = ""
+        if "{endpoint_id}" in template:
+            endpoint = (await client.api("POST", "/webhooks", HOOK)).json()["id"]
+        asker = Asker(client, method, template.format(indicator_id=indicator, endpoint_id=endpoint, at=AT))
         body = json.loads(json.dumps(BODIES[request.param]).replace("INDICATOR", str(indicator)))
         accepted = await asker.send(json.dumps(body).encode())
         assert accepted.status_code in (200, 201), accepted.text

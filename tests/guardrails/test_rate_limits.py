@@ -55,9 +55,10 @@ def test_whatever_guards_a_credential_stays_closed_without_redis_and_tells_no_nu
 
 def test_every_policy_says_what_it_counts_by_address() -> None:
     table = [one for one in vars(rate_limits).values() if isinstance(one, Policy)]
-    assert len(table) == 14
-    # Counted for an organization whose route counts addresses already, and for a sender that has no address of its own.
-    assert [one.name for one in table if not one.address] == ["plan-change", "unsigned"]
+    assert len(table) == 18
+    # Counted for an organization whose route counts addresses already, for a sender that has no address of its own, and
+    # by an address of its own besides (a pair of nobody and the address).
+    assert [one.name for one in table if not one.address] == ["plan-change", "unsigned", "invalid-key"]
     assert len({one.name for one in table}) == len(table), "two policies of one name would share their buckets"
 
 
@@ -77,7 +78,7 @@ def test_a_route_gets_its_own_policy_or_the_default_of_its_kind() -> None:
     readings.__module__ = "service.features.indicators.api"
     assert policy_of(log_in, "POST") is LOGIN
     assert [policy_of(page, method) for method in ("GET", "HEAD", "POST", "DELETE")] == [READ, READ, WRITE, WRITE]
-    assert [policy_of(readings, method) for method in ("GET", "PATCH")] == [API, WRITE]
+    assert [policy_of(readings, method) for method in ("GET", "PATCH")] == [API, API]
 
 
 # Counting

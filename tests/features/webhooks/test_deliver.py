@@ -193,12 +193,12 @@ async def test_an_answer_without_end_is_over_at_the_deadline_and_small(post: Pos
 async def test_nobody_there_and_nobody_of_that_name_are_failures_with_a_reason(post: Post) -> None:
     for url, told in (
         (f"http://127.0.0.1:{free_port()}/", "ConnectError"),
-        ("https://no-such-name.invalid/", "has no address"),
+        ("https://no-such-name.invalid/", "ConnectError"),
     ):
         delivery = await post.message(await post.endpoint(url))
         assert await post.send() == 1
         [tried] = await post.attempts(delivery)
-        assert told in tried["error"] or "could not be asked" in tried["error"]
+        assert told in tried["error"]
 
 
 async def test_a_worker_that_dies_in_the_middle_loses_nothing(post: Post) -> None:
