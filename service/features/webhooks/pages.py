@@ -133,7 +133,8 @@ async def delete_endpoint(request: Request, ctx: Ctx, endpoint_id: UUID) -> Resp
 
 @router.post(f"{HOME}/{{endpoint_id}}/restore")
 async def restore_endpoint(request: Request, ctx: Ctx, endpoint_id: UUID) -> Response:
-    return await _act(request, ctx, actions.restore_endpoint, endpoint_id, "Restored, as it was.")
+    told, back = "Restored, as it was.", f"{HOME}?deleted=true"
+    return await _act(request, ctx, actions.restore_endpoint, endpoint_id, told, refused=back)
 
 
 @router.post(f"{HOME}/{{endpoint_id}}/replay")
@@ -179,14 +180,15 @@ async def _act(
     told: str,
     *,
     page: str = HOME,
+    refused: str = "",
 ) -> Response:
     """Do it and go back to where the button was, which says why when it cannot be done."""
     try:
         await verb(ctx, identifier)
     except Conflict as error:
         flash(request, f"{error.detail} {error.mend}", "danger")
-    else:
-        flash(request, told, "success")
+        return redirect(request, refused or f"{page}/{identifier}")
+    flash(request, told, "success")
     return redirect(request, f"{page}/{identifier}")
 
 
