@@ -156,10 +156,12 @@ async def test_who_is_gone_or_fails_for_days_is_switched_off_told_and_can_come_b
 
 async def test_servers_that_hang_leave_the_others_alone(post: Post) -> None:
     """Two at once for each at most; after one failure they share a quarter of the room, and rest."""
-    hanging = [await post.endpoint(f"{post.receiver.address}/hooks?hangs={n}") for n in range(FOR_ILL + 2)]
-    for endpoint in hanging:
+    owners, hanging = [await post.factory.organization() for _ in range(4)], []
+    for n in range(FOR_ILL + 2):
+        owner = owners[n % len(owners)]
+        hanging.append(await post.endpoint(f"{post.receiver.address}/hooks?hangs={n}", organization_id=owner))
         for _ in range(PER_ENDPOINT + 3):
-            await post.message(endpoint)
+            await post.message(hanging[-1], organization_id=owner)
     post.receiver.knobs.hang = 30
     began = time.perf_counter()
     assert await post.send(room=AT_ONCE) == len(hanging) * PER_ENDPOINT

@@ -19,6 +19,8 @@ from service.features.webhooks.models import SCHEDULE, open_secrets
 
 PER_ENDPOINT = 2
 """Attempts at once for an endpoint that answers; one for an endpoint that keeps order, or whose last attempt failed."""
+PER_ORGANIZATION = 8
+"""Attempts at once for all endpoints of one: twenty that take their time would have the room of everybody."""
 LEASE = timedelta(seconds=60)
 LOCK = 7_249_618_305
 """Held by whoever claims; ops/runbooks/WebhooksLate.md finds who keeps it."""
@@ -37,17 +39,19 @@ CLAIM = """
             SELECT endpoint_id FROM webhook_deliveries
             WHERE state = 'waiting' AND endpoint_id > lines.endpoint_id ORDER BY endpoint_id LIMIT 1
         ) AS following
+    ), busy AS MATERIALIZED (
+        SELECT organization_id, count(*) AS sent FROM webhook_deliveries WHERE state = 'sending' GROUP BY 1
     ), open AS MATERIALIZED (
-        SELECT endpoint.id, ordered, failures > 0 AS ill,
+        SELECT endpoint.id, organization_id, ordered, failures > 0 AS ill,
             CASE WHEN ordered OR failures > 0 THEN 1 ELSE $6::int END - (
                 SELECT count(*) FROM webhook_deliveries WHERE endpoint_id = endpoint.id AND state = 'sending'
             ) AS room
         FROM lines CROSS JOIN LATERAL (SELECT * FROM webhook_endpoints WHERE id = endpoint_id LIMIT 1) AS endpoint
         WHERE endpoint.state = 'active' AND deleted_at IS NULL AND (resume_at IS NULL OR resume_at <= $1)
+          AND (SELECT deleted_at FROM organizations WHERE id = endpoint.organization_id) IS NULL
     ), due AS (
-        SELECT found.id, ill, found.next_attempt_at,
-            row_number() OVER (PARTITION BY open.id ORDER BY found.next_attempt_at) AS place,
-            row_number() OVER (PARTITION BY ill ORDER BY found.next_attempt_at) AS turn
+        SELECT found.id, organization_id, ill, found.next_attempt_at,
+            row_number() OVER (PARTITION BY open.id ORDER BY found.next_attempt_at) AS place
         FROM open CROSS JOIN LATERAL (
             (SELECT id, next_attempt_at FROM webhook_deliveries
             WHERE endpoint_id = open.id AND state = 'waiting' AND next_attempt_at <= $1 AND NOT open.ordered
@@ -58,10 +62,18 @@ CLAIM = """
                 WHERE endpoint_id = open.id AND state = 'waiting' ORDER BY seq LIMIT 1
             ) AS head WHERE open.ordered AND open.room > 0 AND next_attempt_at <= $1
         ) AS found
+    ), shared AS (
+        -- Those that answer go before those that fail, which may find no room anyway.
+        SELECT due.*, coalesce(sent, 0)
+            + row_number() OVER (PARTITION BY organization_id ORDER BY ill, place, next_attempt_at) AS share
+        FROM due LEFT JOIN busy USING (organization_id)
+    ), turns AS (
+        SELECT id, ill, share, next_attempt_at, row_number() OVER (PARTITION BY ill ORDER BY next_attempt_at) AS turn
+        FROM shared WHERE share <= $7
     ), chosen AS (
         -- A writer that is about to add to a message holds its row; it is not waited for.
         SELECT id FROM webhook_deliveries WHERE state = 'waiting' AND id IN (
-            SELECT id FROM due WHERE NOT ill OR turn <= $3 ORDER BY place, next_attempt_at LIMIT $2
+            SELECT id FROM turns WHERE NOT ill OR turn <= $3 ORDER BY share, next_attempt_at LIMIT $2
         ) FOR UPDATE SKIP LOCKED
     )
     UPDATE webhook_deliveries AS taken SET state = 'sending', lease_token = $4, lease_until = $5, bundle = NULL,
@@ -84,12 +96,18 @@ class Claim:
     message_id: str
     url: str
     body: str
-    keys: tuple[str, ...]
+    secret: bytes
+    old_secret: bytes | None
+    old_secret_until: datetime | None
     attempts: int
     tries: int
     failures: int
     due_at: datetime
     lease_token: UUID
+
+    def keys(self, now: datetime) -> list[str]:
+        """Raises BadSignature. Not while claiming: there, one secret that cannot be read ended everybody's round."""
+        return open_secrets(self.endpoint_id, now, self.secret, self.old_secret, self.old_secret_until)
 
 
 async def claim(raw: asyncpg.Connection[Any], now: datetime, *, room: int, room_for_ill: int) -> list[Claim]:
@@ -98,15 +116,15 @@ async def claim(raw: asyncpg.Connection[Any], now: datetime, *, room: int, room_
     if not await raw.fetchval(TURN):
         return []
     await raw.execute(LOST, now)
-    rows = await raw.fetch(CLAIM, now, room, room_for_ill, new_id(), now + LEASE, PER_ENDPOINT)
-    return [_read(row, now) for row in rows]
+    rows = await raw.fetch(CLAIM, now, room, room_for_ill, new_id(), now + LEASE, PER_ENDPOINT, PER_ORGANIZATION)
+    return [_read(row) for row in rows]
 
 
-def _read(row: asyncpg.Record, now: datetime) -> Claim:
-    keys = open_secrets(row["endpoint_id"], now, row["secret"], row["old_secret"], row["old_secret_until"])
+def _read(row: asyncpg.Record) -> Claim:
     return Claim(
         id=row["id"], organization_id=row["organization_id"], endpoint_id=row["endpoint_id"],
         message_id=f"msg_{row['event_id'].hex}", url=row["url"], body=row["body"],
-        keys=tuple(keys), attempts=row["attempts"], tries=row["tries"],
+        secret=row["secret"], old_secret=row["old_secret"], old_secret_until=row["old_secret_until"],
+        attempts=row["attempts"], tries=row["tries"],
         failures=row["failures"], due_at=row["due_at"], lease_token=row["lease_token"],
     )  # fmt: skip

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 
 from service.core import clock
 from service.core.context import SYSTEM, Caller, Context, Resources
+from service.core.crypto import BadSignature
 from service.core.database import LOST, Database
 from service.core.errors import Unavailable
 from service.core.logging import get_logger
@@ -135,7 +136,9 @@ async def _attempt(sender: WebhookSender, held: Claim) -> Met:
         return round((time.perf_counter() - started) * 1000)
 
     try:
-        reply = await sender.send(held.url, held.body, held.message_id, held.keys)
+        reply = await sender.send(held.url, held.body, held.message_id, held.keys(began))
+    except BadSignature:
+        return Met(began, spent(), None, "the signing secret cannot be read any more. Rotate the secret")
     except PeerFailed as error:
         return Met(began, spent(), None, str(error)[:200])
     redirected = 300 <= reply.status < 400

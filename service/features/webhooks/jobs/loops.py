@@ -17,7 +17,9 @@ from service.guardrails.jobs import standing
 MEASURE = """
     SELECT count(*) AS waiting,
         coalesce(extract(epoch FROM $1 - min(next_attempt_at) FILTER (
-            WHERE endpoint.state = 'active' AND failures = 0 AND deleted_at IS NULL))::float8, 0) AS overdue
+            WHERE endpoint.state = 'active' AND failures = 0 AND deleted_at IS NULL
+            AND (SELECT deleted_at FROM organizations WHERE id = endpoint.organization_id) IS NULL
+        ))::float8, 0) AS overdue
     FROM webhook_deliveries AS delivery JOIN webhook_endpoints AS endpoint ON endpoint.id = delivery.endpoint_id
     WHERE delivery.state = 'waiting' AND next_attempt_at <= $1
 """
