@@ -10,7 +10,9 @@ from zoneinfo import ZoneInfo
 from service.features.imports.models import DecimalMark
 from service.features.indicators.schemas import EARLIEST, LATEST
 
-NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?", re.ASCII)
+NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4})?", re.ASCII)
+LONGEST = 64
+"""Characters of a number; `repr` of a double takes 24. One file of lines full of digits must not hold the worker up."""
 WORDS = re.compile(r"[+-]?(?:nan|inf|infinity)|#[a-z0-9/!?]+", re.IGNORECASE)
 """Not a number, in the words of programs and of spreadsheets (#DIV/0!, #N/A)."""
 MOST = 1e15
@@ -34,6 +36,8 @@ def as_meant(text: str) -> str:
 
 def number(text: str, mark: DecimalMark) -> float:
     """Raises Wrong."""
+    if len(text) > LONGEST:
+        raise Wrong(f"The value is longer than {LONGEST} characters, which no number needs. Write it like 1234.5.")
     if OTHER_MARK[mark] in text:
         if mark is DecimalMark.POINT:
             raise Wrong("The value has a comma. Write 1234.5, or choose the comma as decimal mark.")
