@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import uuid4
@@ -11,7 +12,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from service.core.errors import PayloadTooLarge
 from service.guardrails.permissions import Role
+from service.guardrails.strict_json import check_json
 from tests.architecture.conftest import app as app
 from tests.architecture.conftest import routes_of
 from tests.support.client import Client
@@ -154,3 +157,13 @@ async def test_a_right_body_in_the_wrong_wrapping_gets_a_clear_problem(asked: tu
         insist_on_problem(answer, media)
         assert answer.status_code == 415
         assert "application/json" in answer.json()["mend"]
+
+
+@pytest.mark.parametrize("part", [b"[]", b"{}", b"1"])
+def test_a_document_of_a_million_values_is_refused_before_it_is_read(part: bytes) -> None:
+    """Reading it takes most of a second, during which nobody else is answered; and anybody may send one."""
+    body = b"[" + b",".join([part] * (2_000_000 // (len(part) + 1))) + b"]"
+    began = time.process_time()
+    with pytest.raises(PayloadTooLarge):
+        check_json(body)
+    assert time.process_time() - began < 0.1
