@@ -24,7 +24,7 @@ API_PREFIX = "/api/"
 MOST_JSON = 256 * 1024
 SHORT_JSON = 16 * 1024
 MOST_VALUES = 120_000
-"""Ten thousand readings have 40,000. Two megabytes of `[],[],` would be 700,000 lists, and nobody else runs meanwhile."""
+"""Ten thousand readings have 40,000. Two megabytes of `[],[],` are 700,000 lists, and all others wait."""
 CHECKED = "checked_json"
 
 F = TypeVar("F", bound=Callable[..., Any])
