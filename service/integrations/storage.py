@@ -37,6 +37,8 @@ from service.integrations.http import HttpClient, PeerFailed
 from service.integrations.s3_signature import Signer
 
 PART = 4 * 1024 * 1024
+SMALL_PART = 128 * 1024
+"""For whoever hands bytes on: a reader who takes nothing pins one, and a thousand may come at once."""
 MULTIPART = 5 * 1024 * 1024
 """S3 takes no smaller part but the last; two at once bound what an upload holds in memory."""
 AT_ONCE = 2
@@ -98,12 +100,12 @@ class Storage:
             await obstore.put_async(self._store, key, counted(), chunk_size=MULTIPART, max_concurrency=AT_ONCE)
         return size
 
-    async def get(self, key: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes]:
+    async def get(self, key: str, start: int = 0, end: int | None = None, *, most: int = PART) -> AsyncGenerator[bytes]:
         """The bytes from `start` to before `end`. Each part is a question of its own: a slow reader holds no line."""
         end = await self.size(key) if end is None else end
         while start < end:
             async with self._asked():
-                part = bytes(await obstore.get_range_async(self._store, key, start=start, end=min(start + PART, end)))
+                part = bytes(await obstore.get_range_async(self._store, key, start=start, end=min(start + most, end)))
             if not part:
                 return
             yield part

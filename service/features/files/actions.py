@@ -74,9 +74,12 @@ async def judge_file(ctx: Context, file_id: UUID, found: Judgement) -> File | No
 
 
 @action("files.lose", requires=Who.SYSTEM)
-async def lose_file(ctx: Context, file_id: UUID) -> File:
-    file = await ctx.get(File, file_id)
-    file.state, file.size, file.key = State.LOST, 0, ""
+async def lose_file(ctx: Context, file_id: UUID) -> File | None:
+    """Those in the bin too: nothing else is left to restore. None when the row went meanwhile."""
+    wanted = select(File).where(File.id == file_id, File.state == State.CLEAN).with_for_update()
+    file = (await ctx.db.execute(wanted, execution_options=soft_delete.EVERYTHING)).scalar_one_or_none()
+    if file is not None:
+        file.state, file.size, file.key = State.LOST, 0, ""
     return file
 
 

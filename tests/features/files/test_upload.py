@@ -214,3 +214,46 @@ async def test_the_sweeper_finds_what_nobody_knows_and_what_is_missing(
     assert await storage.size(known["key"]) == 5
     assert await storage.size(foreign) == 6, "whatever else lives in the store is not ours to sweep"
     assert (await state_of(factory, known["id"]), await state_of(factory, missing["id"])) == ("clean", "lost")
+
+
+async def test_a_file_in_the_bin_can_be_lost_too(
+    member: Client, factory: Factory, look: Look, resources: Resources, maintenance: Database
+) -> None:
+    """The sweep ended at the first of them, each day again, and looked after nothing behind it."""
+    await send(member, "binned.txt", b"binned")
+    await look()
+    file = await only_file(factory)
+    await member.post(f"/files/{file['id']}/delete", csrf=member.csrf)
+    await resources.get(Storage).delete(file["key"])
+    clock.advance(timedelta(days=2))
+    await removal.sweep(resources, maintenance)
+    assert await state_of(factory, file["id"]) == "lost"
+
+
+async def test_a_key_that_the_store_refuses_keeps_no_other_one(
+    member: Client, factory: Factory, look: Look, resources: Resources, maintenance: Database
+) -> None:
+    await send(member, "gone.txt", b"gone")
+    await look()
+    file = await only_file(factory)
+    directory, early = f"t/{file['organization_id']}", clock.now() - timedelta(days=900)
+    for number, key in enumerate((directory, file["key"])):
+        at = early + timedelta(minutes=number)
+        await factory.superuser.execute("INSERT INTO file_removals (key, asked_at) VALUES ($1, $2)", key, at)
+    await removal.remove_given_up(resources, maintenance)
+    with pytest.raises(NotStored):
+        await resources.get(Storage).size(file["key"])
+    still = await factory.superuser.fetchval("DELETE FROM file_removals WHERE key = $1 RETURNING key", directory)
+    assert still == directory, "what was refused is tried again"
+
+
+async def test_a_reader_who_takes_nothing_pins_little(
+    member: Client, factory: Factory, look: Look, resources: Resources
+) -> None:
+    await send(member, "long.txt", b"x" * 300_000)
+    await look()
+    file = await only_file(factory)
+    token = links.make_link(resources, file["key"], file["name"], file["size"]).url.rpartition("/")[2]
+    _, size, parts = await links.open_link(resources, token)
+    taken = [len(part) async for part in parts]
+    assert (sum(taken), max(taken) <= 128 * 1024) == (size, True)

@@ -14,7 +14,7 @@ from service.core.context import Resources
 from service.core.crypto import BadSignature, sign, unsign
 from service.core.errors import NotFound, Unavailable
 from service.features.files.schemas import FileLink
-from service.integrations.storage import NotStored, Storage, StorageAway
+from service.integrations.storage import SMALL_PART, NotStored, Storage, StorageAway
 
 LINK_SECONDS = 60
 
@@ -37,7 +37,7 @@ async def open_link(resources: Resources, token: str) -> tuple[str, int, AsyncIt
         raise NotFound("There is no such download.", mend="Open the file's page and download it again.") from error
     if datetime.fromtimestamp(until, UTC) <= clock.now():
         raise NotFound("This link has expired.", mend="Open the file's page and download it again.")
-    parts = resources.get(Storage).get(key, 0, size)
+    parts = resources.get(Storage).get(key, 0, size, most=SMALL_PART)
     try:
         first = await anext(parts, b"")
     except NotStored as error:

@@ -38,12 +38,13 @@ async def remove_given_up(resources: Resources, maintenance: Database) -> int:
         await work.raw.execute(HALF, clock.now() - timedelta(hours=1))
         keys = [row["key"] for row in await work.raw.fetch("SELECT key FROM file_removals ORDER BY asked_at LIMIT 100")]
     done: list[str] = []
-    try:
-        for key in keys:
+    for key in keys:
+        try:
             await storage.delete(key)
             done.append(key)
-    except StorageAway as error:
-        log.warning("removal waits", error=str(error))
+        except StorageAway as error:
+            # One that the store refuses for ever must not keep the others from going.
+            log.warning("removal waits", error=str(error))
     if done:
         async with maintenance.unit_of_work() as work:
             await work.raw.execute("DELETE FROM file_removals WHERE key = ANY($1)", done)
