@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from http.cookiejar import DefaultCookiePolicy
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -35,6 +35,8 @@ MOST_CONNECTIONS = 20
 UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 TRANSLATED = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
 """NAT64 (RFC 6052, RFC 8215): an IPv4 address in IPv6 clothes, possibly a private one."""
+RELAYS = IPv4Network("192.88.99.0/24")
+"""The withdrawn 6to4 relays (RFC 7526): whoever still runs one inside is asked through it; Python calls it global."""
 
 
 class PeerFailed(Exception):
@@ -241,10 +243,14 @@ def is_public(text: str) -> bool:
         if address.ipv4_mapped is not None:
             return _is_open(address.ipv4_mapped)
         wrapped = address.sixtofour is not None or address.teredo is not None
-        if wrapped or any(address in network for network in TRANSLATED):
+        if wrapped or address.is_site_local or any(address in network for network in TRANSLATED):
             return False
     return _is_open(address)
 
 
 def _is_open(address: IPv4Address | IPv6Address) -> bool:
-    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+    return (
+        address.is_global
+        and address not in RELAYS
+        and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+    )

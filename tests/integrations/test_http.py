@@ -148,6 +148,7 @@ async def test_production_asks_nothing_private_at_all(settings: Settings, peer: 
         ("::", False), ("fc00::1", False), ("fe80::1", False), ("fe80::1%eth0", False), ("::ffff:127.0.0.1", False),
         ("::ffff:93.184.216.34", True), ("64:ff9b::a00:1", False), ("2002:a00:1::", False),
         ("2001:0:a00:1::", False), ("ff02::1", False), ("nonsense", False),
+        ("fec0::1", False), ("feff::1", False), ("192.88.99.1", False), ("192.88.98.1", True),
     ],
 )  # fmt: skip
 def test_which_addresses_are_public(address: str, public: bool) -> None:
