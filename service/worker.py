@@ -3,7 +3,7 @@
 SIGTERM: picks nothing more, finishes what runs, and hands back what is not done in time; the whole takes at most
 GRACEFUL_TIMEOUT_SECONDS. SIGKILL loses nothing: another worker picks the jobs up once their heartbeat is old.
 
-Connections: DATABASE_POOL_SIZE for jobs, two as the maintenance role, one that listens.
+Connections: DATABASE_POOL_SIZE for jobs and the loops beside them, two as the maintenance role, one that listens.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from service.core.migrate import head
 from service.core.settings import Settings
 from service.features import FEATURES
 from service.guardrails import audit, invariants
-from service.guardrails.jobs.consumer import HEARTBEAT_TIMEOUT, consume
+from service.guardrails.jobs.consumer import HAND_BACK_SECONDS, HEARTBEAT_TIMEOUT, consume
 from service.guardrails.jobs.registry import JOBS, STANDING, Loop
 from service.guardrails.jobs.runner import AWAY, where
 
@@ -72,9 +72,11 @@ async def run(
         asyncio.create_task(_repeat("seal", seal, SEAL_SECONDS)),
         asyncio.create_task(telemetry.watch_event_loop()),
     ]
-    background += [
+    standing = [
         asyncio.create_task(_stand(name, body, resources, maintenance, stop)) for name, body in STANDING.items()
     ]
+    ending = asyncio.create_task(_finish(standing, stop, settings.graceful_timeout_seconds - HAND_BACK_SECONDS))
+    background += [*standing, ending]
     if port:
         background.append(asyncio.create_task(_Probes(resources, host, port).serve()))
     log.info("worker started", worker=str(worker_id), jobs=len(JOBS))
@@ -85,6 +87,7 @@ async def run(
             except AWAY as error:
                 log.error("queue lost, trying again", error=type(error).__name__)
                 await _wait(stop, 1)
+        await ending
     finally:
         for task in background:
             task.cancel()
@@ -146,6 +149,13 @@ async def _stand(name: str, body: Loop, resources: Resources, maintenance: Datab
         except Exception as error:
             log.error("worker task failed", task=name, error=type(error).__name__, where=where(error))
             await _wait(stop, 1)
+
+
+async def _finish(standing: list[asyncio.Task[None]], stop: asyncio.Event, seconds: float) -> None:
+    """Once told to stop, the time in which each ends its step: a message sent and not written down is sent again."""
+    await stop.wait()
+    if standing:
+        await asyncio.wait(standing, timeout=max(0, seconds))
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:

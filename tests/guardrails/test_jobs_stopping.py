@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
+from service import worker
 from service.core.context import Context, Resources
+from service.core.database import Database
 from service.core.settings import Settings
 from service.guardrails import jobs
 from service.guardrails.jobs import Retry
-from service.guardrails.jobs.registry import JOBS
+from service.guardrails.jobs.registry import JOBS, STANDING
 from tests.guardrails.jobs_at_work import drain, effect, effects, equals, states, until, working
 
 if TYPE_CHECKING:
@@ -70,6 +72,28 @@ async def test_what_is_not_done_in_time_is_handed_back_and_no_attempt_is_counted
     row = await own_superuser.fetchrow("SELECT status::text, attempts, queue_manager_id FROM pgqueuer")
     assert tuple(row) == ("queued", 0, None)
     assert await effects(own_superuser) == []
+
+
+async def test_what_stands_ends_its_step_before_the_worker_does(
+    own_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was cut off the moment no job ran: a webhook was sent, not written down, and sent again."""
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def slow(resources: Resources, maintenance: Database, stop: asyncio.Event) -> None:
+        began.set()
+        await stop.wait()
+        await asyncio.sleep(1.2)
+        ended.set()
+
+    monkeypatch.setitem(STANDING, "slow", slow)
+    running = asyncio.create_task(worker.run(own_settings))
+    await began.wait()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await running
+    assert ended.is_set()
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
 
 
 PROCESS = """
