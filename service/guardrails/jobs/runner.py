@@ -52,12 +52,16 @@ END = """
 """
 
 
+FOR_STANDING = 4
+"""Connections left to the work that stands beside the jobs; of a small pool, half."""
+
+
 class LostJob(Exception):
     """The job is another worker's by now: this run must leave no trace."""
 
 
 class Runner:
-    """Runs what one worker has picked, no more at once than it has connections for.
+    """Runs what one worker has picked, no more at once than there are connections to spare.
 
     `forget` takes a job off pgqueuer's list of what runs here: it ignores a picked job that is still on it, so one that
     is queued again has to go first. (Without, a quick retry lay picked and untouched until its heartbeat was old.)
@@ -66,7 +70,8 @@ class Runner:
     def __init__(self, resources: Resources, maintenance: Database, forget: Callable[[Any], object]) -> None:
         self.resources, self.maintenance, self.forget = resources, maintenance, forget
         self.running: set[asyncio.Task[Any]] = set()
-        self._free = asyncio.Semaphore(resources.database.size)
+        size = resources.database.size
+        self._free = asyncio.Semaphore(max(1, size // 2, size - FOR_STANDING))
         # One stays free for heartbeats, seals and the ends of jobs.
         self._free_maintenance = asyncio.Semaphore(max(1, maintenance.size - 1))
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from copy import copy
 from datetime import timedelta
 
 from service.core import clock
+from service.core.database import Database
+from service.core.settings import Settings
 from service.features.webhooks.actions import MOST_ENDPOINTS
 from service.features.webhooks.flows.claim import PER_ENDPOINT, PER_ORGANIZATION
 from service.integrations.webhooks import AT_ONCE
@@ -72,3 +76,22 @@ async def test_the_bin_is_no_way_around_the_most_endpoints(post: Post) -> None:
     await post.superuser.execute("DELETE FROM webhook_endpoints WHERE id = $1", last)
     await post.admin.submit(f"/webhook-endpoints/{first}/restore", page=bin_page)
     assert (await post.row("webhook_endpoints", first))["deleted_at"] is None
+
+
+async def test_what_arrived_is_written_down_although_no_connection_was_free_at_first(
+    post: Post, settings: Settings
+) -> None:
+    delivery = await post.message(await post.endpoint())
+    hasty = settings.model_copy(update={"database_pool_timeout_seconds": 0.1})
+    small = Database(settings.database_url.get_secret_value(), hasty, name="small", size=1)
+    post.resources = copy(post.resources)
+    post.resources.database = small
+    async with small.connection():
+        sending = asyncio.create_task(post.send())
+        while not post.receiver.arrivals:
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.3)
+    await sending
+    await small.dispose()
+    assert (await post.row("webhook_deliveries", delivery))["state"] == "delivered"
+    assert len(post.receiver.arrivals) == 1

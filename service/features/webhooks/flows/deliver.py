@@ -36,6 +36,8 @@ FOR_ILL = AT_ONCE // 4
 POLL_SECONDS = 0.5
 WRITERS = 2
 """Connections that deliveries may take from the worker's jobs."""
+PAUSES = (0.5, 2.0, 5.0, 10.0)
+"""Seconds between attempts to write down what came of a message; with the attempt itself less than its lease."""
 GONE = 410
 PLEASE_WAIT = (429, 503)
 UNREACHABLE: tuple[type[Exception], ...] = (*LOST, Unavailable)
@@ -111,10 +113,7 @@ async def deliver(resources: Resources, held: Claim, writers: asyncio.Semaphore)
         metrics.attempts.labels(met.outcome).inc()
         if held.attempts == 1:
             metrics.lag.observe(max(0.0, (clock.now() - held.due_at).total_seconds()))
-        async with writers:
-            await _settle(resources, held, met)
-    except UNREACHABLE as error:  # its lease runs out, and it is sent again
-        log.warning("webhook attempt not written down", error=type(error).__name__)
+        await _write_down(resources, held, met, writers)
     except Exception as error:
         log.error("webhook attempt broke", delivery=str(held.id), error=type(error).__name__, where=where(error))
 
@@ -143,6 +142,19 @@ async def _attempt(sender: WebhookSender, held: Claim) -> Met:
         return Met(began, spent(), None, str(error)[:200])
     redirected = 300 <= reply.status < 400
     return Met(began, spent(), reply, "a redirect is not followed" if redirected else "")
+
+
+async def _write_down(resources: Resources, held: Claim, met: Met, writers: asyncio.Semaphore) -> None:
+    """Again and again while the lease lasts: jobs had every connection, and what had arrived was sent once more."""
+    for pause in (*PAUSES, None):
+        try:
+            async with writers:
+                await _settle(resources, held, met)
+            return
+        except UNREACHABLE as error:  # after the last pause its lease runs out, and it is sent again
+            log.warning("webhook attempt not written down", error=type(error).__name__)
+            if pause is not None:
+                await asyncio.sleep(pause)
 
 
 async def _settle(resources: Resources, held: Claim, met: Met) -> None:
