@@ -12,6 +12,7 @@ from service.core.errors import Conflict, Forbidden, Invalid
 from service.features.api_keys.models import MOST_KEYS, ApiKey
 from service.features.api_keys.queries import offered
 from service.features.api_keys.schemas import KeyCreate, KeyRotate, Minted
+from service.features.organizations.actions import before_removal
 from service.features.organizations.models import Organization
 from service.guardrails.actions import action
 from service.guardrails.permissions import Role
@@ -34,10 +35,9 @@ async def create_key(ctx: Context, given: KeyCreate) -> Minted:
         name=given.name,
         role=role,
         scopes=sorted(set(given.scopes)),
-        created_by=ctx.user_id,
         expires_at=now + span if span else None,
     )
-    secret = key.renew(ctx.organization_id)
+    secret = key.renew(ctx.organization_id, ctx.user_id)
     ctx.add(key)
     await ctx.db.flush()
     return Minted(key.id, key.name, secret)
@@ -51,7 +51,7 @@ async def rotate_key(ctx: Context, key_id: UUID, given: KeyRotate) -> Minted:
     if key.role > _role(ctx):
         ctx.deny("api_keys.rotate")
         raise Forbidden("This key may do more than you may.", mend="Ask an owner to do it.")
-    secret = key.renew(ctx.organization_id, overlap=given.overlap.span)
+    secret = key.renew(ctx.organization_id, ctx.user_id, overlap=given.overlap.span)
     ctx.facts["old_secret_works_for"] = given.overlap
     return Minted(key.id, key.name, secret)
 
@@ -62,6 +62,18 @@ async def revoke_key(ctx: Context, key_id: UUID) -> ApiKey:
     key = await ctx.get(ApiKey, key_id)
     key.revoke()
     return key
+
+
+async def _end_with(ctx: Context, person_id: UUID) -> None:
+    """A removed person still knows the secrets that they were shown."""
+    theirs = select(ApiKey).where(ApiKey.created_by == person_id, ApiKey.revoked_at.is_(None)).order_by(ApiKey.id)
+    keys = list(await ctx.db.scalars(theirs.with_for_update()))
+    for key in keys:
+        key.revoke()
+    ctx.facts["keys_revoked"] = len(keys)
+
+
+before_removal.append(_end_with)
 
 
 def _role(ctx: Context) -> Role:

@@ -24,7 +24,7 @@ MOST_KEYS = 50
 
 
 class ApiKey(TenantScoped, Base):
-    """Belongs to the organization: it outlives the membership of whoever made it."""
+    """Belongs to the organization: it outlives the membership of whoever made it, unless they are removed."""
 
     __tablename__ = "api_keys"
     __retention__ = with_parent(
@@ -39,7 +39,7 @@ class ApiKey(TenantScoped, Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, info=internal())
     name: Mapped[str] = mapped_column(String(120), info=content())
     role: Mapped[Role] = mapped_column(RoleColumn, info=internal())
-    """That of its maker, admin or owner: a key never does what its maker could not."""
+    """That of its maker, admin or owner; while they are a member, it does no more than they may at that moment."""
     scopes: Mapped[list[str]] = mapped_column(ARRAY(String(64)), info=internal())
     prefix: Mapped[str] = mapped_column(String(16), info=internal())
     """The beginning of the key, by which people recognize it."""
@@ -50,14 +50,16 @@ class ApiKey(TenantScoped, Base):
     created_by: Mapped[UUID | None] = mapped_column(
         ForeignKey("users.id", ondelete="SET NULL"), index=True, info=internal("subject", erasure=Erasure.NULL)
     )
+    """Who was shown the secret that counts: whoever renews a key answers for it from then on."""
     expires_at: Mapped[datetime | None] = mapped_column(info=internal())
     revoked_at: Mapped[datetime | None] = mapped_column(info=internal())
     last_used_at: Mapped[datetime | None] = mapped_column(info=internal())
 
-    def renew(self, organization_id: UUID, *, overlap: timedelta = timedelta()) -> str:
+    def renew(self, organization_id: UUID, holder: UUID | None, *, overlap: timedelta = timedelta()) -> str:
         """A new secret, to be shown now or never; the one before it works for `overlap` longer."""
         if problem := why_ended(self.revoked_at, self.expires_at):
             raise Conflict(problem, mend="Make a new key instead.")
+        self.created_by = holder
         self.previous_hash = self.secret_hash if overlap else None
         self.previous_until = clock.now() + overlap if overlap else None
         shown = mint(organization_id)

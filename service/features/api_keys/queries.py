@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, or_, select
+from sqlalchemy import and_, bindparam, or_, select
 
 from service.core import clock
 from service.core.context import SAFE_METHODS, Context
@@ -19,7 +19,7 @@ from service.features import FEATURES
 from service.features.accounts.models import User
 from service.features.api_keys.models import ApiKey, why_ended
 from service.features.api_keys.schemas import KeyRead
-from service.features.organizations.models import Organization
+from service.features.organizations.models import Membership, Organization
 from service.guardrails import entitlements
 from service.guardrails.actions import RULES, query
 from service.guardrails.api_keys import Key, KeyStore
@@ -27,6 +27,7 @@ from service.guardrails.entitlements import Entitlement
 from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
 from service.guardrails.permissions import Role, scope_of
 
+MAKER = and_(Membership.organization_id == ApiKey.organization_id, Membership.user_id == ApiKey.created_by)
 FIND = Prepared(
     select(
         ApiKey.id,
@@ -37,10 +38,12 @@ FIND = Prepared(
         ApiKey.last_used_at,
         ApiKey.previous_until,
         (ApiKey.secret_hash == bindparam("digest")).label("is_newest"),
+        Membership.role.label("maker_role"),
         Organization.id.label("home"),
         *entitlements.COLUMNS,
     )
     .outerjoin(Organization, Organization.id == ApiKey.organization_id)
+    .outerjoin(Membership, MAKER)
     .outerjoin(Entitlement, Entitlement.organization_id == ApiKey.organization_id)
     .where(or_(ApiKey.secret_hash == bindparam("digest"), ApiKey.previous_hash == bindparam("digest")))
 )
@@ -65,9 +68,11 @@ _columns = (
     ApiKey.previous_until,
     ApiKey.last_used_at,
     User.name.label("creator"),
+    Membership.role.label("maker_role"),
 )
-LIST = Keyset(select(*_columns).outerjoin(User, User.id == ApiKey.created_by), order=(ApiKey.id.desc(),))
-ONE = Prepared(select(*_columns).outerjoin(User, User.id == ApiKey.created_by).where(ApiKey.id == bindparam("id")))
+_listed = select(*_columns).outerjoin(User, User.id == ApiKey.created_by).outerjoin(Membership, MAKER)
+LIST = Keyset(_listed, order=(ApiKey.id.desc(),))
+ONE = Prepared(_listed.where(ApiKey.id == bindparam("id")))
 
 
 async def _find(work: UnitOfWork, digest: bytes) -> Key | None:
@@ -81,7 +86,9 @@ async def _find(work: UnitOfWork, digest: bytes) -> Key | None:
         problem = "The organization of this API key was deleted."
     used = row["last_used_at"]
     unused = used is None or used <= clock.now() - NOTED_EVERY
-    return Key(row["id"], ROLES[row["role"]], frozenset(row["scopes"]), problem, unused, row)
+    # Who was an admin and is one no more must not go on as one through a key that they hold.
+    role = min(ROLES[row["role"]], ROLES[row["maker_role"] or row["role"]])
+    return Key(row["id"], role, frozenset(row["scopes"]), problem, unused, row)
 
 
 async def _note_use(work: UnitOfWork, key_id: UUID) -> None:

@@ -68,7 +68,10 @@ def describe(scope: str) -> str:
 
 
 class KeyRead(Output):
-    """`problem` says why it no longer works; `creator` is empty when that person's account is gone."""
+    """`problem` says why it no longer works, `maker_role` what whoever holds the secret is now (nothing: no member).
+
+    `creator` is empty when that person's account is gone.
+    """
 
     id: UUID
     name: str
@@ -77,6 +80,7 @@ class KeyRead(Output):
     prefix: str
     created_at: datetime
     creator: str
+    maker_role: RoleName | None
     expires_at: datetime | None
     previous_until: datetime | None
     last_used_at: datetime | None

@@ -154,7 +154,7 @@ async def change_role(request: Request, ctx: Ctx, membership_id: UUID, page: Pag
 
 @router.post("/members/{membership_id}/removal")
 async def remove_member(request: Request, ctx: Ctx, membership_id: UUID) -> Response:
-    done = "Removed. They can no longer see anything of this organization."
+    done = "Removed. They can no longer see anything of this organization, and API keys that they held are revoked."
     return await _attempt(request, ctx, actions.remove_member, membership_id, done=done)
 
 

@@ -80,12 +80,32 @@ async def test_a_key_outlives_the_membership_of_its_maker_and_keeps_its_name_in_
     await admin.factory.superuser.execute("DELETE FROM memberships WHERE user_id = $1", admin.person.id)
     async with Client(admin.factory.url, key=secret) as program, await admin.factory.client(owner) as browser:
         assert (await program.api("POST", "/indicators", {"name": "Still counted"})).status_code == 201
+        assert "Whoever knows the secret is no longer a member." in await browser.page("/api-keys")
         log = (await browser.api("GET", "/audit_log")).json()["items"]
         sentences = [entry["sentence"] for entry in log]
         assert "The API key “Nightly import” created an indicator" in sentences
         assert any(sentence.endswith("made an API key") for sentence in sentences)
         assert secret[13:] not in str(log)
         assert "The API key “Nightly import”" in await browser.page("/audit-log")
+
+
+async def test_a_key_does_no_more_than_its_holder_and_ends_when_they_are_removed(admin: Admin) -> None:
+    secret, organization = await admin.make(**{"indicators:write": "on"}), admin.organization
+    owner = await admin.factory.person(Role.OWNER, organization)
+    find = "SELECT id FROM memberships WHERE user_id = $1 AND organization_id = $2"
+    place = await admin.factory.superuser.fetchval(find, admin.person.id, organization)
+    async with Client(admin.factory.url, key=secret) as program, await admin.factory.client(owner) as browser:
+        await browser.submit(f"/members/{place}/role", page="/members", role="viewer")
+        assert (await program.api("POST", "/indicators", {"name": "Too much"})).status_code == 403
+        assert (await program.api("GET", "/indicators")).status_code == 200
+        assert "is viewer now, and the key may do no more than that" in await browser.page("/api-keys")
+        renewal = await browser.submit(f"/api-keys/{await admin.id_of(secret)}/rotation", overlap="24 hours")
+        [renewed] = SECRET.findall(renewal.text)
+        async with Client(admin.factory.url, key=renewed) as other:
+            assert (await other.api("POST", "/indicators", {"name": "Renewed"})).status_code == 201
+        held = await admin.factory.key(organization, created_by=admin.person.id)
+        await browser.submit(f"/members/{place}/removal", page="/members")
+        assert [await admin.works(held), await admin.works(renewed)] == [401, 200]
 
 
 async def test_a_new_secret_takes_over_while_the_old_one_works_on(admin: Admin) -> None:

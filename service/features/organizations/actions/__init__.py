@@ -10,6 +10,7 @@ from service.features.organizations.actions.invitations import (
     resend_invitation,
     revoke_invitation,
 )
+from service.features.organizations.actions.members import before_removal as before_removal
 from service.features.organizations.actions.members import (
     change_role,
     leave_organization,
@@ -26,7 +27,7 @@ from service.features.organizations.actions.organization import (
 )
 
 __all__ = [
-    "MOST_OWNED", "accept_invitation", "change_role", "create_organization", "delete_organization", "invite",
-    "leave_organization", "remove_member", "rename_organization", "resend_invitation", "restore_organization",
+    "MOST_OWNED", "accept_invitation", "before_removal", "change_role", "create_organization", "delete_organization",
+    "invite", "leave_organization", "remove_member", "rename_organization", "resend_invitation", "restore_organization",
     "revoke_invitation", "switch_organization", "transfer_ownership",
 ]  # fmt: skip

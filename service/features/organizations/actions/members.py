@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from service.core.context import Context
@@ -16,6 +17,9 @@ from service.features.organizations.actions._shared import (
 from service.features.organizations.models import Membership
 from service.guardrails.actions import action
 from service.guardrails.permissions import Role, demand
+
+before_removal: list[Callable[[Context, UUID], Awaitable[None]]] = []
+"""Features that end what the person (by id) could go on using from outside. Called in the removal's transaction."""
 
 
 @action("organizations.transfer", requires=Role.OWNER, step_up=True, while_unpaid=True)
@@ -62,6 +66,8 @@ async def remove_member(ctx: Context, membership_id: UUID) -> Membership:
     membership = await get_member(ctx, Membership.id == membership_id)
     refuse_above_own(ctx, membership.role)
     demand(ctx, "organizations.remove_member", Role.ADMIN, step_up=membership.role is Role.OWNER)
+    for end in before_removal:
+        await end(ctx, membership.user_id)
     await ctx.db.delete(membership)
     await insist_on_an_owner(ctx)
     return membership
