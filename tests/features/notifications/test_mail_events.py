@@ -98,6 +98,14 @@ async def test_an_event_nobody_understands_holds_up_no_other(office: Office, rea
     assert (row["state"], row["last_error"]) == ("pending", "ValueError")
 
 
+async def test_an_event_that_the_database_refuses_holds_up_no_other(office: Office, reader: Person) -> None:
+    odd = office.event("a\0b@example.com", "bounce", type="bounce")
+    await office.hear(odd, office.event(reader.email, "spamreport"))
+    assert await office.causes(reader.email) == {"complaint"}
+    find = "SELECT last_error FROM inbox WHERE external_id = $1"
+    assert await office.superuser.fetchval(find, odd["sg_event_id"]) == "CharacterNotInRepertoireError"
+
+
 ASKED, MUST, NEWS = "accounts/mail/reset", "accounts/mail/notice", "notifications/mail/news"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import asyncpg
 import orjson
 
 from service.core import clock
@@ -57,8 +58,10 @@ async def work_off(resources: Resources) -> int:
         due = await work.raw.fetch(DUE, SOURCE, clock.now(), AT_ONCE)
         for row in due:
             try:
-                await _apply(work.raw, row["type"], row["subject"], orjson.loads(row["body"] or b"{}"))
-            except (ValueError, TypeError, KeyError, OverflowError) as error:
+                # What PostgreSQL refuses would end the whole transaction, so each has a savepoint.
+                async with work.raw.transaction():
+                    await _apply(work.raw, row["type"], row["subject"], orjson.loads(row["body"] or b"{}"))
+            except (ValueError, TypeError, KeyError, OverflowError, asyncpg.DataError) as error:
                 # One that nobody understands must not hold up the next; a person may look at it.
                 log.error("mail event not understood", error=type(error).__name__, message_id=row["id"])
                 await work.raw.execute(FAILED, row["id"], type(error).__name__, MOST_ATTEMPTS, State.DEAD)
