@@ -141,6 +141,31 @@ async def test_a_system_that_hangs_delays_only_its_own_sources(team: Team, outsi
         assert (await team.asked(one))["outcome"] == "stored"
 
 
+async def test_what_waits_of_one_kind_keeps_no_other_waiting(team: Team) -> None:
+    crowd = [await team.factory.source(team.organization, "rates") for _ in range(40)]
+    lone = await team.factory.source(team.organization, "github", "northwind/storefront", STOREFRONT)
+    await team.superuser.execute(
+        "UPDATE sources SET paused_at = NULL, next_pull_at = $3::timestamptz - interval '1 hour' * (id <> $1)::int"
+        " WHERE id = $1 OR id = ANY($2)",
+        lone, crowd, clock.now(),
+    )  # fmt: skip
+    await team.asked(lone)
+    asked = "SELECT count(*) FROM source_runs WHERE source_id = ANY($1)"
+    assert await team.superuser.fetchval(asked, crowd) < 15, "it had to wait for the crowd"
+
+
+async def test_a_key_that_cannot_be_read_any_more_is_said_and_not_tried_over_and_over(team: Team) -> None:
+    source = await team.factory.source(
+        team.organization, "github", "northwind/storefront", STOREFRONT, paused_at=None, sealed_key=b"of another ring"
+    )
+    until = time.monotonic() + 10
+    while not (row := await team.source(source))["trouble"]:
+        assert time.monotonic() < until, "nobody is told"
+        await asyncio.sleep(0.05)
+    assert row["next_pull_at"] > clock.now() + timedelta(minutes=5)
+    assert "stored key can no longer be read" in await team.viewer.page(f"/sources/{source}")
+
+
 async def test_what_a_dead_worker_had_taken_is_taken_over(team: Team) -> None:
     source = await team.plant("rates", "EUR to GBP", {"base": "EUR", "quotes": ["GBP"]}, "GBP")
     await team.asked(source)

@@ -19,9 +19,11 @@ from sqlalchemy import or_, select
 
 from service.core import clock, telemetry
 from service.core.context import SYSTEM, Caller, Context, Resources
+from service.core.crypto import BadSignature
 from service.core.errors import Conflict, NotFound, ServiceError
 from service.core.logging import get_logger
 from service.features.sources import actions
+from service.features.sources.actions._shared import tell
 from service.features.sources.flows import metrics
 from service.features.sources.models import Outcome, Source, SourceFeed
 from service.guardrails import entitlements, switches
@@ -39,6 +41,7 @@ AGAIN = Retry(first=timedelta(seconds=30), longest=timedelta(hours=1))
 WHOLE_SECONDS = 20.0
 """One asking in all: the adapters' own deadline is shorter, so this only ends what none of us foresaw."""
 LATER = timedelta(minutes=10)
+UNREADABLE = "The stored key can no longer be read. Enter it again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +96,19 @@ async def _take(resources: Resources, organization_id: UUID, source_id: UUID) ->
         except ServiceError:
             source.next_pull_at = now + LATER
             return None
+        try:
+            key = source.key()
+        except BadSignature:
+            # Raised, it would come back with every round and keep the places of those behind it.
+            log.error("source key unreadable", source=str(source_id))
+            source.next_pull_at, source.trouble = source.next_turn(now + LATER), UNREADABLE
+            await tell(ctx, source, UNREADABLE)
+            return None
         reached = list(await ctx.db.scalars(select(SourceFeed.last_at).where(SourceFeed.source_id == source.id)))
         known = [at for at in reached if at is not None]
         first = not known or len(known) < len(reached)
         since = now - BACKFILL if first else max(min(known), now - 12 * BACKFILL)
-        ask = Ask(source.config, since.date(), now, source.key(), source.etag, first)
+        ask = Ask(source.config, since.date(), now, key, source.etag, first)
         token, turn = source.take(now), source.next_turn(now)
         return Taken(source.id, organization_id, source.kind, token, source.failures, turn, ask)
 

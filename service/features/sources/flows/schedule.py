@@ -25,11 +25,14 @@ WAITING = """
     deleted_at IS NULL AND paused_at IS NULL AND next_pull_at <= $1
     AND EXISTS (SELECT FROM organizations WHERE id = sources.organization_id AND organizations.deleted_at IS NULL)
 """
+# Kind by kind: the oldest of all may be a thousand of one kind, and those of another would wait behind them.
 DUE = f"""
-    SELECT id, organization_id, kind FROM sources
-    WHERE {WAITING} AND (lease_until IS NULL OR lease_until < $1)
-      AND kind = ANY($2::text[]) AND NOT id = ANY($3::uuid[])
-    ORDER BY next_pull_at LIMIT 20
+    SELECT due.* FROM unnest($2::text[], $3::int[]) AS free (kind, places) CROSS JOIN LATERAL (
+        SELECT id, organization_id, kind FROM sources
+        WHERE {WAITING} AND (lease_until IS NULL OR lease_until < $1)
+          AND sources.kind = free.kind AND NOT id = ANY($4::uuid[])
+        ORDER BY next_pull_at LIMIT free.places
+    ) AS due
 """  # noqa: S608 - our own constant
 OLDEST = f"SELECT coalesce(extract(epoch FROM $1 - min(next_pull_at))::float8, 0) FROM sources WHERE {WAITING}"  # noqa: S608
 Running = dict[UUID, tuple[str, asyncio.Task[str]]]
@@ -41,7 +44,7 @@ async def run(resources: Resources, maintenance: Database, stop: asyncio.Event) 
     try:
         while not stop.is_set():
             await start_due(resources, maintenance, running)
-            await asyncio.sleep(POLL_SECONDS)
+            await _rest(running)
             for source_id, (_, task) in list(running.items()):
                 if task.done():
                     del running[source_id]
@@ -53,25 +56,31 @@ async def run(resources: Resources, maintenance: Database, stop: asyncio.Event) 
         await asyncio.gather(*(task for _, task in running.values()), return_exceptions=True)
 
 
+async def _rest(running: Running) -> None:
+    """A moment, or until a place is free: many that are due do not wait for the clock between each few."""
+    if tasks := [task for _, task in running.values()]:
+        await asyncio.wait(tasks, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    else:
+        await asyncio.sleep(POLL_SECONDS)
+
+
 async def start_due(resources: Resources, maintenance: Database, running: Running) -> int:
     """Begin with those that are due and have a place; how many that were."""
     taken = Counter(kind for kind, _ in running.values())
-    room = [kind.value for kind in Kind if taken[kind] < AT_ONCE]
+    room = {kind.value: AT_ONCE - taken[kind] for kind in Kind if taken[kind] < AT_ONCE}
     if not room:
         return 0
     try:
         async with maintenance.connection() as connection:
-            due = await UnitOfWork(connection).raw.fetch(DUE, clock.now(), room, list(running))
+            due = await UnitOfWork(connection).raw.fetch(
+                DUE, clock.now(), list(room), list(room.values()), list(running)
+            )
     except AWAY:
         return 0  # the next round finds them
-    started = 0
     for row in due:
-        if taken[row["kind"]] < AT_ONCE:
-            taken[row["kind"]] += 1
-            started += 1
-            task = asyncio.create_task(pull(resources, row["organization_id"], row["id"]))
-            running[row["id"]] = row["kind"], task
-    return started
+        task = asyncio.create_task(pull(resources, row["organization_id"], row["id"]))
+        running[row["id"]] = row["kind"], task
+    return len(due)
 
 
 async def measure(resources: Resources) -> None:
