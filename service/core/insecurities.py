@@ -95,19 +95,17 @@ def insecurities(settings: Settings) -> list[tuple[str, str]]:
 def _judge_mail(settings: Settings, refuse: Callable[[bool, str, str], None]) -> None:
     """One carrier, chosen by name: what the other one needs is not asked for."""
     refuse("mail_through" not in settings.model_fields_set, "MAIL_THROUGH", "is not set: say smtp or sendgrid")
+    known = settings.sendgrid_webhook_keys
+    # Whatever carries the mail: the webhook answers as soon as there is a key.
+    refuse(SANDBOX_SENDGRID_KEY in known, "SENDGRID_WEBHOOK_KEYS", "is the sandbox's, whose other half everybody has")
     if settings.mail_through == "smtp":
         refuse(_points_here(settings.smtp_url.get_secret_value()), "SMTP_URL", "points at the sandbox on this machine")
         return
-    key, base, known = (
-        settings.sendgrid_api_key.get_secret_value(),
-        settings.sendgrid_api_base,
-        settings.sendgrid_webhook_keys,
-    )
+    key, base = settings.sendgrid_api_key.get_secret_value(), settings.sendgrid_api_base
     refuse(SANDBOX_SENDGRID in key, "SENDGRID_API_KEY", "is the sandbox's; use your account's")
     refuse(not key.startswith("SG."), "SENDGRID_API_KEY", "does not look like an API key (SG.)")
     refuse(base not in ("", *SENDGRID), "SENDGRID_API_BASE", f"must be empty or one of {', '.join(SENDGRID)}")
     refuse(not known, "SENDGRID_WEBHOOK_KEYS", "is empty: nobody would learn which addresses bounce or complain")
-    refuse(SANDBOX_SENDGRID_KEY in known, "SENDGRID_WEBHOOK_KEYS", "is the sandbox's, whose other half everybody has")
 
 
 def _judge_billing(settings: Settings, refuse: Callable[[bool, str, str], None]) -> None:

@@ -82,6 +82,8 @@ INSECURE: list[tuple[str, dict[str, object]]] = [
     ("SENDGRID_API_BASE", SENDGRID | {"sendgrid_api_base": "http://127.0.0.1:8092"}),
     ("SENDGRID_WEBHOOK_KEYS", SENDGRID | {"sendgrid_webhook_keys": None}),
     ("SENDGRID_WEBHOOK_KEYS", SENDGRID | {"sendgrid_webhook_keys": f"{CURVE_KEY},{SANDBOX_SENDGRID_KEY}"}),
+    # Its webhook answers whatever the carrier is.
+    ("SENDGRID_WEBHOOK_KEYS", {"mail_through": "smtp", "sendgrid_webhook_keys": SANDBOX_SENDGRID_KEY}),
     ("MAIL_FROM", {"mail_from": "Ballast <hello@ballast.example>"}),
     ("OIDC_ISSUER", {"oidc_issuer": "http://id.acme.test", "oidc_client_secret": SECRET}),
     ("OIDC_ISSUER", {"oidc_issuer": "https://oidc.localhost:8090", "oidc_client_secret": SECRET}),
