@@ -10,6 +10,7 @@ that a stranger can trigger.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,6 +33,7 @@ from service.web.templating import environment
 
 PATIENT = Retry(attempts=24, first=timedelta(seconds=5))
 """Most of a day: as long as a mail server's bad day, or an operator's stop of all mail, may last."""
+LINK = re.compile(r"https?://\S+")
 UNSUBSCRIBE = "unsubscribe"
 """The purpose of a signed link that stops mail without a login."""
 
@@ -125,8 +127,9 @@ def _plain() -> Environment:
 
 
 def _paragraph(text: str) -> Markup:
+    # A whole line or nothing: somebody called "https://evil.example/x" must not begin a sentence that is a link.
     lines = [
-        Markup('<a href="{0}">{0}</a>').format(line) if line.startswith(("https://", "http://")) else escape(line)
+        Markup('<a href="{0}">{0}</a>').format(line) if LINK.fullmatch(line) else escape(line)
         for line in text.strip().splitlines()
     ]
     return Markup("<br>\n").join(lines)

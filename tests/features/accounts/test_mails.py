@@ -218,6 +218,16 @@ def test_each_mail_reads_well_in_both_parts(template: str) -> None:
         assert f'<a href="{address}">' in html
 
 
+def test_what_somebody_typed_becomes_no_link() -> None:
+    name = "https://evil.example/x"
+    html = compose("organizations/mail/invitation", inviter=name, organization="Acme", role="admin", link="https://a")[
+        2
+    ]
+    assert name in html
+    assert '<a href="https://a">' in html
+    assert f'<a href="{name}' not in html
+
+
 def test_every_notice_names_an_action() -> None:
     assert len(list(TEMPLATES.glob("*.txt"))) == 6
     assert set(NOTICES) <= set(RULES)
