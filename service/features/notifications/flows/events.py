@@ -59,13 +59,15 @@ async def work_off(resources: Resources) -> int:
         for row in due:
             try:
                 # What PostgreSQL refuses would end the whole transaction, so each has a savepoint.
-                async with work.raw.transaction():
-                    await _apply(work.raw, row["type"], row["subject"], orjson.loads(row["body"] or b"{}"))
+                await work.raw.execute("SAVEPOINT event")
+                await _apply(work.raw, row["type"], row["subject"], orjson.loads(row["body"] or b"{}"))
             except (ValueError, TypeError, KeyError, OverflowError, asyncpg.DataError) as error:
                 # One that nobody understands must not hold up the next; a person may look at it.
+                await work.raw.execute("ROLLBACK TO SAVEPOINT event")
                 log.error("mail event not understood", error=type(error).__name__, message_id=row["id"])
                 await work.raw.execute(FAILED, row["id"], type(error).__name__, MOST_ATTEMPTS, State.DEAD)
             else:
+                await work.raw.execute("RELEASE SAVEPOINT event")
                 await work.raw.execute(DONE, row["id"], clock.now())
     return len(due)
 
