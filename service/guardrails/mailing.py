@@ -226,10 +226,12 @@ async def late_since(ctx: Context) -> datetime | None:
     """For the banner: since when mail has been late, believed for FRESH_SECONDS; what cannot be read is no banner."""
     read_at, found = _known.get(ctx.resources, (0.0, Lateness(0, None)))
     if time.monotonic() - read_at > FRESH_SECONDS:
+        # Before asking: while it is slow or away, one page waits for it and not each.
+        _known[ctx.resources] = time.monotonic(), found
         try:
             found = await lateness(ctx.resources)
         except AWAY:
-            return None
+            found = Lateness(0, None)
         _known[ctx.resources] = time.monotonic(), found
     return found.since
 

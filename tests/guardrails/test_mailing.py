@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from contextlib import AsyncExitStack
 from datetime import timedelta
 
 import pytest
@@ -13,6 +16,7 @@ from service.core.features import load
 from service.core.ids import new_id
 from service.features import FEATURES
 from service.guardrails import mailing
+from service.guardrails.inbox import AcknowledgingPool
 from service.guardrails.mailing import FOLLOWS, HOLDS_BACK, Cause, InDoubt, MailState, Reach
 from service.integrations.mail import MailFailed
 from service.web.mail import deliver
@@ -110,3 +114,21 @@ def test_every_state_and_every_reach_has_its_rule() -> None:
     assert set(FOLLOWS) == set(MailState) - {MailState.TRYING}
     assert set(HOLDS_BACK) == set(Reach)
     assert HOLDS_BACK[Reach.ASKED] < HOLDS_BACK[Reach.MUST] < HOLDS_BACK[Reach.NOTICE]
+
+
+async def test_a_state_that_cannot_be_read_keeps_one_page_waiting_and_not_each(resources: Resources) -> None:
+    pool = resources.get(AcknowledgingPool)
+    mailing._known.pop(resources, None)
+    async with AsyncExitStack() as stack:
+        for _ in range(pool.size):
+            await stack.enter_async_context(pool.connection())
+        work = await stack.enter_async_context(resources.database.unit_of_work(tenant=None))
+        ctx = Context(work, resources, SYSTEM, Caller("test"))
+        first = asyncio.create_task(mailing.late_since(ctx))
+        await asyncio.sleep(0)
+        for _ in ("while the first asks", "after it has asked in vain"):
+            began = time.monotonic()
+            assert await mailing.late_since(ctx) is None
+            assert time.monotonic() - began < 0.2
+            assert await first is None
+    mailing._known.pop(resources, None)
