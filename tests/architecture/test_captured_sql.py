@@ -84,5 +84,15 @@ def test_attempts_of_a_job_that_one_request_wanted_are_counted_each_by_itself() 
     assert seen.repeated == {}
 
 
+def test_attempts_of_one_request_are_bounded_together() -> None:
+    import structlog
+
+    seen = Capture()
+    for attempt in range(captured_sql.REPEATS_OF_ALL_ATTEMPTS + 1):
+        with structlog.contextvars.bound_contextvars(request_id="one", attempt=attempt):
+            seen("SELECT looped")
+    assert seen.repeated["SELECT looped"][0] == captured_sql.REPEATS_OF_ALL_ATTEMPTS + 1
+
+
 def test_the_suite_listens() -> None:
     assert captured_sql.capture in telemetry.statement_listeners

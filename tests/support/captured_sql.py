@@ -23,6 +23,8 @@ from service.core import telemetry
 
 LARGE = 1_000
 REPEATS = 8
+REPEATS_OF_ALL_ATTEMPTS = 16
+"""Of a request that tries again after a pause: calling each round of a loop an attempt is no way around the check."""
 LEAST = 120
 READS = re.compile(r"^\s*(SELECT|WITH|UPDATE|DELETE|INSERT)\b", re.IGNORECASE)
 INTERNAL = re.compile(
@@ -52,9 +54,15 @@ class Capture:
             return
         # A job carries the id of the request that wanted it, through all its attempts.
         one = tuple(str(bound.get(name, "")) for name in ("request_id", "job_id", "attempt"))
+        self._count(one, sql, REPEATS)
+        if "attempt" in bound and "job_id" not in bound:
+            self._count(("all attempts", one[0]), sql, REPEATS_OF_ALL_ATTEMPTS)
+
+    def _count(self, one: tuple[str, ...], sql: str, most: int) -> None:
         self._per_request[*one, sql] += 1
-        if (times := self._per_request[*one, sql]) > max(REPEATS, self.repeated.get(sql, (0, ""))[0]):
-            self.repeated[sql] = times, f"{bound.get('job', '')} {os.environ.get('PYTEST_CURRENT_TEST', '')}".strip()
+        if (times := self._per_request[*one, sql]) > max(most, self.repeated.get(sql, (0, ""))[0]):
+            job = structlog.contextvars.get_contextvars().get("job", "")
+            self.repeated[sql] = times, f"{job} {os.environ.get('PYTEST_CURRENT_TEST', '')}".strip()
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps({"statements": sorted(self.statements), "repeated": self.repeated}))

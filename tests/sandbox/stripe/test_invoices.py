@@ -71,13 +71,13 @@ def test_a_month_keeps_its_day_where_it_can(business: Business) -> None:
     business.stand_in.account.clock.advance_to(1_801_396_800)
     subscription = business.subscribe()
 
-    ends = []
+    moment, ends = item(subscription).current_period_start % DAY, []
     for _ in range(3):
         ends.append(item(business.now(subscription)).current_period_end)
         business.wait_for_renewal(subscription)
 
-    # 28 February, 31 March, 30 April.
-    assert ends == [1_803_816_000, 1_806_494_400, 1_809_086_400]
+    # 28 February, 31 March, 30 April at midnight, and the second of the day at which it began: the clock goes on.
+    assert [end - moment for end in ends] == [1_803_772_800, 1_806_451_200, 1_809_043_200]
 
 
 @pytest.mark.parametrize(
