@@ -11,6 +11,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,6 +58,8 @@ class NavItem:
     order: int = 100
     requires: Requirement = Who.SIGNED_IN
     count: Count | None = None
+    group: str = ""
+    """The heading it stands under; entries of one group have neighbouring orders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,8 @@ class Page:
     csrf: str
     schema_version: str
     viewer: Viewer | None
-    nav: tuple[NavItem, ...]
+    nav: tuple[tuple[str, tuple[NavItem, ...]], ...]
+    """The main menu: (heading or nothing, entries), in order."""
     paused: str
     """What everybody must know while changes are paused; empty otherwise."""
     messages: tuple[Message, ...]
@@ -118,12 +122,13 @@ def page_globals(request: Request) -> Page:
     state: Mapping[str, Any] = request.scope.setdefault("state", {})
     viewer = _viewer(state)
     nav = [item for item in getattr(request.app.state, "nav", ()) if viewer and viewer.meets(item.requires)]
+    nav.sort(key=lambda item: (item.order, item.label))
     return Page(
         path=request.url.path,
         csrf=csrf_token(request, get_settings()),
         schema_version=schema_version(request),
         viewer=viewer,
-        nav=tuple(sorted(nav, key=lambda item: (item.order, item.label))),
+        nav=tuple((heading, tuple(items)) for heading, items in groupby(nav, key=lambda item: item.group)),
         paused=banners.paused(state),
         mail_late=banners.mail_late(state),
         due=banners.due(state),

@@ -9,6 +9,7 @@ import inspect
 import re
 import typing
 from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 from types import UnionType
 from typing import Any, Optional
@@ -30,6 +31,7 @@ from service.guardrails.contexts import POLICIES, Ctx, KeyCtx, PublicCtx, UserCt
 from service.guardrails.idempotency import IdempotencyKey
 from service.guardrails.preconditions import IfMatch
 from service.guardrails.rate_limits import policy_of
+from service.web.templating import NavItem
 from tests.architecture.conftest import Route, plain_routes_of, routes_of
 from tests.architecture.reviewed import INFRASTRUCTURE_ROUTES, NO_IDEMPOTENCY_KEY, PUBLIC_ROUTES, SIGNED_ADDRESSES
 from tests.support.servers import RunningServer
@@ -261,6 +263,22 @@ async def bare_or_nothing(ctx: UserCtx) -> list[int] | None: ...
 
 
 async def bare_mapping(ctx: UserCtx) -> Optional[dict[str, int]]: ...  # noqa: UP045 - the older spelling too
+
+
+def scattered_groups(entries: Iterable[NavItem]) -> list[str]:
+    in_order = sorted(entries, key=lambda item: (item.order, item.label))
+    headings = [heading for heading, _ in groupby(in_order, key=lambda item: item.group)]
+    return sorted({heading for heading in headings if headings.count(heading) > 1})
+
+
+def test_each_group_of_the_menu_is_one_block(app: FastAPI) -> None:
+    entries = app.state.nav
+    assert len(entries) >= 15
+    assert not scattered_groups(entries), (
+        f"{scattered_groups(entries)}: give the entries of a group neighbouring orders (NavItem in the features' pages)"
+    )
+    between = [*entries, NavItem("New", "/new", "plus", order=33)]
+    assert scattered_groups(between) == ["", "Data"]
 
 
 @pytest.mark.parametrize(

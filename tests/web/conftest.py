@@ -91,7 +91,7 @@ def make_app() -> FastAPI:
     app.state.nav = [
         NavItem("Settings", "/settings", "settings", 90, Role.OWNER),
         NavItem("Things", "/things", "chart", 10),
-        NavItem("Members", "/members", "users", 20, Role.MEMBER),
+        NavItem("Members", "/members", "users", 20, Role.MEMBER, group="People"),
     ]
     mount_assets(app)
     install_error_handlers(app, {NotAuthenticated: "/login"})

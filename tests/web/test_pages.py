@@ -58,6 +58,12 @@ async def test_the_menu_shows_what_the_role_may_and_where_we_are(client: httpx.A
     assert [link["href"] for link in links if link.get("aria-current") == "page"] == ["/things"] * 2
 
 
+async def test_the_menu_names_its_groups_to_eyes_and_ears(client: httpx.AsyncClient) -> None:
+    page = Elements((await client.get("/things")).text)
+    assert [one.get("aria-label") for one in page.named("ul") if one.get("class") == "nav"][:2] == [None, "People"]
+    assert page.text.count("People") == 2, "side bar and phone menu"
+
+
 async def test_nobody_gets_a_menu_without_a_login(client: httpx.AsyncClient) -> None:
     page = Elements((await client.get("/things?anonymous=1")).text)
     assert not page.named("nav", aria_label="Main")

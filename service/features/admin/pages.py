@@ -21,7 +21,7 @@ router = APIRouter()
 
 JobId = Annotated[int, Path(ge=1, lt=2**31)]
 
-NAV = [NavItem("Staff", "/staff", "key", order=200, requires=Who.STAFF)]
+NAV = [NavItem("Staff", "/staff", "settings", order=200, requires=Who.STAFF, group="Operations")]
 
 
 @router.get("/staff")

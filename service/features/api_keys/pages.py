@@ -25,7 +25,7 @@ from service.web.templating import NavItem, render
 
 router = APIRouter()
 
-NAV = [NavItem("API keys", "/api-keys", "key", order=65, requires=Role.ADMIN)]
+NAV = [NavItem("API keys", "/api-keys", "key", order=80, requires=Role.ADMIN, group="Developers")]
 
 
 @router.get("/api-keys")

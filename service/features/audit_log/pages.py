@@ -24,7 +24,7 @@ from service.web.templating import NavItem, render
 
 router = APIRouter()
 
-NAV = [NavItem("Audit log", "/audit-log", "shield", order=70, requires=Role.OWNER)]
+NAV = [NavItem("Audit log", "/audit-log", "shield", order=70, requires=Role.OWNER, group="Organization")]
 COLUMNS = tuple(Entry.model_fields)
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 

@@ -19,7 +19,7 @@ from service.web.templating import NavItem, render
 
 router = APIRouter()
 
-NAV = [NavItem("Developers", "/developers", "plug", order=66, requires=Role.ADMIN)]
+NAV = [NavItem("API guide", "/developers", "code", order=84, requires=Role.ADMIN, group="Developers")]
 
 
 @router.get("/developers")

@@ -27,7 +27,7 @@ from service.web.responses import After, redirect
 from service.web.templating import NavItem, render
 
 router = APIRouter()
-NAV = [NavItem("Files", "/files", "archive", order=30, requires=Role.VIEWER)]
+NAV = [NavItem("Files", "/files", "archive", order=34, requires=Role.VIEWER, group="Data")]
 SANDBOX = "sandbox; default-src 'none'"
 
 

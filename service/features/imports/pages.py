@@ -38,7 +38,7 @@ READINGS = UploadPolicy("readings", {"csv": TEXT, "txt": TEXT}, most_bytes=200_0
 """A million readings are some 30 MB. Ten minutes: a slow line is no reason to refuse them."""
 DEFAULTS = {"zone": "UTC", "decimal": DecimalMark.POINT.value, "mode": Mode.ALL.value}
 
-NAV = [NavItem("Imports", "/imports", "list", order=30, requires=Role.VIEWER)]
+NAV = [NavItem("Imports", "/imports", "list", order=32, requires=Role.VIEWER, group="Data")]
 
 
 @router.get("/imports")

@@ -34,8 +34,8 @@ router = APIRouter()
 
 NAV = [
     NavItem("Dashboard", "/dashboard", "gauge", order=10, requires=Role.VIEWER),
-    NavItem("Indicators", "/indicators", "chart", order=20, requires=Role.VIEWER),
-    NavItem("Bin", "/bin", "trash", order=90, requires=Role.MEMBER),
+    NavItem("Indicators", "/indicators", "chart", order=20, requires=Role.VIEWER, group="Data"),
+    NavItem("Bin", "/bin", "trash", order=36, requires=Role.MEMBER, group="Data"),
 ]
 
 RANGES = {

@@ -35,8 +35,8 @@ from service.web.templating import NavItem, render
 router = APIRouter()
 
 NAV = [
-    NavItem("Members", "/members", "users", order=50, requires=Role.VIEWER),
-    NavItem("Organization", "/organization", "building", order=60, requires=Role.VIEWER),
+    NavItem("Members", "/members", "users", order=50, requires=Role.VIEWER, group="Organization"),
+    NavItem("Settings", "/organization", "building", order=60, requires=Role.VIEWER, group="Organization"),
 ]
 
 MEMBERS, INVITATIONS = "/members", "/members/invitations"

@@ -25,7 +25,7 @@ from service.web.templating import NavItem, render
 
 router = APIRouter()
 
-NAV = [NavItem("Sources", "/sources", "plug", order=30, requires=Role.VIEWER)]
+NAV = [NavItem("Sources", "/sources", "plug", order=30, requires=Role.VIEWER, group="Data")]
 
 
 @router.get("/sources")

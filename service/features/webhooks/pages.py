@@ -37,7 +37,7 @@ from service.web.templating import NavItem, render
 router = APIRouter()
 
 HOME, LOG = "/webhook-endpoints", "/webhook-deliveries"
-NAV = [NavItem("Webhooks", HOME, "plug", order=80, requires=Role.ADMIN)]
+NAV = [NavItem("Webhooks", HOME, "send", order=82, requires=Role.ADMIN, group="Developers")]
 BOXES = [box_of(one) for one in EventType]
 STATES = [("", "Any"), *((state.value, state.value.capitalize()) for state in Progress)]
 

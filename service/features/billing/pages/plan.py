@@ -15,7 +15,7 @@ from service.guardrails.permissions import Role
 from service.web.formats import money
 from service.web.templating import NavItem, render
 
-NAV = [NavItem("Plan", PLAN, "card", order=65, requires=Role.VIEWER)]
+NAV = [NavItem("Plan", PLAN, "card", order=65, requires=Role.VIEWER, group="Organization")]
 
 
 @router.get("/pricing")
