@@ -53,6 +53,10 @@ class CircuitBreaker:
         self._probe: asyncio.Task[object] | None = None
         self._show(CLOSED)
 
+    @property
+    def is_closed(self) -> bool:
+        return self._opened is None
+
     def check(self) -> None:
         """Raise CircuitOpen when a call would be refused, so that nobody queues for that."""
         if self._opened is None:

@@ -37,8 +37,8 @@ from service.integrations.http import HttpClient, PeerFailed
 from service.integrations.s3_signature import Signer
 
 PART = 4 * 1024 * 1024
-SMALL_PART = 128 * 1024
-"""For whoever hands bytes on: a reader who takes nothing pins one, and a thousand may come at once."""
+SMALL_PART = 64 * 1024
+"""For whoever hands bytes on: a reader who takes nothing pins one, and one more in the server's buffer."""
 MULTIPART = 5 * 1024 * 1024
 """S3 takes no smaller part but the last; two at once bound what an upload holds in memory."""
 AT_ONCE = 2
@@ -96,6 +96,11 @@ class Storage:
                 size += len(part)
                 yield part
 
+        if not self._breaker.is_closed:
+            # A small question finds out whether the store is back: an upload as slow as its sender must not be the one
+            # call that all others wait for.
+            with suppress(NotStored):
+                await self.size(key)
         async with self._asked(None):
             await obstore.put_async(self._store, key, counted(), chunk_size=MULTIPART, max_concurrency=AT_ONCE)
         return size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Iterator
@@ -22,6 +23,7 @@ from pydantic import SecretStr
 
 from service.core import clock
 from service.core.settings import Settings
+from service.guardrails.circuit_breaker import CircuitBreaker
 from service.integrations import storage as port
 from service.integrations.http import HttpClient
 from service.integrations.s3_signature import Signer
@@ -187,3 +189,27 @@ async def test_a_store_that_is_away_fails_in_our_words_and_is_then_left_alone(tm
             await storage.size("t/secret-key")
         assert "secret-key" not in str(away.value)
     assert "left alone" in str(away.value)
+
+
+async def test_an_upload_keeps_nobody_from_asking_whether_the_store_is_back(tmp_path: Path) -> None:
+    """An upload lasts as long as its sender likes; as the one call that finds out, it kept all others away."""
+    settings = Settings(storage_url=f"file:{tmp_path}/files")
+    storage = Storage(settings, HttpClient(settings))
+    storage._breaker = CircuitBreaker("storage", failures=1, rest=0.0, counts=(StorageAway,))
+    (tmp_path / "files").write_text("not a directory")
+    with pytest.raises(StorageAway):
+        await storage.size("t/x")
+    (tmp_path / "files").unlink()
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"half"
+        arrived.set()
+        await go_on.wait()
+        yield b"whole"
+
+    upload = asyncio.create_task(storage.put("t/slow", slow()))
+    await arrived.wait()
+    assert await storage.put("t/quick", stream(b"x")) == 1
+    go_on.set()
+    assert await upload == 9

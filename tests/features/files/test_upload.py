@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import pytest
+from starlette.types import Message
 
 from infra.sandbox.clamd import Clamd, ClamdKnobs
 from service.core import clock
 from service.core.context import Resources
 from service.core.database import Database
+from service.features.files import pages
 from service.features.files.flows import links, removal
 from service.features.files.models import new_key
 from service.guardrails.permissions import Role
@@ -253,7 +257,41 @@ async def test_a_reader_who_takes_nothing_pins_little(
     await send(member, "long.txt", b"x" * 300_000)
     await look()
     file = await only_file(factory)
-    token = links.make_link(resources, file["key"], file["name"], file["size"]).url.rpartition("/")[2]
-    _, size, parts = await links.open_link(resources, token)
-    taken = [len(part) async for part in parts]
-    assert (sum(taken), max(taken) <= 128 * 1024) == (size, True)
+    link = links.Link(file["key"], file["name"], file["size"])
+    taken = [len(part) async for part in await links.open_link(resources, link)]
+    assert (sum(taken), max(taken) <= 64 * 1024) == (file["size"], True)
+
+
+async def test_slow_readers_of_one_organization_take_only_its_own_places(
+    member: Client, factory: Factory, look: Look, resources: Resources
+) -> None:
+    await send(member, "slow.txt", b"x" * 100_000)
+    await look()
+    file = await only_file(factory)
+    path = urlsplit((await member.get(f"/files/{file['id']}/download")).headers["location"]).path
+    theirs = links.Link(new_key(uuid4()), "theirs.txt", 1)
+    taken = asyncio.Event()
+
+    async def never_takes(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await taken.wait()
+
+    async def says_nothing() -> Message:
+        await taken.wait()
+        return {"type": "http.disconnect"}
+
+    scope = {"type": "http", "asgi": {"spec_version": "2.4"}}
+    ours = links.Link(file["key"], file["name"], file["size"])
+    slow = [
+        asyncio.create_task(pages._HandedOut(resources, ours)(scope, says_nothing, never_takes))
+        for _ in range(links.MOST_OF_ONE)
+    ]
+    await asyncio.sleep(0)
+    full = await member.get(path)
+    assert (full.status_code, full.headers["retry-after"]) == (503, "10")
+    with links.reader_of(theirs):
+        assert links.readers.total() == links.MOST_OF_ONE + 1
+    taken.set()
+    await asyncio.gather(*slow)
+    assert (await member.get(path)).status_code == 200
+    assert not links.readers

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
@@ -17,6 +20,19 @@ from service.features.files.schemas import FileLink
 from service.integrations.storage import SMALL_PART, NotStored, Storage, StorageAway
 
 LINK_SECONDS = 60
+MOST_READERS, MOST_OF_ONE = 64, 8
+"""In one process, and of one organization. Who reads a byte a minute keeps a place for a quarter of an hour
+(guardrails.browser), and must find no more than these to keep."""
+readers: Counter[str] = Counter()
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What a link of ours leads to."""
+
+    key: str
+    name: str
+    size: int
 
 
 def make_link(resources: Resources, key: str, name: str, size: int) -> FileLink:
@@ -29,15 +45,35 @@ def make_link(resources: Resources, key: str, name: str, size: int) -> FileLink:
     return FileLink(url=url, expires_at=until)
 
 
-async def open_link(resources: Resources, token: str) -> tuple[str, int, AsyncIterator[bytes]]:
-    """Name, size and bytes behind a link; raises NotFound when it is not ours, or too old."""
+def read_link(token: str) -> Link:
+    """Raises NotFound for one that is not ours, or too old."""
     try:
         key, name, size, until = orjson.loads(unsign("download", token))
     except BadSignature as error:
         raise NotFound("There is no such download.", mend="Open the file's page and download it again.") from error
     if datetime.fromtimestamp(until, UTC) <= clock.now():
         raise NotFound("This link has expired.", mend="Open the file's page and download it again.")
-    parts = resources.get(Storage).get(key, 0, size, most=SMALL_PART)
+    return Link(key, name, size)
+
+
+@contextmanager
+def reader_of(link: Link) -> Iterator[None]:
+    """One of so many; around everything, from before the first byte is fetched. Raises Unavailable."""
+    organization = link.key.split("/")[1]
+    if readers.total() >= MOST_READERS or readers[organization] >= MOST_OF_ONE:
+        raise Unavailable("Too many files are being downloaded at the moment.", retry_after=10)
+    readers[organization] += 1
+    try:
+        yield
+    finally:
+        readers[organization] -= 1
+        if not readers[organization]:
+            del readers[organization]
+
+
+async def open_link(resources: Resources, link: Link) -> AsyncIterator[bytes]:
+    """The bytes, once the first of them are there; raises NotFound or Unavailable when they are not."""
+    parts = resources.get(Storage).get(link.key, 0, link.size, most=SMALL_PART)
     try:
         first = await anext(parts, b"")
     except NotStored as error:
@@ -50,7 +86,7 @@ async def open_link(resources: Resources, token: str) -> tuple[str, int, AsyncIt
         async for part in parts:
             yield part
 
-    return name, size, whole()
+    return whole()
 
 
 def disposition(name: str) -> str:
