@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from operator import itemgetter
 from typing import Annotated, Literal
 from urllib.parse import urlencode
@@ -15,6 +13,7 @@ from fastapi.responses import StreamingResponse
 
 from service.features.audit_log import queries
 from service.features.audit_log.schemas import Entry, Filters, describe
+from service.features.imports.flows.sheet import harmless, lines
 from service.guardrails.contexts import Ctx
 from service.guardrails.pagination import PageRequest
 from service.guardrails.permissions import Role
@@ -26,7 +25,6 @@ router = APIRouter()
 
 NAV = [NavItem("Audit log", "/audit-log", "shield", order=70, requires=Role.OWNER, group="Organization")]
 COLUMNS = tuple(Entry.model_fields)
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class FilterForm(Filters, extra="forbid"):
@@ -64,9 +62,9 @@ async def export_log(
 
 
 async def _csv(batches: AsyncIterator[list[Entry]]) -> AsyncIterator[str]:
-    yield _lines([COLUMNS])
+    yield lines([COLUMNS])
     async for batch in batches:
-        yield _lines([[_cell(value) for value in _values(entry)] for entry in batch])
+        yield lines([[_cell(value) for value in _values(entry)] for entry in batch])
 
 
 async def _json(batches: AsyncIterator[list[Entry]]) -> AsyncIterator[bytes]:
@@ -84,14 +82,7 @@ def _values(entry: Entry) -> list[object]:
 
 
 def _cell(value: object) -> str:
-    """Text that no spreadsheet runs: what looks like a formula gets an apostrophe (OWASP, CSV injection)."""
     if value is None:
         return ""
     text = value if isinstance(value, str) else orjson.dumps(value).decode()
-    return f"'{text}" if text.startswith(FORMULA) else text
-
-
-def _lines(rows: Sequence[Sequence[str]]) -> str:
-    written = io.StringIO()
-    csv.writer(written).writerows(rows)
-    return written.getvalue()
+    return harmless(text)

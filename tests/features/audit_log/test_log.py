@@ -179,7 +179,7 @@ async def test_an_unknown_format_is_not_found(house: House) -> None:
 
 
 async def test_the_csv_runs_in_no_spreadsheet(house: House) -> None:
-    nasty = ['=HYPERLINK("http://evil")', "+1", "-1+cmd|'/c calc'!A0", "@SUM(1)", "\t=1", "\r=1"]
+    nasty = ['=HYPERLINK("http://evil")', "+1", "-1+cmd|'/c calc'!A0", "@SUM(1)", "\t=1", "\r=1", "a;=1"]
     for text in nasty:
         await house.row(reason=text)
     await house.superuser.execute("UPDATE users SET name = '=cmd()' WHERE id = $1", house.owner.id)
@@ -190,7 +190,10 @@ async def test_the_csv_runs_in_no_spreadsheet(house: House) -> None:
     assert len([row for row in rows if row["action"] == "indicators.archive"]) == len(nasty)
     cells = [cell for row in rows for cell in row.values()]
     assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
-    assert f"'{nasty[0]}" in cells
+    assert {f"'{nasty[0]}", "a;'=1"} <= set(cells)
+    assert all(line.startswith('"') for line in answer.text.split("\r\n")[:-1]), (
+        "where the semicolon splits, quotes hold"
+    )
 
 
 async def test_exports_hold_more_than_a_page_in_both_formats(house: House) -> None:

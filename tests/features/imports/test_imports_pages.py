@@ -56,17 +56,17 @@ async def test_a_cancelled_import_stops_and_stores_nothing_more(office: Office) 
 
 
 async def test_an_export_runs_nothing_and_comes_back_without_a_change(office: Office) -> None:
-    names = {"=cmd|' /C calc'!A0": -3.25, 'Plain, with “quotes” ""': 1e-7, "'=quoted": 12.0, "+1": 1e15}
+    names = {"=cmd|' /C calc'!A0": -3.25, 'Plain, with “quotes” ""': 1e-7, "'=quoted": 12.0, "A;=B1": 1e15}
     for day, (name, value) in enumerate(names.items()):
         indicator = await office.indicator(name)
         await office.imported(f"time,value\n2026-02-0{day + 1}T01:02:03.000456,{value!r}\n", indicator)
     answer = await office.viewer.get("/downloads/readings")
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     assert answer.headers["content-disposition"] == 'attachment; filename="readings.csv"'
-    cells = [line.lstrip('"') for line in answer.text.splitlines()[1:]]
-    assert len(cells) == 4
+    cells = [cell.lstrip('"') for line in answer.text.splitlines()[1:] for cell in line.split(";")]
+    assert len(cells) == 5
     assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
-    assert "2026-02-01T01:02:03.000456Z,-3.25\r\n" in answer.text
+    assert '"2026-02-01T01:02:03.000456Z",-3.25\r\n' in answer.text
     back = await office.imported(answer.content, mode=Mode.ALL)
     assert (back["state"], back["added"], back["unchanged"], back["refused"]) == ("done", 0, 4, 0)
 
@@ -86,7 +86,7 @@ async def test_one_indicator_is_exported_in_pieces_as_far_back_as_the_plan_shows
     answer = await office.viewer.get(f"/downloads/readings/{indicator}")
     assert answer.headers["content-disposition"] == 'attachment; filename="readings-Long-one.csv"'
     lines = answer.text.splitlines()
-    assert lines[0] == "time,value"
+    assert lines[0] == '"time","value"'
     assert [line.partition(",")[2] for line in lines[1:]] == [f"{n}.0" for n in range(1, 12001)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import tracemalloc
 from collections.abc import AsyncIterator
@@ -12,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.features.imports.flows.cells import NUMBER, Wrong, as_meant, harmless
+from service.features.imports.flows.cells import NUMBER, Wrong
 from service.features.imports.flows.layout import Layout, layout_of
 from service.features.imports.flows.parse import Parsed, parse
 from service.features.imports.flows.pieces import LONGEST_LINE, Piece, pieces
+from service.features.imports.flows.sheet import as_meant, harmless, lines
 from service.features.imports.models import DecimalMark
 
 PLAIN = Layout(",", ("time", "value"))
@@ -177,11 +179,13 @@ async def test_one_line_of_a_hundred_megabytes_takes_no_memory() -> None:
     assert peak < 8_000_000
 
 
-@given(st.text(max_size=12))
-def test_no_cell_is_a_formula_and_every_name_comes_back(name: str) -> None:
+@given(st.text(max_size=12) | st.text(";\t\r'=+-@ab\",", max_size=12))
+def test_no_cell_is_a_formula_wherever_it_is_split_and_every_name_comes_back(name: str) -> None:
     made = harmless(name)
-    assert not made.startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert not [cell for cell in re.split("[;\t\r\n]", made) if cell.startswith(("=", "+", "-", "@"))]
+    assert not made.startswith(("\t", "\r"))
     assert as_meant(made) == name
+    assert lines([[made, -3.5]]) == '"{}",-3.5\r\n'.format(made.replace('"', '""'))
 
 
 def test_a_cell_full_of_digits_takes_no_time() -> None:

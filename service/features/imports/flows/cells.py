@@ -1,4 +1,4 @@
-"""One cell of a CSV file: what is a time, what is a number, and what a spreadsheet would run as a formula."""
+"""One cell of a CSV file: what is a time, and what is a number."""
 
 from __future__ import annotations
 
@@ -16,22 +16,11 @@ LONGEST = 64
 WORDS = re.compile(r"[+-]?(?:nan|inf|infinity)|#[a-z0-9/!?]+", re.IGNORECASE)
 """Not a number, in the words of programs and of spreadsheets (#DIV/0!, #N/A)."""
 MOST = 1e15
-FORMULA = re.compile(r"'*[=+\-@\t\r]")
-"""What Excel and its kin run (OWASP, CSV injection), and what looks as if it had been made harmless already."""
 OTHER_MARK = {DecimalMark.POINT: ",", DecimalMark.COMMA: "."}
 
 
 class Wrong(Exception):
     """What is wrong and how to mend it, in sentences that never quote the cell."""
-
-
-def harmless(text: str) -> str:
-    """The text with an apostrophe in front where a spreadsheet would run it; `as_meant` takes it away again."""
-    return f"'{text}" if FORMULA.match(text) else text
-
-
-def as_meant(text: str) -> str:
-    return text[1:] if text.startswith("'") and FORMULA.match(text) else text
 
 
 def number(text: str, mark: DecimalMark) -> float:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import AsyncIterator, Iterable
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator
+from datetime import timedelta
 from uuid import UUID
 
 from service.core.context import Resources
-from service.features.imports.flows.cells import harmless, written
+from service.features.imports.flows.cells import written
+from service.features.imports.flows.sheet import harmless, lines
 from service.features.imports.queries import OF_ONE, WHOLE, Exported
 
 AT_ONCE = 5_000
@@ -18,7 +17,7 @@ AT_ONCE = 5_000
 async def readings_csv(resources: Resources, organization_id: UUID, wanted: Exported) -> AsyncIterator[str]:
     """Oldest first, AT_ONCE readings per transaction: whoever downloads slowly holds nothing meanwhile."""
     one = wanted.indicator_id is not None
-    yield _lines([("time", "value") if one else ("indicator", "time", "value")])
+    yield lines([("time", "value") if one else ("indicator", "time", "value")])
     # The moment before the first: what is asked for is what comes after.
     place = wanted.indicator_id or UUID(int=0), wanted.since - timedelta(microseconds=1)
     while True:
@@ -31,17 +30,6 @@ async def readings_csv(resources: Resources, organization_id: UUID, wanted: Expo
         if rows:
             place = rows[-1]["indicator_id"], rows[-1]["at"]
             names = ([] if one else [harmless(row["name"])] for row in rows)
-            yield _lines([*name, *_reading(row["at"], row["value"])] for name, row in zip(names, rows, strict=True))
+            yield lines([*name, written(row["at"]), row["value"]] for name, row in zip(names, rows, strict=True))
         if len(rows) < AT_ONCE:
             return
-
-
-def _reading(at: datetime, value: float) -> tuple[str, str]:
-    """A number stays one: `-3.5` is no formula, and `repr` is exact."""
-    return written(at), repr(value)
-
-
-def _lines(rows: Iterable[Iterable[str]]) -> str:
-    made = io.StringIO()
-    csv.writer(made).writerows(rows)
-    return made.getvalue()

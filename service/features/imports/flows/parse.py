@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from service.features.imports.flows.cells import Wrong, as_meant, moment, number
+from service.features.imports.flows.cells import Wrong, moment, number
 from service.features.imports.flows.layout import DELIMITERS, Layout
 from service.features.imports.flows.pieces import LONGEST_LINE
+from service.features.imports.flows.sheet import as_meant
 from service.features.imports.models import DecimalMark
 
 LONGEST_NAME = 120
