@@ -15,6 +15,7 @@ from service.core.statements import Prepared
 from service.features.imports.models import Import, State
 from service.features.imports.schemas import ImportForm
 from service.features.indicators.models import Indicator
+from service.features.organizations.models import Organization
 from service.guardrails.actions import action
 from service.guardrails.permissions import Role, Who
 
@@ -25,6 +26,8 @@ HOW_MANY_OPEN = Prepared(select(func.count().label("open")).select_from(Import).
 @action("imports.begin", requires=Role.MEMBER)
 async def begin_import(ctx: Context, given: ImportForm, name: str) -> Import:
     """Note that a file comes, before its first byte does: should we die on the way, nothing is left behind unknown."""
+    assert ctx.organization_id is not None  # noqa: S101 - a member has one
+    await ctx.get(Organization, ctx.organization_id)  # two who begin the last one at once take turns
     row = await ctx.fetch_one(HOW_MANY_OPEN)
     if row and row["open"] >= MOST_OPEN:
         raise Conflict(f"{MOST_OPEN} imports of your organization wait already.", mend="Wait until one has ended.")
@@ -69,5 +72,5 @@ async def finish_import(ctx: Context, import_id: UUID, state: State, sentence: s
     found = await ctx.get(Import, import_id)
     found.state, found.remark, found.finished_at = state, sentence, clock.now()
     counts = {"rows": found.rows, "added": found.added, "unchanged": found.unchanged, "refused": found.refused}
-    ctx.facts |= counts
+    ctx.facts |= {**counts, "indicators": [str(one) for one in found.fed]}
     return found

@@ -18,8 +18,10 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    Uuid,
     text,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.core import clock
@@ -98,6 +100,8 @@ class Import(TenantScoped, Base):
     added: Mapped[int] = mapped_column(Integer, default=0, server_default="0", info=internal())
     unchanged: Mapped[int] = mapped_column(Integer, default=0, server_default="0", info=internal())
     refused: Mapped[int] = mapped_column(Integer, default=0, server_default="0", info=internal())
+    fed: Mapped[list[UUID]] = mapped_column(ARRAY(Uuid), default=list, server_default="{}", info=internal())
+    """Indicators that got readings, the first MOST_NAMED: whoever is told of the import at its end is told which."""
     cancelled_at: Mapped[datetime | None] = mapped_column(info=internal())
     finished_at: Mapped[datetime | None] = mapped_column(info=internal())
 

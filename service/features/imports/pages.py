@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 from service.core.context import Context
 from service.core.errors import Conflict, Invalid, NotFound, Unavailable, UnsupportedMedia
 from service.core.multipart import arriving
+from service.features.files.flows.names import display_name
 from service.features.imports import actions, queries
 from service.features.imports.flows.export import readings_csv
 from service.features.imports.flows.receive import receive
@@ -64,7 +65,7 @@ async def upload_file(request: Request, ctx: Ctx) -> Response:
     if form.valid:
         try:
             check = partial(READINGS.check_beginning, READINGS.kind_of(incoming.name))
-            begun = await actions.begin_import(ctx, form.data, incoming.name)
+            begun = await actions.begin_import(ctx, form.data, display_name(incoming.name))
         except (Conflict, Invalid, NotFound, UnsupportedMedia) as error:
             form.refuse(error)
         else:
@@ -98,7 +99,7 @@ async def cancel_import(request: Request, ctx: Ctx, import_id: UUID) -> Response
 @router.get("/downloads/verdicts/{import_id}")
 async def download_verdicts(request: Request, ctx: Ctx, import_id: UUID) -> Response:
     found = await queries.get_import(ctx, import_id)
-    body = hand_out(ctx.resources, _organization(ctx), import_id, found.state)
+    body = hand_out(ctx.resources, _organization(ctx), import_id, found.state, found.added)
     return _attachment(body, f"verdicts-{found.name.rpartition('.')[0]}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -45,6 +46,13 @@ class Office:
     async def indicator(self, name: str = "", **columns: Any) -> UUID:
         return await self.factory.indicator(self.organization, name, **columns)
 
+    @asynccontextmanager
+    async def acting(self) -> AsyncIterator[Context]:
+        async with self.resources.database.unit_of_work(tenant=self.organization) as work:
+            ctx = Context(work, self.resources, Actor(ActorKind.USER, self.person), Caller("test"))
+            ctx.organization_id, ctx.role = self.organization, Role.MEMBER
+            yield ctx
+
     async def begin(self, content: str | bytes, indicator: UUID | None = None, **given: Any) -> UUID:
         """As the page does it, but for the upload."""
         data = content if isinstance(content, bytes) else content.encode()
@@ -52,11 +60,8 @@ class Office:
         async def parts() -> AsyncIterator[bytes]:
             yield data
 
-        async with self.resources.database.unit_of_work(tenant=self.organization) as work:
-            ctx = Context(work, self.resources, Actor(ActorKind.USER, self.person), Caller("test"))
-            ctx.organization_id, ctx.role = self.organization, Role.MEMBER
-            form = ImportForm(indicator=indicator, **given)
-            begun = await begin_import(ctx, form, "readings.csv")
+        async with self.acting() as ctx:
+            begun = await begin_import(ctx, ImportForm(indicator=indicator, **given), "readings.csv")
             assert begun.object_key is not None
             size = await self.resources.get(Storage).put(begun.object_key, parts())
             await receive_import(ctx, begun.id, size)
@@ -84,10 +89,20 @@ class Office:
         return await self.run(await self.begin(content, indicator, **given))
 
     async def verdicts(self, row: asyncpg.Record) -> dict[int, tuple[str, str]]:
-        parts = hand_out(self.resources, self.organization, row["id"], State(row["state"]))
+        parts = hand_out(self.resources, self.organization, row["id"], State(row["state"]), row["added"])
         lines = list(csv.reader("".join([part async for part in parts]).splitlines()))
         assert lines.pop(0) == ["row", "verdict", "reason"]
         return {int(line): (verdict, reason) for line, verdict, reason in lines}
+
+    async def paused_endpoint(self) -> UUID:
+        """A webhook for readings, whose messages wait to be looked at."""
+        made: UUID = await self.db.fetchval(
+            "INSERT INTO webhook_endpoints (id, organization_id, url, description, event_types, ordered, state, reason,"
+            " secret, created_at, failures) VALUES (gen_random_uuid(), $1, 'https://example.com', '',"
+            " '{readings.added}', false, 'paused', '', '', now(), 0) RETURNING id",
+            self.organization,
+        )
+        return made
 
     async def readings(self, indicator: UUID) -> list[tuple[str, float]]:
         found = await self.db.fetch("SELECT at, value FROM readings WHERE indicator_id = $1 ORDER BY at", indicator)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,12 +11,14 @@ from typing import Any
 import pytest
 
 from service.core.errors import Conflict
+from service.features.imports.actions import begin_import
 from service.features.imports.flows import claim as claim_of
 from service.features.imports.flows import run
 from service.features.imports.flows.claim import Lost, claim
 from service.features.imports.flows.parse import Parsed, Row
 from service.features.imports.flows.run import take_turn
 from service.features.imports.models import Mode, State
+from service.features.imports.schemas import ImportForm
 from tests.features.imports.conftest import Office
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -154,6 +158,33 @@ async def test_a_file_that_fails_each_time_ends_and_says_so(office: Office, monk
     assert "on our side" in row["remark"]
 
 
+async def test_one_that_breaks_while_it_is_stored_is_tried_for_hours_and_then_says_so(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "TURN_SECONDS", 0)
+    monkeypatch.setattr(run, "AT_ONCE", 1)
+    identifier = await office.begin(csv_of(3), await office.indicator(), mode=Mode.ALL)
+    while (await office.row(identifier))["added"] == 0:
+        await take_turn(office.resources, office.maintenance)
+
+    async def broken(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(run, "append", broken)
+    monkeypatch.setattr(run, "TURN_SECONDS", 5)
+    for attempts in (0, 15, run.ATTEMPTS_TO_STORE - 1):
+        await office.expire(identifier)
+        await office.db.execute("UPDATE imports SET attempts = $2 WHERE id = $1", identifier, attempts)
+        await take_turn(office.resources, office.maintenance)
+        waits = await office.db.fetchval("SELECT leased_until - now() FROM imports WHERE id = $1", identifier)
+        assert timedelta() < waits <= timedelta(minutes=5)
+    row = await office.run(identifier)
+    assert (row["state"], row["added"]) == ("stopped", 1)
+    assert "only some rows are stored" in row["remark"]
+    assert {verdict for verdict, _ in (await office.verdicts(row)).values()} == {"not known"}
+    assert await office.db.fetchval("SELECT count(*) FROM import_rows WHERE import_id = $1", identifier) == 0
+
+
 @pytest.mark.parametrize(
     ("content", "state", "sentence"),
     [
@@ -169,6 +200,7 @@ async def test_files_without_rows(office: Office, content: str, state: State, se
 
 
 async def test_several_indicators_by_name(office: Office) -> None:
+    told = await office.paused_endpoint()
     one, two = await office.indicator("Orders"), await office.indicator("=Sum")
     await office.indicator("Old", archived_at=START)
     content = (
@@ -182,6 +214,11 @@ async def test_several_indicators_by_name(office: Office) -> None:
     assert (await office.readings(one), await office.readings(two)) == (
         [("2026-01-01T00:00", 1.5)], [("2026-01-01T00:00", 2)],
     )  # fmt: skip
+    data = json.loads(await office.db.fetchval("SELECT payload FROM webhook_deliveries WHERE endpoint_id = $1", told))
+    assert data["type"] == "readings.added", "one message for the whole file"
+    assert data["data"] == {
+        "organization_id": str(office.organization), "indicator_ids": sorted([str(one), str(two)]), "added": 2,
+    }  # fmt: skip
     latest = await office.db.fetchval("SELECT latest_value FROM indicators WHERE id = $1", one)
     assert latest == 1.5
 
@@ -202,10 +239,16 @@ async def test_one_at_a_time_per_organization_and_five_at_most(office: Office) -
     for _ in range(3):
         await take_turn(office.resources, office.maintenance)
     assert (await office.row(second))["state"] == "waiting"
-    for n in range(3):
+    for n in range(2):
         await office.begin(csv_of(1, begin=n), indicator)
+    async with office.acting() as ctx:
+        last = await begin_import(ctx, ImportForm(indicator=indicator), "last.csv")
+        one_more = asyncio.create_task(office.begin(csv_of(1), indicator))
+        done, _ = await asyncio.wait({one_more}, timeout=0.3)
+        assert not done, "two at once are counted one after the other"
     with pytest.raises(Conflict, match="5 imports of your organization wait"):
-        await office.begin(csv_of(1), indicator)
+        await one_more
+    await office.db.execute("UPDATE imports SET object_key = NULL WHERE id = $1", last.id)
     await office.run(first)
     assert (await office.run(second))["state"] == "done"
 

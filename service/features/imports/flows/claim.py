@@ -6,14 +6,17 @@ something, that the import is another worker's by now, and stores nothing.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from service.core.context import Resources
 from service.core.database import Database, UnitOfWork
 from service.core.ids import new_id
 from service.core.statements import PreparedText
 from service.features.imports.models import DecimalMark, Mode, State
+from service.features.indicators.actions import MOST_NAMED
 
 LEASE = timedelta(seconds=30)
 # As the maintenance role, which sees every organization. A finished import has its file until that is deleted, and
@@ -44,6 +47,8 @@ HOLD = PreparedText("""
 ADVANCE = PreparedText("""
     UPDATE imports SET state = :state, layout = :layout, position = :position, line = :line, rows = rows + :rows,
         added = added + :added, unchanged = unchanged + :unchanged, refused = refused + :refused,
+        fed = CASE WHEN cardinality(CAST(:fed AS uuid[])) = 0 THEN fed ELSE
+            ARRAY(SELECT DISTINCT one FROM unnest(fed || CAST(:fed AS uuid[])) AS one ORDER BY one LIMIT :named) END,
         remark = '', attempts = 0, leased_until = now() + CAST(:lease AS interval)
     WHERE organization_id = :context_tenant AND id = :id AND claim = :claim
 """)
@@ -98,12 +103,13 @@ async def hold(work: UnitOfWork, held: Claim) -> None:
         raise Cancelled
 
 
-async def advance(work: UnitOfWork, held: Claim, **counts: int) -> None:
+async def advance(work: UnitOfWork, held: Claim, fed: Collection[UUID] = (), **counts: int) -> None:
     """Write down how far `held` has come, beside what was stored in the same transaction."""
     known = {"rows": 0, "added": 0, "unchanged": 0, "refused": 0, **counts}
     held.refused += known["refused"]
     place = {"state": held.state, "layout": held.layout, "position": held.position, "line": held.line}
-    await work.fetch(ADVANCE, id=held.id, claim=held.token, lease=LEASE, **place, **known)
+    told = {"fed": list(fed), "named": MOST_NAMED}
+    await work.fetch(ADVANCE, id=held.id, claim=held.token, lease=LEASE, **told, **place, **known)
 
 
 async def give_back(

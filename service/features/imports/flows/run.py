@@ -15,6 +15,7 @@ import asyncio
 import time
 from collections import Counter
 from datetime import timedelta
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
@@ -31,7 +32,17 @@ from service.features.imports.flows.layout import Layout, layout_of
 from service.features.imports.flows.metrics import ended, rows
 from service.features.imports.flows.parse import Parsed, parse
 from service.features.imports.flows.pieces import pieces
-from service.features.imports.flows.store import ADDED, REFUSED, UNCHANGED, Verdicts, append, read, set_aside, take
+from service.features.imports.flows.store import (
+    ADDED,
+    REFUSED,
+    UNCHANGED,
+    Reading,
+    Verdicts,
+    append,
+    read,
+    set_aside,
+    take,
+)
 from service.features.imports.flows.verdicts import KEEP, as_lines
 from service.features.imports.models import Mode, State
 from service.features.indicators.actions import LOCKED
@@ -46,11 +57,15 @@ TURN_SECONDS = 5.0
 AT_ONCE = 5_000
 MOST_LINES = 5_000_000
 MOST_REFUSED = 10_000
-ATTEMPTS = 5
-SHORT, LONG = timedelta(seconds=2), timedelta(seconds=10)
+ATTEMPTS, ATTEMPTS_TO_STORE = 5, 30
+"""The second is some two hours: what has begun to be stored is better stored late than in part."""
+SHORT, LONG, LONGEST = timedelta(seconds=2), timedelta(seconds=10), timedelta(minutes=5)
 STORE_AWAY = "The store of files does not answer. The import goes on by itself when it does."
 DATABASE_AWAY = "The import had to wait and goes on by itself."
 OUR_FAULT = "Something went wrong on our side. It is tried again by itself."
+STORED_IN_PART = (
+    "Something goes wrong on our side each time, so only some rows are stored. Upload it again: none is stored twice."
+)
 BROKEN = "Something goes wrong on our side each time. Upload the file again later, or write to us."
 LOST_ON_ITS_WAY = "The upload ended before the file was complete. Upload it again."
 FILE_GONE = "The uploaded file is gone. Upload it again: what is stored already is not stored twice."
@@ -79,7 +94,7 @@ async def take_turn(resources: Resources, maintenance: Database) -> bool:
     try:
         if not held.finished:
             await _go_on(resources, held)
-        if held.finished and held.object_key:
+        if held.finished and await _nothing_aside(resources, held):
             await resources.get(Storage).delete(held.object_key)
             await forget_file(resources, held)
         else:
@@ -97,7 +112,8 @@ async def take_turn(resources: Resources, maintenance: Database) -> bool:
         raise
     except Exception as error:  # a mistake of ours in one file must not keep everybody else's waiting
         log.error("import failed", import_id=str(held.id), error=type(error).__name__, where=where(error))
-        await give_back(resources, held, remark=OUR_FAULT, wait=SHORT * 2**held.attempts, failures=1)
+        wait = min(SHORT * 2 ** min(held.attempts, 8), LONGEST)
+        await give_back(resources, held, remark=OUR_FAULT, wait=wait, failures=1)
     return True
 
 
@@ -105,8 +121,9 @@ async def _go_on(resources: Resources, held: Claim) -> None:
     try:
         if held.state is State.ARRIVING:
             raise Ended(State.STOPPED, LOST_ON_ITS_WAY)
-        if held.attempts >= ATTEMPTS and held.state is not State.STORING:
-            raise Ended(State.STOPPED, BROKEN)
+        storing = held.state is State.STORING
+        if held.attempts >= (ATTEMPTS_TO_STORE if storing else ATTEMPTS):
+            raise Ended(State.STOPPED, STORED_IN_PART if storing else BROKEN)
         until = time.monotonic() + TURN_SECONDS
         if held.state is not State.STORING:
             await _read_on(resources, held, until)
@@ -169,7 +186,7 @@ async def _store(resources: Resources, held: Claim, parsed: Parsed, next_line: i
         else:
             await append(work, readings, verdicts)
         number, held.line, held.position = held.line, next_line, end
-        await _write_down(work, held, number, verdicts, rows=len(verdicts))
+        await _write_down(work, held, number, verdicts, _fed(readings, verdicts), rows=len(verdicts))
 
 
 async def _move(resources: Resources, held: Claim, until: float) -> None:
@@ -186,34 +203,47 @@ async def _move(resources: Resources, held: Claim, until: float) -> None:
             refused = {line: (REFUSED, MEANWHILE) for line, (verdict, _) in found.items() if verdict == REFUSED}
             # A number of its own for what is said here, after those of the file's lines.
             held.line += 1
-            await _write_down(work, held, held.line, refused, added=len(some) - len(refused))
+            await _write_down(work, held, held.line, refused, _fed(some, found), added=len(some) - len(refused))
         if time.monotonic() > until:
             return
 
 
-async def _write_down(work: UnitOfWork, held: Claim, number: int, verdicts: Verdicts, **more: int) -> None:
+def _fed(readings: list[Reading], verdicts: Verdicts) -> set[UUID]:
+    return {each.indicator_id for each in readings if verdicts[each.line][0] == ADDED}
+
+
+async def _write_down(
+    work: UnitOfWork, held: Claim, number: int, verdicts: Verdicts, fed: set[UUID], **more: int
+) -> None:
     tally = Counter(verdict for verdict, _ in verdicts.values())
     if verdicts:
         told = {"refused": tally[REFUSED], "report": as_lines(verdicts)}
         await work.fetch(KEEP, import_id=held.id, number=number, **told)
     counts = {"added": tally[ADDED], "unchanged": tally[UNCHANGED], "refused": tally[REFUSED], **more}
-    await advance(work, held, **counts)
+    await advance(work, held, fed, **counts)
     for verdict, count in tally.items():
         rows.labels(verdict).inc(count)
 
 
 async def _finish(resources: Resources, held: Claim, end: Ended) -> None:
-    """Nothing stays aside; then the one line of the audit log that says how it ended."""
+    """The one line of the audit log that says how it ended; from then on nobody goes on with it."""
     held.finished = True
-    left = True
-    while left:
+    async with resources.database.unit_of_work(tenant=held.organization_id) as work:
+        await hold(work, held)
+        await finish_import(_context(work, resources, held), held.id, end.state, end.sentence)
+    ended.labels(end.state).inc()
+
+
+async def _nothing_aside(resources: Resources, held: Claim) -> bool:
+    """Clear up after the end, for a turn's length; False when there is more."""
+    until = time.monotonic() + TURN_SECONDS
+    while True:
         async with resources.database.unit_of_work(tenant=held.organization_id) as work:
             await hold(work, held)
-            if left := bool(await take(work, held.id, AT_ONCE)):
-                await advance(work, held)
-            else:
-                await finish_import(_context(work, resources, held), held.id, end.state, end.sentence)
-    ended.labels(end.state).inc()
+            if not await take(work, held.id, AT_ONCE):
+                return True
+        if time.monotonic() > until:
+            return False
 
 
 def _context(work: UnitOfWork, resources: Resources, held: Claim) -> Context:

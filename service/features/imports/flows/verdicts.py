@@ -11,9 +11,7 @@ from service.features.imports.flows.store import ADDED, FINE, Verdicts
 from service.features.imports.models import State
 
 HEADER = "row,verdict,reason\r\n"
-NOT_STORED = "not stored"
-FATE = {State.STORING: ADDED, State.DONE: ADDED}
-"""What became of rows that were only found to be fine at first, by the import's state; else they are not stored."""
+NOT_STORED, NOT_KNOWN = "not stored", "not known"
 KEEP = PreparedText("""
     INSERT INTO import_verdicts (organization_id, import_id, number, refused, report)
     VALUES (:context_tenant, :import_id, :number, :refused, :report)
@@ -31,8 +29,12 @@ def as_lines(verdicts: Verdicts) -> str:
     )
 
 
-async def hand_out(resources: Resources, organization_id: UUID, import_id: UUID, state: State) -> AsyncIterator[str]:
+async def hand_out(
+    resources: Resources, organization_id: UUID, import_id: UUID, state: State, added: int
+) -> AsyncIterator[str]:
     """A transaction per handful of pieces: whoever downloads slowly holds nothing meanwhile."""
+    # What became of rows that were only found to be fine at first.
+    fate = ADDED if state in (State.STORING, State.DONE) else NOT_KNOWN if added else NOT_STORED
     after = 0
     yield HEADER
     while True:
@@ -41,5 +43,5 @@ async def hand_out(resources: Resources, organization_id: UUID, import_id: UUID,
         if not found:
             return
         for row in found:
-            yield row["report"].replace(f",{FINE},\r\n", f",{FATE.get(state, NOT_STORED)},\r\n")
+            yield row["report"].replace(f",{FINE},\r\n", f",{fate},\r\n")
         after = found[-1]["number"]

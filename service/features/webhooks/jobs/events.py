@@ -14,6 +14,7 @@ from typing import Any
 
 from service.core.context import Context
 from service.features.billing import actions as billing
+from service.features.imports import actions as imports
 from service.features.indicators import actions as indicators
 from service.features.organizations import actions as organizations
 from service.features.webhooks.flows.record import record
@@ -33,7 +34,7 @@ def membership(event: Event) -> dict[str, Any]:
 
 
 def readings(event: Event) -> dict[str, Any] | None:
-    """None when all of them were there already. A batch for many indicators names the first twenty."""
+    """None when all of them were there already. A batch or file for many indicators names twenty."""
     added = event.facts["added"]
     return {"indicator_ids": event.facts["indicators"], "added": added} if added else None
 
@@ -68,6 +69,7 @@ FEEDS = (
     Feed(indicators.append_reading, EventType.READINGS_ADDED, readings, together=True),
     Feed(indicators.append_batch, EventType.READINGS_ADDED, readings, together=True),
     Feed(indicators.append_mixed, EventType.READINGS_ADDED, readings, together=True),
+    Feed(imports.finish_import, EventType.READINGS_ADDED, readings),
     Feed(indicators.correct_reading, EventType.READINGS_CORRECTED, correction),
     Feed(organizations.accept_invitation, EventType.MEMBER_JOINED, membership),
     Feed(organizations.leave_organization, EventType.MEMBER_LEFT, membership),
