@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartParser, MultipartState, parse_options_header
 from starlette.requests import Request
 
 from service.core.errors import BadRequest, UnsupportedMedia
@@ -29,6 +29,7 @@ class Incoming:
         declared = request.headers.get("content-length", "")
         self.declared = int(declared) if declared.isdigit() else None
         self.fields, self.name = dict[str, str](), ""
+        self._delimiter, self._delimiters = b"\r\n--" + boundary, 0
         self._stream = request.stream()
         self._events: deque[tuple[str, bytes]] = deque()
         plain = {f"on_{name}": self._note(name) for name in ("part_begin", "part_end", "headers_finished", "end")}
@@ -100,10 +101,16 @@ class Incoming:
             chunk = await anext(self._stream, None)
             if chunk is None:
                 return
+            # The parser goes through what looks like an end byte by byte: a file full of that is what it is not sent.
+            self._delimiters += chunk.count(self._delimiter)
+            if self._delimiters > MOST_FIELDS + 2:
+                raise BadRequest("The form's boundary is found in its content.", mend="Send it with another boundary.")
             try:
                 self._parser.write(chunk)
             except FormParserError as error:
                 raise BadRequest("The form could not be read.", mend="Reload the page and send it again.") from error
+            if self._parser.state == MultipartState.BOUNDARY_PADDING:
+                raise BadRequest("The form has spaces without end.", mend="Send nothing behind a boundary.")
 
     def _note(self, name: str) -> Any:
         return lambda: self._events.append((name, b""))
