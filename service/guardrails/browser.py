@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -35,7 +34,7 @@ from service.core.observe import QUIET
 from service.core.settings import Settings
 from service.guardrails import deprecation, gate
 from service.guardrails.strict_json import MOST_JSON, Larger, check_media, too_large
-from service.guardrails.uploads.bounds import Stream
+from service.guardrails.uploads.bounds import STREAM, Stream
 from service.guardrails.uploads.policy import UploadPolicy
 
 SIGNED_PREFIX = "/webhooks/"
@@ -143,7 +142,7 @@ class Shield:
                     stream = Stream(scope, receive, send, policy)
                     receive, send, seconds = stream.receive, stream.send, seconds + policy.seconds
                     stream.check()
-                    scope["state"]["streamed"] = True
+                    scope["state"][STREAM] = stream
                 # Not for probes: nobody counts those, so their bodies must not be kept.
                 elif scope["method"] not in SAFE_METHODS:
                     receive = await self._buffer_body(scope, receive)
@@ -151,14 +150,16 @@ class Shield:
             await self.refuse(scope, error)(scope, receive, send)
             return
         try:
-            with stream or nullcontext():
-                async with asyncio.timeout(seconds):
-                    await self.app(scope, receive, send)
+            async with asyncio.timeout(seconds):
+                await self.app(scope, receive, send)
         except TimeoutError:
             if scope["state"].get("answered"):
                 raise
             slow = Unavailable("Answering took too long and was stopped.", mend="Ask for less, or try again later.")
             await self.refuse(scope, slow)(scope, receive, send)
+        finally:
+            if stream is not None:
+                stream.give_back()
 
     def _check_host(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         hosts = [value for name, value in headers if name == b"host"]
@@ -186,7 +187,7 @@ class Shield:
         except TimeoutError as error:
             raise RequestTimeout(f"The body did not arrive within {self.body_timeout:g} seconds.") from error
         if body and not scope["path"].startswith(SIGNED_PREFIX):
-            await check_media(scope, bytes(body), most_json)
+            check_media(scope, bytes(body), most_json)
         return _replay(bytes(body), receive)
 
     def _limits(self, path: str) -> tuple[int, int]:
@@ -242,9 +243,10 @@ async def refuse_forgery(request: Request, login: Login | None, settings: Settin
     if foreign:
         raise Forbidden("This request came from another site.", mend="Open the page here and try again.")
     sent = request.headers.get(CSRF_HEADER)
-    if sent is None and "streamed" in request.scope["state"]:
-        # The fields before the file: who is refused here has sent nothing that anybody keeps.
-        sent = (await arriving(request)).fields.get(CSRF_FIELD)
+    if STREAM in request.scope["state"]:
+        # Also with the token in a header: whoever sends the fields slowly must not hold a connection meanwhile.
+        incoming = await arriving(request)
+        sent = incoming.fields.get(CSRF_FIELD) if sent is None else sent
     if sent is None and request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
         form = await request.form(max_files=0, max_fields=200)
         field = form.get(CSRF_FIELD)

@@ -31,10 +31,13 @@ from service.core.context import ANONYMOUS, SAFE_METHODS, Actor, ActorKind, Call
 from service.core.database import LOST, UnitOfWork, overload_is_unavailable
 from service.core.errors import Conflict, Forbidden, NotAuthenticated
 from service.core.logging import get_logger
-from service.guardrails import api_keys, audit, browser, entitlements, gate, mailing, switches
+from service.core.multipart import arriving
+from service.guardrails import api_keys, audit, browser, entitlements, gate, mailing, strict_json, switches
 from service.guardrails.permissions import Role
+from service.guardrails.uploads.bounds import STREAM, Stream
 
 log = get_logger()
+SHOWN = "shown_key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,8 @@ async def _person(request: Request) -> AsyncIterator[Context]:
     if login is None:
         raise NotAuthenticated("This needs a login.")
     await browser.refuse_forgery(request, login, resources.settings)
+    if (stream := _stream(request)) is not None:
+        stream.take_place(login.user_id)
     read_only = request.method in SAFE_METHODS
     async with resources.database.connection() as connection:
         work = UnitOfWork(connection)
@@ -139,16 +144,52 @@ def _shows_menu(request: Request) -> bool:
     return "text/html" in request.headers.get("accept", "") and "hx-request" not in request.headers
 
 
+def _stream(request: Request) -> Stream | None:
+    """The file on its way, where the route takes one."""
+    found: Stream | None = request.scope["state"].get(STREAM)
+    return found
+
+
+async def _shown(request: Request) -> api_keys.Shown:
+    """The API key of the request, counted at the door; once, however often it is asked for."""
+    state, resources = request.scope["state"], _resources(request)
+    if SHOWN not in state:
+        shown = api_keys.sent_with(request)
+        await gate.enter(request, resources, identify=False, key=shown.digest.hex() if shown else "")
+        if shown is None:
+            problem = "This is not an API key of ours, or a part is missing."
+            raise await api_keys.refusal(request, resources, None, problem)
+        state[SHOWN] = shown
+    found: api_keys.Shown = state[SHOWN]
+    return found
+
+
+async def admit_body(request: Request) -> None:
+    """Read long JSON, or let a file begin, for a key that was believed; nothing is open while that takes its time.
+
+    FastAPI reads a body before it asks any dependency, so the routes of the API call this first.
+    """
+    stream = _stream(request)
+    if stream is None and strict_json.UNREAD not in request.scope["state"]:
+        return
+    resources, shown = _resources(request), await _shown(request)
+    async with resources.database.connection() as connection:
+        ctx = Context(UnitOfWork(connection), resources, ANONYMOUS, _caller(request))
+        async with _transaction(ctx, tenant=shown.organization_id, user=None, read_only=True):
+            key = await api_keys.believe(request, ctx, shown)
+    if stream is None:
+        await strict_json.check_long_json(request.scope)
+    else:
+        stream.take_place(key.id)
+        await arriving(request)
+
+
 async def _program(request: Request) -> AsyncIterator[Context]:
     """Whoever shows an API key. No cookie is read, so nothing can be forged: a browser adds no key by itself."""
-    resources, caller, shown = _resources(request), _caller(request), api_keys.sent_with(request)
-    digest = shown.digest.hex() if shown else ""
-    await gate.enter(request, resources, identify=False, key=digest)
-    if shown is None:
-        raise await api_keys.refusal(request, resources, None, "This is not an API key of ours, or a part is missing.")
+    resources, shown = _resources(request), await _shown(request)
     async with resources.database.connection() as connection:
         work, key = UnitOfWork(connection), None
-        ctx = Context(work, resources, ANONYMOUS, caller)
+        ctx = Context(work, resources, ANONYMOUS, _caller(request))
         try:
             async with _transaction(
                 ctx, tenant=shown.organization_id, user=None, read_only=request.method in SAFE_METHODS
@@ -158,7 +199,7 @@ async def _program(request: Request) -> AsyncIterator[Context]:
                 ctx.role, ctx.scopes, ctx.organization_id = key.role, key.scopes, shown.organization_id
                 plans, row = resources.get(entitlements.Plans), key.entitlement
                 ctx.entitlements = entitlements.current(row, plans, clock.now(), ctx.organization_id)
-                await gate.agree(request.scope, resources, ctx.entitlements, digest)
+                await gate.agree(request.scope, resources, ctx.entitlements, shown.digest.hex())
                 request.scope["state"]["context"] = ctx
                 structlog.contextvars.bind_contextvars(actor=str(ctx.actor), organization=str(ctx.organization_id))
                 yield ctx

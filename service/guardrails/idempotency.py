@@ -13,6 +13,9 @@ for a stored answer. Nobody waits for the lock: a waiting twin would hold a pool
 answer is stored in the SAME transaction, so it exists exactly when the change does: an error, a rollback or a crash
 leaves neither, and the retry runs again. The unique key catches what a lock could miss; then all is rolled back.
 
+A file is read as it comes, so it is not known before its end: a repetition is read as well, to compare it, and only
+then answered; `claim_of` and `remember` are for that.
+
 Limits: an answer of more than 256 kB is refused (413); streams cannot be remembered. Answers are encrypted, because
 some show a secret once, and purged after a day. Errors are not remembered: they changed nothing.
 """
@@ -36,14 +39,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.core import clock
-from service.core.context import Context
+from service.core.context import SAFE_METHODS, Context
 from service.core.crypto import keyring
 from service.core.database import Base
 from service.core.errors import BadRequest, Conflict, Invalid, PayloadTooLarge
 from service.core.statements import PreparedText
+from service.guardrails.contexts import admit_body
 from service.guardrails.personal_data import internal, secret
 from service.guardrails.retention import days_after
 from service.guardrails.strict_json import CheckedRequest
+from service.guardrails.uploads.bounds import STREAM
 
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
 KEPT_HEADERS = ("content-type", "location", "etag")
@@ -79,19 +84,31 @@ STORE = PreparedText("""
 """)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Claim:
     """The right to run one intent, held until the transaction ends."""
 
     ctx: Context
-    fingerprint: bytes
+    head: bytes
     identity: dict[str, Any]
+    stored: tuple[bytes, bytes] | None
+    """Fingerprint and sealed answer of the first time."""
     tenant: UUID | None
     user: UUID | None
+    fingerprint: bytes = b""
 
     @property
     def place(self) -> str:
         return "idempotency_keys:answer:" + ":".join(str(part) for part in self.identity.values())
+
+    def replay(self, content: bytes) -> Response | None:
+        """The stored answer, when there is one to this content, which is remembered; raises Invalid for another one."""
+        self.fingerprint = sha256(self.head + b"\0" + content).digest()
+        if self.stored is None:
+            return None
+        if self.stored[0] != self.fingerprint:
+            raise Invalid("This Idempotency-Key was used for a different request.", mend=MEND)
+        return _load(self, self.stored[1])
 
 
 class _Replay(Exception):
@@ -102,24 +119,36 @@ class _Replay(Exception):
 
 
 class IdempotentRoute(APIRoute):
-    """Stores the answer of routes that take an `IdempotencyKey` while their transaction is still open."""
+    """Reads long bodies for believed keys only, and stores the answer of routes that take an `IdempotencyKey` while
+    their transaction is still open."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
-        if not any(dependency.call is _claim for dependency in self.dependant.dependencies):
+        if not set(self.methods or ()) - SAFE_METHODS:
             return handle
+        takes_key = any(dependency.call is _claim for dependency in self.dependant.dependencies)
 
         async def once(request: Request) -> Response:
-            state = request.scope["state"]
+            await admit_body(request)
+            request, state = CheckedRequest(request.scope, request.receive), request.scope["state"]
+            if not takes_key:
+                return await handle(request)
             state["idempotent_route"] = True
             try:
-                response = await handle(CheckedRequest(request.scope, request.receive))
+                response = await handle(request)
             except _Replay as replay:
                 return replay.response
-            await _store(state["idempotency"], response)
+            if STREAM not in state:
+                claim = claim_of(request)
+                await remember(claim, claim.ctx, response)
             return response
 
         return once
+
+
+def claim_of(request: Request) -> Claim:
+    found: Claim = request.scope["state"]["idempotency"]
+    return found
 
 
 async def _claim(
@@ -146,16 +175,14 @@ async def _claim(
         raise RuntimeError("an idempotency key belongs to an actor: a public route cannot have one")
     url = request.url
     identity = {"owner": owner, "actor": actor, "route": f"{request.method} {url.path}"[:500], "key": idempotency_key}
-    content = b"\0".join((url.path.encode(), url.query.encode(), await request.body()))
-    claim = Claim(ctx, sha256(content).digest(), identity, ctx.work.tenant, ctx.work.user)
+    head = b"\0".join((url.path.encode(), url.query.encode()))
     found = await ctx.fetch_one(LOOK, lock=_lock_number(identity), **identity)
     if found is None or not found["free"]:
         raise Conflict("A request with this Idempotency-Key is still running.", mend="Try again.", retry_after=1)
-    if found["answer"] is not None:
-        if found["fingerprint"] != claim.fingerprint:
-            raise Invalid("This Idempotency-Key was used for a different request.", mend=MEND)
-        raise _Replay(_load(claim, found["answer"]))
-    state["idempotency"] = claim
+    stored = (found["fingerprint"], found["answer"]) if found["answer"] is not None else None
+    claim = state["idempotency"] = Claim(ctx, head, identity, stored, ctx.work.tenant, ctx.work.user)
+    if STREAM not in state and (known := claim.replay(await request.body())) is not None:
+        raise _Replay(known)
     return idempotency_key
 
 
@@ -168,9 +195,9 @@ def _lock_number(identity: dict[str, Any]) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
-async def _store(claim: Claim, response: Response) -> None:
+async def remember(claim: Claim, ctx: Context, response: Response) -> None:
     """Write the answer beside the change; raises Conflict when a twin was faster, and with it undoes the change."""
-    work = claim.ctx.work
+    work = ctx.work
     if work.read_only:
         return  # the action failed and was undone; the route chose to explain that itself
     body = bytes(response.body)

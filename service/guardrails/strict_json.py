@@ -1,9 +1,9 @@
 """JSON on which parsers disagree or die never reaches a handler, and each document is read once.
 
 Protects from: duplicate names, lone surrogates, NaN, absurd numbers and nesting (a plain FastAPI answers 500 to several
-of these), and from documents whose reading holds up everybody else: long ones are read in a thread. How to use:
-nothing, guardrails.browser checks every body; a route that takes long documents says so with `@large_json(most)`.
-Limits: JSON only; the check comes before the login, so `most` is what anybody may make us read.
+of these), and from documents whose reading holds up everybody else: long ones are read in a thread, and only for an
+API key that was believed (guardrails.contexts.admit_body). How to use: nothing, guardrails.browser checks every body; a
+route that takes long documents says so with `@large_json(most)`. Limits: JSON only; anybody may send `most` bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MOST_JSON = 256 * 1024
 SHORT_JSON = 16 * 1024
 MOST_VALUES = 120_000
 """Ten thousand readings have 40,000. Two megabytes of `[],[],` are 700,000 lists, and all others wait."""
-CHECKED = "checked_json"
+CHECKED, UNREAD = "checked_json", "unread_json"
 
 F = TypeVar("F", bound=Callable[..., Any])
 Larger = Sequence[tuple[Pattern[str], int]]
@@ -50,17 +50,26 @@ class CheckedRequest(Request):
         return state[CHECKED] if CHECKED in state else await super().json()
 
 
-async def check_media(scope: Scope, body: bytes, most: int) -> None:
+def check_media(scope: Scope, body: bytes, most: int) -> None:
+    """Read what is short; keep what is long until somebody was believed: reading it is what an attacker is after."""
     media = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
     kind = media.split(b";", 1)[0].strip().lower()
     if kind == b"application/json":
         if len(body) > most:
             raise PayloadTooLarge(f"The JSON is larger than {most} bytes.", mend="Send it in several requests.")
-        # A long document takes longer than everybody else should wait, and anybody may send one.
-        long = len(body) > SHORT_JSON
-        scope["state"][CHECKED] = await asyncio.to_thread(check_json, body) if long else check_json(body)
+        if len(body) <= SHORT_JSON:
+            scope["state"][CHECKED] = check_json(body)
+        elif scope["path"].startswith(API_PREFIX):
+            scope["state"][UNREAD] = body
+        else:
+            raise too_large(SHORT_JSON)
     elif scope["path"].startswith(API_PREFIX):
         raise UnsupportedMedia("The API reads JSON only.")
+
+
+async def check_long_json(scope: Scope) -> None:
+    """In a thread: it takes longer than everybody else should wait."""
+    scope["state"][CHECKED] = await asyncio.to_thread(check_json, scope["state"].pop(UNREAD))
 
 
 def too_large(most: int) -> PayloadTooLarge:

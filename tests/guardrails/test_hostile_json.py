@@ -12,7 +12,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from service.core import clock
 from service.core.errors import PayloadTooLarge
+from service.guardrails import api_keys, strict_json
 from service.guardrails.permissions import Role
 from service.guardrails.strict_json import check_json
 from tests.architecture.conftest import app as app
@@ -167,3 +169,27 @@ def test_a_document_of_a_million_values_is_refused_before_it_is_read(part: bytes
     with pytest.raises(PayloadTooLarge):
         check_json(body)
     assert time.process_time() - began < 0.1
+
+
+async def test_a_long_document_is_read_for_a_key_that_is_believed(
+    factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading it takes everybody's time; whoever has no key of ours, or one that has ended, gets none of that."""
+    read: list[int] = []
+
+    def watched(body: bytes) -> Any:
+        read.append(len(body))
+        return check_json(body)
+
+    monkeypatch.setattr(strict_json, "check_json", watched)
+    organization = await factory.organization()
+    ended = await factory.key(organization, revoked_at=clock.now())
+    indicator = await factory.indicator(organization)
+    path = f"/api/v1/indicators/{indicator}/readings/batch"
+    long = json.dumps({"readings": [READING]}).encode() + b" " * 1_000_000
+    async with Client(factory.url, key=await factory.key(organization)) as program:
+        answers = []
+        for key in ("none", api_keys.mint(organization), ended, program.key):
+            headers = {"authorization": f"Bearer {key}", "content-type": "application/json", "idempotency-key": "x"}
+            answers.append((await program.http.post(path, content=long, headers=headers)).status_code)
+        assert (answers, read) == ([401, 401, 401, 201], [len(long)])

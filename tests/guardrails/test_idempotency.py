@@ -336,7 +336,7 @@ async def test_it_bites_without_the_store_every_twin_has_an_effect(shop: Shop, m
     async def forget(*_: Any) -> None:
         return None
 
-    monkeypatch.setattr(idempotency, "_store", forget)
+    monkeypatch.setattr(idempotency, "remember", forget)
     await storm(shop)
     assert await shop.boxes() == 12
 

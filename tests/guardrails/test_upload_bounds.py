@@ -7,13 +7,15 @@ import time
 import tracemalloc
 from collections.abc import AsyncIterator
 from functools import partial
+from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
 import uvicorn
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from infra.sandbox.ports import free_port
 from service.core.errors import ServiceError
@@ -21,20 +23,24 @@ from service.core.multipart import arriving
 from service.core.settings import Settings
 from service.features.files.models import KINDS
 from service.guardrails.browser import Shield
+from service.guardrails.uploads.bounds import STREAM, Stream, under_way
 from service.guardrails.uploads.policy import UploadPolicy
 
 SMALL = UploadPolicy(
-    "small", {"txt": KINDS["txt"]}, most_bytes=3_000_000, seconds=2.0, slowest=1_024, patience=0.3, at_once=2
+    "small", {"txt": KINDS["txt"]}, most_bytes=3_000_000, seconds=2.0, slowest=1_024, patience=0.3, at_once=2, each=1
 )
 HEAD = b"POST /files HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n%s\r\n\r\n"
 FILE = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """A route that reads its file, as every upload does; and one beside it."""
+    """A route that reads its file, as every upload does, for whoever it is told; and one beside it."""
     answer: Response = PlainTextResponse("quick")
     if scope["path"] == "/files":
         try:
+            if STREAM in scope["state"]:
+                who = dict(scope["headers"]).get(b"who", b"1")
+                scope["state"][STREAM].take_place(UUID(int=int(who)))
             incoming = await arriving(Request(scope, receive))
             size = 0
             async for part in incoming.parts(partial(SMALL.check_beginning, "txt")):
@@ -127,14 +133,40 @@ async def test_a_byte_at_a_time_is_cut_off_and_slows_nobody(address: tuple[str, 
     assert time.perf_counter() - began < SMALL.seconds + 3
 
 
+def head_of(who: int) -> bytes:
+    return b"Content-Length: 100000\r\nWho: %d" % who
+
+
 async def test_one_too_many_waits_outside(address: tuple[str, int]) -> None:
-    slow = [
-        asyncio.create_task(talk(address, b"Content-Length: 100000", FILE, *[b"x" * 200] * 4, pause=0.1))
-        for _ in range(2)
-    ]
-    await asyncio.sleep(0.15)
-    assert b"503" in (await talk(address, b"Content-Length: 100", FILE)).partition(b"\r\n")[0]
-    await asyncio.gather(*slow)
+    """All places are taken, or one's own are: the others' may still be free."""
+    first = asyncio.create_task(talk(address, head_of(1), FILE, *[b"x" * 200] * 4, pause=0.1))
+    while under_way[SMALL.name, None] < 1:
+        await asyncio.sleep(0.01)
+    assert b"429" in (await talk(address, head_of(1), FILE)).partition(b"\r\n")[0]
+    second = asyncio.create_task(talk(address, head_of(2), FILE, *[b"x" * 200] * 4, pause=0.1))
+    while under_way[SMALL.name, None] < 2:
+        await asyncio.sleep(0.01)
+    assert b"503" in (await talk(address, head_of(3), FILE)).partition(b"\r\n")[0]
+    await asyncio.gather(first, second)
+    assert not under_way
+
+
+async def test_a_place_is_free_before_the_rest_of_a_refused_file_is_thrown_away() -> None:
+    """Else eight refusals, each held open for two seconds, keep everybody's files out."""
+    seen: list[Any] = []
+
+    async def receive() -> Message:
+        seen.append(dict(under_way))
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(_: Message) -> None: ...
+
+    stream = Stream({"headers": []}, receive, send, SMALL)
+    stream.take_place(UUID(int=1))
+    assert under_way
+    await stream.send({"type": "http.response.start", "status": 415})
+    await stream.send({"type": "http.response.body", "body": b"refused"})
+    assert seen == [{}]
 
 
 @pytest.mark.parametrize("address", [False], indirect=True, ids=["bites"])

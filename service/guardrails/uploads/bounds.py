@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import suppress
+from uuid import UUID
 
 from starlette.types import Message, Receive, Scope, Send
 
-from service.core.errors import BadRequest, PayloadTooLarge, RequestTimeout, Unavailable
+from service.core.errors import BadRequest, PayloadTooLarge, RequestTimeout, TooManyRequests, Unavailable
 from service.guardrails.uploads.policy import UploadPolicy
 
 DRAIN_SECONDS = 2.0
 DRAIN_BYTES = 64 * 1024 * 1024
-under_way: Counter[str] = Counter()
-"""Uploads of this process by policy."""
+STREAM = "stream"
+under_way: Counter[tuple[str, UUID | None]] = Counter()
+"""Uploads of this process by policy: of each person or key, and (None) of all of them."""
 
 
 class Stream:
@@ -26,19 +28,33 @@ class Stream:
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
         self.declared = int(declared[:18]) if declared.isdigit() else None
         self._began, self._waited, self._got, self._complete = 0.0, 0.0, 0, False
+        self._places: tuple[tuple[str, UUID | None], ...] = ()
 
     def check(self) -> None:
-        """Before the first byte: raises PayloadTooLarge for what says so itself, Unavailable for one too many."""
+        """Before the first byte: raises PayloadTooLarge for what says so itself."""
         if self.declared is not None and self.declared > self.policy.most_bytes:
             raise self._too_large()
-        if under_way[self.policy.name] >= self.policy.at_once:
+
+    def take_place(self, who: UUID) -> None:
+        """One of the few for files on their way, for somebody who was believed: strangers would take them all.
+
+        Raises TooManyRequests when `who` has enough of them, Unavailable when all are taken.
+        """
+        everybody, own = places = (self.policy.name, None), (self.policy.name, who)
+        if under_way[own] >= self.policy.each:
+            raise TooManyRequests(f"You are sending {self.policy.each} files already.", retry_after=5)
+        if under_way[everybody] >= self.policy.at_once:
             raise Unavailable("Too many files are being sent at the moment.", retry_after=5)
+        self._places = places
+        under_way.update(places)
 
-    def __enter__(self) -> None:
-        under_way[self.policy.name] += 1
-
-    def __exit__(self, *_: object) -> None:
-        under_way[self.policy.name] -= 1
+    def give_back(self) -> None:
+        """Whatever became of it; again and again does no harm."""
+        places, self._places = self._places, ()
+        for place in places:
+            under_way[place] -= 1
+            if not under_way[place]:
+                del under_way[place]
 
     async def receive(self) -> Message:
         loop, policy = asyncio.get_running_loop(), self.policy
@@ -73,6 +89,7 @@ class Stream:
             await self._send(message)
         else:
             await self._send({**message, "more_body": True})
+            self.give_back()
             await self._drain()
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -22,7 +22,8 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class UploadPolicy:
-    """`seconds` is for the whole body, `slowest` in bytes a second; `at_once` uploads share one process's memory."""
+    """`seconds` is for the whole body, `slowest` in bytes a second; `at_once` uploads share one process's memory, of
+    which `each` may be of one person or key."""
 
     name: str
     kinds: Mapping[str, Kind]
@@ -33,6 +34,7 @@ class UploadPolicy:
     patience: float = 5.0
     """A network may stall this long before its speed counts."""
     at_once: int = 8
+    each: int = 3
 
     def kind_of(self, name: str) -> str:
         """The allow-listed extension of a display name; raises UnsupportedMedia."""
