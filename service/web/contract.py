@@ -80,8 +80,8 @@ def _complete(operation: dict[str, Any], method: str, path: str, schemas: dict[s
         parameters["idempotency-key"] |= {"required": True, "name": "Idempotency-Key"}
     if "if-match" in parameters:
         parameters["if-match"]["name"] = "If-Match"
-    body = operation.get("requestBody", {}).get("content", {}).get(JSON)
-    if body is not None:
+    bodies = operation.get("requestBody", {}).get("content", {})
+    for body in bodies.values():
         body["example"] = example(body["schema"], schemas)
     answers: dict[str, Any] = operation["responses"]
     answers.pop("422", None)
@@ -89,7 +89,8 @@ def _complete(operation: dict[str, Any], method: str, path: str, schemas: dict[s
         answer["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in LIMITS}
         for content in answer.get("content", {}).values():
             content["example"] = example(content["schema"], schemas)
-    for status in _refusals(method, path, parameters, body is not None):
+    said = {status: answers.pop(status) for status in list(answers) if status >= "400"}
+    for status in sorted({*_refusals(method, path, parameters, bool(bodies)), *map(int, said)}):
         answers[str(status)] = {"$ref": f"#/components/responses/Problem{status}"}
 
 
@@ -117,7 +118,7 @@ def _name_versions(document: dict[str, Any]) -> None:
             answer["headers"]["ETag"] = {"$ref": "#/components/headers/ETag"}
 
 
-def _refusals(method: str, path: str, parameters: Mapping[str, Any], has_body: bool) -> list[int]:
+def _refusals(method: str, path: str, parameters: Mapping[str, Any], has_body: bool) -> set[int]:
     found = {*ALWAYS}
     found |= {404} if "{" in path else set()
     found |= {422} if parameters or has_body else set()
@@ -125,7 +126,7 @@ def _refusals(method: str, path: str, parameters: Mapping[str, Any], has_body: b
     found |= {409} if method not in SAFE_METHODS else set()
     found |= {400} if "idempotency-key" in parameters else set()
     found |= {412} if "if-match" in parameters else set()
-    return sorted(found)
+    return found
 
 
 def example(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Any:

@@ -72,8 +72,10 @@ def lines_of(document: Document) -> list[str]:
             f"{one['in']}:{one['name']}{'' if one.get('required') else '?'}={shape(one['schema'], schemas)}"
             for one in operation.get("parameters", ())
         ]
-        body = operation.get("requestBody", {}).get("content", {}).get(JSON)
-        given += [f"body={shape(body['schema'], schemas)}"] if body else []
+        bodies = operation.get("requestBody", {}).get("content", {})
+        given += [
+            f"{'body' if kind == JSON else kind}={shape(body['schema'], schemas)}" for kind, body in bodies.items()
+        ]
         answers = [
             f"{status}={shape(answer['content'][JSON]['schema'], schemas) if answer.get('content') else ''}"
             for status, answer in operation["responses"].items()

@@ -25,6 +25,7 @@ from service.core.ids import new_id
 from service.features.files.flows.links import make_link
 from service.features.organizations.models import hash_token, make_token
 from service.guardrails.permissions import Role
+from service.guardrails.uploads.policy import upload_policy_of
 from service.integrations.storage import Storage
 from service.web.mail import UNSUBSCRIBE
 from tests.architecture.conftest import Route
@@ -360,6 +361,8 @@ async def ask(client: Client, route: Route, path: str, csrf: str) -> httpx.Respo
         return await client.http.get(path, headers=headers)
     values = BODIES.get(str(route), {})
     body: dict[str, Any] = {"json": values} if route.is_api else {"data": {"csrf": csrf, **values}}
+    if upload_policy_of(route.endpoint):
+        body = {"data": {"csrf": csrf}, "files": {"file": ("table.csv", b"at,value\n")}}
     return await client.http.request(route.method, path, headers=headers, **body)
 
 

@@ -10,7 +10,7 @@ from service.core import clock
 from service.core.context import Context
 from service.core.errors import NotFound
 from service.features.files import queries
-from service.features.files.models import FILES, File, FileFinding, State, new_key
+from service.features.files.models import FILES, File, FileFinding, FileState, new_key
 from service.features.files.schemas import Judgement
 from service.guardrails import soft_delete
 from service.guardrails.actions import action
@@ -42,9 +42,9 @@ async def begin_upload(ctx: Context, name: str, declared: int | None) -> File:
 @action("files.upload", requires=Role.MEMBER)
 async def finish_upload(ctx: Context, file_id: UUID, size: int, digest: bytes) -> File:
     file = await ctx.get(File, file_id)
-    if file.state is not State.RECEIVING:
+    if file.state is not FileState.RECEIVING:
         raise NotFound("There is no such upload.", mend="Send the file again.")
-    file.state, file.size, file.digest, file.next_look_at = State.PENDING, size, digest, clock.now()
+    file.state, file.size, file.digest, file.next_look_at = FileState.PENDING, size, digest, clock.now()
     return file
 
 
@@ -52,15 +52,15 @@ async def finish_upload(ctx: Context, file_id: UUID, size: int, digest: bytes) -
 async def abandon_upload(ctx: Context, file_id: UUID) -> File:
     """Gives the reserved room back; what the store got of it goes with the key."""
     file = await ctx.get(File, file_id)
-    if file.state is State.RECEIVING:
-        file.state, file.size, file.key = State.ABANDONED, 0, ""
+    if file.state is FileState.RECEIVING:
+        file.state, file.size, file.key = FileState.ABANDONED, 0, ""
     return file
 
 
 @action("files.judge", requires=Who.SYSTEM)
 async def judge_file(ctx: Context, file_id: UUID, found: Judgement) -> File | None:
     """Deleted ones are judged as well: somebody may want them back. None when another worker was faster."""
-    wanted = select(File).where(File.id == file_id, File.state == State.PENDING).with_for_update()
+    wanted = select(File).where(File.id == file_id, File.state == FileState.PENDING).with_for_update()
     file = (await ctx.db.execute(wanted, execution_options=soft_delete.EVERYTHING)).scalar_one_or_none()
     if file is None:
         return None
@@ -76,10 +76,10 @@ async def judge_file(ctx: Context, file_id: UUID, found: Judgement) -> File | No
 @action("files.lose", requires=Who.SYSTEM)
 async def lose_file(ctx: Context, file_id: UUID) -> File | None:
     """Those in the bin too: nothing else is left to restore. None when the row went meanwhile."""
-    wanted = select(File).where(File.id == file_id, File.state == State.CLEAN).with_for_update()
+    wanted = select(File).where(File.id == file_id, File.state == FileState.CLEAN).with_for_update()
     file = (await ctx.db.execute(wanted, execution_options=soft_delete.EVERYTHING)).scalar_one_or_none()
     if file is not None:
-        file.state, file.size, file.key = State.LOST, 0, ""
+        file.state, file.size, file.key = FileState.LOST, 0, ""
     return file
 
 

@@ -46,7 +46,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 FILES = UploadPolicy("files", KINDS, most_bytes=25_000_000, seconds=120)
 
 
-class State(StrEnum):
+class FileState(StrEnum):
     """receiving -> pending -> clean | rejected | quarantined; abandoned when it never came whole, lost when the store
     has it no more. Only a clean one is ever handed out."""
 
@@ -60,7 +60,12 @@ class State(StrEnum):
 
 
 StateColumn = Enum(
-    State, name="state", native_enum=False, create_constraint=True, length=16, values_callable=lambda kinds: list(kinds)
+    FileState,
+    name="state",
+    native_enum=False,
+    create_constraint=True,
+    length=16,
+    values_callable=lambda kinds: list(kinds),
 )
 
 
@@ -90,7 +95,7 @@ class File(TenantScoped, SoftDeletable, Base):
     """Bytes; while it is being received, what was reserved for it."""
     digest: Mapped[bytes] = mapped_column(default=b"", info=internal())
     """SHA-256 of what was sent."""
-    state: Mapped[State] = mapped_column(StateColumn, default=State.RECEIVING, info=internal())
+    state: Mapped[FileState] = mapped_column(StateColumn, default=FileState.RECEIVING, info=internal())
     finding: Mapped[str] = mapped_column(String(16), default="", info=internal())
     """Why it was rejected: a word of schemas.SENTENCES."""
     active: Mapped[bool] = mapped_column(default=False, info=internal())
@@ -105,7 +110,7 @@ class File(TenantScoped, SoftDeletable, Base):
     )
 
     def insist_on_being_clean(self) -> None:
-        if self.state is not State.CLEAN:
+        if self.state is not FileState.CLEAN:
             raise Conflict("This file cannot be downloaded.", mend="Its page says why.")
 
 

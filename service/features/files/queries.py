@@ -9,14 +9,14 @@ from sqlalchemy import bindparam, func, select
 from service.core.context import Context
 from service.core.errors import NotFound
 from service.core.statements import Prepared
-from service.features.files.models import File, FileFinding, State
+from service.features.files.models import File, FileFinding, FileState
 from service.features.files.schemas import DeletedFileRead, FileRead, FindingRead
 from service.guardrails.actions import query
 from service.guardrails.pagination import Keyset, Page, Position, paginate
 from service.guardrails.permissions import Role, Who
 
 COLUMNS = (File.id, File.name, File.kind, File.size, File.state, File.finding, File.active, File.created_at)
-SHOWN = (File.state != State.RECEIVING, File.state != State.ABANDONED)
+SHOWN = (File.state != FileState.RECEIVING, File.state != FileState.ABANDONED)
 LIST = Keyset(select(*COLUMNS).where(*SHOWN), order=(File.id.desc(),))
 BIN = Keyset(
     select(File.id, File.name, File.size, File.deleted_at).where(File.deleted_at.is_not(None)),

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from pydantic import computed_field
+from pydantic import Field, computed_field
 
 from service.core.schemas import Output
-from service.features.files.models import KINDS, State
+from service.features.files.models import KINDS, FileState
 
 SENTENCES = {
     "mismatch": "The content is not what the file's name says.",
@@ -40,27 +40,27 @@ SENTENCES = {
 
 class FileRead(Output):
     id: UUID
-    name: str
-    kind: str
-    size: int
-    state: State
-    finding: str
-    active: bool
+    name: str = Field(examples=["photo.jpg"])
+    kind: str = Field(description="The extension.", examples=["jpg"])
+    size: int = Field(description="Bytes.", examples=[48_213])
+    state: FileState = Field(description="Only a clean file can be downloaded.", examples=[FileState.CLEAN])
+    finding: str = Field(description="Why it was rejected, for programs.", examples=[""])
+    active: bool = Field(description="A PDF that would run something in its reader.")
     created_at: datetime
 
-    @computed_field  # type: ignore[prop-decorator]
+    @computed_field(examples=["JPEG picture."])  # type: ignore[prop-decorator]
     @property
     def sentence(self) -> str:
         """What the state means for whoever looks at it."""
         match self.state:
-            case State.CLEAN:
+            case FileState.CLEAN:
                 label = KINDS[self.kind].label
                 return f"{label}; it may run something when it is opened: be careful." if self.active else f"{label}."
-            case State.REJECTED:
+            case FileState.REJECTED:
                 return f"{SENTENCES.get(self.finding, SENTENCES['unreadable'])} Nothing of it was kept."
-            case State.QUARANTINED:
+            case FileState.QUARANTINED:
                 return "A virus scanner recognized it. It is locked away; look at the device it came from."
-            case State.LOST:
+            case FileState.LOST:
                 return "The store does not have it any more. Send it again."
         return "Being checked; it can be downloaded when nothing was found. A late check goes on by itself."
 
@@ -75,7 +75,7 @@ class DeletedFileRead(Output):
 class FileLink(Output):
     """An address that works for whoever has it, until then."""
 
-    url: str
+    url: str = Field(examples=["https://app.example.com/downloads/eyJ0eXAi"])
     expires_at: datetime
 
 
@@ -91,7 +91,7 @@ class FindingRead(Output):
 class Judgement:
     """What became of a file; `key` and `size` where other bytes take the place of those that were sent."""
 
-    state: State
+    state: FileState
     finding: str = ""
     signature: str = ""
     active: bool = False

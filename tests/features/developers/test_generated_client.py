@@ -9,6 +9,7 @@ from asyncio.subprocess import PIPE, STDOUT
 from pathlib import Path
 
 import httpx
+import pytest
 
 from service.guardrails.permissions import Role
 from tests.support.factories import Factory
@@ -16,14 +17,19 @@ from tests.support.factories import Factory
 JOURNEY = """
 import sys
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from time import sleep
+from urllib.request import urlopen
 
 from ballast_client import AuthenticatedClient
+from ballast_client.api.files import delete_file, get_download_link, get_file, list_files, upload_file
 from ballast_client.api.indicators import (
     aggregate_readings, append_batch, create_indicator, get_indicator, list_readings, update_indicator,
 )
 from ballast_client.models import (
-    BatchReading, IndicatorCreate, IndicatorUpdate, Mode, Problem, ReadingBatch, Step,
+    BatchReading, IndicatorCreate, IndicatorUpdate, Mode, Problem, ReadingBatch, Step, UploadFileBody,
 )
+from ballast_client.types import File
 
 address, key = sys.argv[1:]
 start = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
@@ -62,6 +68,17 @@ with AuthenticatedClient(base_url=address, token=key) as client:
     refused = append_batch.sync(made.id, client=client, idempotency_key="broken", body=broken)
     assert [error.field for error in refused.errors] == ["readings.1.value"], refused
     print(refused.type_)
+
+    form = UploadFileBody(file=File(payload=BytesIO(b"notes"), file_name="notes.txt", mime_type="text/plain"))
+    kept = upload_file.sync(client=client, idempotency_key="notes", body=form)
+    assert (kept.name, kept.size, kept.state) == ("notes.txt", 5, "pending"), kept
+    assert [file.id for file in list_files.sync(client=client).items] == [kept.id]
+    while get_file.sync(kept.id, client=client).state == "pending":
+        sleep(0.1)
+    link = get_download_link.sync(kept.id, client=client)
+    with urlopen(link.url) as download:
+        assert download.read() == b"notes"
+    assert delete_file.sync_detailed(kept.id, client=client).status_code == 204
 """
 
 
@@ -73,10 +90,13 @@ async def run(*command: str | Path, place: Path) -> str:
     return said
 
 
+@pytest.mark.usefixtures("worker")
 async def test_a_generated_client_goes_the_whole_way(factory: Factory, tmp_path: Path) -> None:
     organization = await factory.organization()
     await factory.plan(organization)
-    key = await factory.key(organization, Role.ADMIN, ["indicators:read", "indicators:write"])
+    key = await factory.key(
+        organization, Role.ADMIN, ["indicators:read", "indicators:write", "files:read", "files:write"]
+    )
     async with httpx.AsyncClient() as anybody:
         (tmp_path / "openapi.json").write_bytes((await anybody.get(f"{factory.url}/openapi.json")).content)
     (tmp_path / "config.yaml").write_text("post_hooks: []\n")

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from asyncio.subprocess import PIPE, STDOUT
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +21,8 @@ from tests.support.factories import Factory
 async def key(factory: Factory) -> str:
     organization = await factory.organization()
     await factory.plan(organization)
-    return await factory.key(organization, Role.ADMIN, ["indicators:read", "indicators:write"])
+    scopes = ["indicators:read", "indicators:write", "files:read", "files:write"]
+    return await factory.key(organization, Role.ADMIN, scopes)
 
 
 async def snippet(factory: Factory, name: str) -> str:
@@ -31,9 +33,9 @@ async def snippet(factory: Factory, name: str) -> str:
     return html.unescape(found[1])
 
 
-async def run(key: str, *command: str) -> str:
+async def run(key: str, *command: str, place: Path | None = None) -> str:
     environment = {"PATH": os.environ["PATH"], "BALLAST_KEY": key, "NO_PROXY": "127.0.0.1"}
-    process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=PIPE, stderr=STDOUT)
+    process = await asyncio.create_subprocess_exec(*command, cwd=place, env=environment, stdout=PIPE, stderr=STDOUT)
     out, _ = await process.communicate()
     assert process.returncode == 0, out.decode()
     return out.decode()
@@ -45,6 +47,13 @@ async def test_the_lines_for_curl_run(factory: Factory, key: str) -> None:
     assert '"mean":14.5' in said
     again = await run(key, "bash", "-euo", "pipefail", "-c", await snippet(factory, "curl"))
     assert again == said, "a repeated request is answered as the first was"
+
+
+@pytest.mark.usefixtures("worker")
+async def test_the_lines_for_a_file_run(factory: Factory, key: str, tmp_path: Path) -> None:
+    said = await run(key, "bash", "-euo", "pipefail", "-c", await snippet(factory, "files"), place=tmp_path)
+    assert '"state":"clean"' in said
+    assert said.endswith("what was measured\n")
 
 
 async def test_the_lines_for_python_run(factory: Factory, key: str) -> None:

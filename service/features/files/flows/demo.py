@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from service.core.database import Database
 from service.core.settings import Settings
-from service.features.files.models import File, State, new_key
+from service.features.files.models import File, FileState, new_key
 from service.integrations.http import HttpClient
 from service.integrations.storage import Storage
 
@@ -35,6 +35,6 @@ async def plant_files(database: Database, settings: Settings, organization_id: U
                     yield content
 
                 size = await storage.put(key, parts())
-                work.session.add(File(name=name, kind=kind, key=key, size=size, state=State.PENDING))
+                work.session.add(File(name=name, kind=kind, key=key, size=size, state=FileState.PENDING))
     finally:
         await http.aclose()

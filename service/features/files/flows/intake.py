@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -18,8 +18,21 @@ from service.features.files.models import FILES, File
 from service.integrations.storage import Storage, StorageAway
 
 
-async def receive(ctx: Context, file_id: UUID, key: str, kind: str, incoming: Incoming) -> File:
-    """Store what comes; whatever goes wrong, the room that was reserved for it is given back."""
+async def _nothing_more(ctx: Context, file: File) -> None: ...
+
+
+async def receive(
+    ctx: Context,
+    file_id: UUID,
+    key: str,
+    kind: str,
+    incoming: Incoming,
+    note: Callable[[Context, File], Awaitable[None]] = _nothing_more,
+) -> File:
+    """Store what comes; whatever goes wrong, the room that was reserved for it is given back.
+
+    `note` is what must be written with it, or neither.
+    """
     digest = hashlib.sha256()
 
     async def parts() -> AsyncIterator[bytes]:
@@ -30,7 +43,9 @@ async def receive(ctx: Context, file_id: UUID, key: str, kind: str, incoming: In
     try:
         size = await ctx.resources.get(Storage).put(key, parts())
         async with _again(ctx) as later:
-            return await actions.finish_upload(later, file_id, size, digest.digest())
+            file = await actions.finish_upload(later, file_id, size, digest.digest())
+            await note(later, file)
+            return file
     except BaseException as error:
         await asyncio.shield(_abandon(ctx, file_id))
         if isinstance(error, StorageAway):

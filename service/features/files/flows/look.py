@@ -24,7 +24,7 @@ from service.core.database import Database
 from service.core.logging import get_logger
 from service.features.files import actions
 from service.features.files.flows.inspection import InspectionFailed, inspect
-from service.features.files.models import State, new_key
+from service.features.files.models import FileState, new_key
 from service.features.files.schemas import Judgement
 from service.integrations.scanner import Scanner, ScannerAway
 from service.integrations.storage import NotStored, Storage, StorageAway
@@ -92,16 +92,16 @@ async def _look(resources: Resources, organization_id: UUID, file: asyncpg.Recor
             async for part in storage.get(file["key"], 0, file["size"]):
                 await asyncio.to_thread(_append, source, part)
         except NotStored:
-            return Judgement(State.LOST, key="")
+            return Judgement(FileState.LOST, key="")
         if signature := (await resources.get(Scanner).scan(_read(source))).signature:
-            return Judgement(State.QUARANTINED, signature=signature)
+            return Judgement(FileState.QUARANTINED, signature=signature)
         verdict = await inspect(source, file["kind"], target)
         if verdict.refused:
-            return Judgement(State.REJECTED, finding=verdict.refused, key="")
+            return Judgement(FileState.REJECTED, finding=verdict.refused, key="")
         if not verdict.rewritten:
-            return Judgement(State.CLEAN, active=verdict.active)
+            return Judgement(FileState.CLEAN, active=verdict.active)
         key = new_key(organization_id)
-        return Judgement(State.CLEAN, key=key, size=await storage.put(key, _read(target)))
+        return Judgement(FileState.CLEAN, key=key, size=await storage.put(key, _read(target)))
 
 
 def _append(path: Path, part: bytes) -> None:
