@@ -123,7 +123,7 @@ def compose(template: str, **values: object) -> tuple[str, str, str]:
 @lru_cache(maxsize=1)
 def _plain() -> Environment:
     """The pages' environment without HTML escaping; the HTML part is escaped as a whole afterwards."""
-    return environment().overlay(autoescape=False)
+    return environment().overlay(autoescape=False, bytecode_cache=None)
 
 
 def _paragraph(text: str) -> Markup:
