@@ -24,18 +24,14 @@ def start(module: str, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-NAMES = "inbox smtp oidc stripe rates github plausible receiver scanner clamd"
+NAMES = "inbox smtp oidc stripe rates github plausible receiver scanner clamd sendgrid"
 ALL_PORTS = tuple(f"--{name}-port" for name in NAMES.split())
 
 
 @pytest.mark.parametrize(
     ("module", "ports", "lines"),
     [
-        (
-            "infra.sandbox",
-            ALL_PORTS,
-            8,
-        ),
+        ("infra.sandbox", ALL_PORTS, 9),
         ("infra.sandbox.mail", ("--port", "--smtp-port"), 1),
         ("infra.sandbox.oidc", ("--port",), 1),
     ],
