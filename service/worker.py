@@ -12,7 +12,7 @@ import asyncio
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 
 import uvicorn
@@ -31,7 +31,7 @@ from service.core.settings import Settings
 from service.features import FEATURES
 from service.guardrails import audit, invariants
 from service.guardrails.jobs.consumer import HAND_BACK_SECONDS, HEARTBEAT_TIMEOUT, consume
-from service.guardrails.jobs.registry import JOBS, STANDING, Loop
+from service.guardrails.jobs.registry import JOBS, STANDING, Loop, pause
 from service.guardrails.jobs.runner import AWAY, where
 
 log = get_logger()
@@ -86,7 +86,7 @@ async def run(
                 await consume(resources, maintenance, stop, heartbeat_timeout=heartbeat_timeout)
             except AWAY as error:
                 log.error("queue lost, trying again", error=type(error).__name__)
-                await _wait(stop, 1)
+                await pause(stop, 1)
         await ending
     finally:
         for task in background:
@@ -148,7 +148,7 @@ async def _stand(name: str, body: Loop, resources: Resources, maintenance: Datab
             await body(resources, maintenance, stop)
         except Exception as error:
             log.error("worker task failed", task=name, error=type(error).__name__, where=where(error))
-            await _wait(stop, 1)
+            await pause(stop, 1)
 
 
 async def _finish(standing: list[asyncio.Task[None]], stop: asyncio.Event, seconds: float) -> None:
@@ -156,8 +156,3 @@ async def _finish(standing: list[asyncio.Task[None]], stop: asyncio.Event, secon
     await stop.wait()
     if standing:
         await asyncio.wait(standing, timeout=max(0, seconds))
-
-
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)

@@ -15,6 +15,7 @@ import asyncpg
 import pytest
 
 from service import worker
+from service.app import close_resources, create_resources
 from service.core.context import Context, Resources
 from service.core.database import Database
 from service.core.settings import Settings
@@ -94,6 +95,26 @@ async def test_what_stands_ends_its_step_before_the_worker_does(
     assert ended.is_set()
     asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
     asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+
+
+async def test_nothing_that_stands_sleeps_through_the_end(own_settings: Settings) -> None:
+    """One slept for minutes between two looks, so each worker took all the time it is given before it is killed."""
+    worker._load_jobs()
+    assert len(STANDING) >= 10
+    resources = create_resources(own_settings, maintenance=True)
+    assert resources.maintenance is not None
+    stop = asyncio.Event()
+    standing = {
+        asyncio.create_task(body(resources, resources.maintenance, stop), name=name) for name, body in STANDING.items()
+    }
+    await asyncio.sleep(1)
+    stop.set()
+    _, asleep = await asyncio.wait(standing, timeout=own_settings.graceful_timeout_seconds)
+    for task in standing:
+        task.cancel()
+    await asyncio.gather(*standing, return_exceptions=True)
+    await close_resources(resources)
+    assert not asleep, f"{sorted(task.get_name() for task in asleep)}: rest with jobs.pause(stop, seconds)"
 
 
 PROCESS = """

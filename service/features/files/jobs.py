@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 from random import uniform
 
 from service.core.context import Resources
@@ -12,7 +11,7 @@ from service.core.database import Database
 from service.core.logging import get_logger
 from service.features.files.flows.look import judge_due
 from service.features.files.flows.removal import remove_given_up, sweep
-from service.guardrails.jobs import standing
+from service.guardrails.jobs import pause, standing
 from service.guardrails.jobs.runner import where
 from service.integrations.storage import StorageAway
 
@@ -25,7 +24,7 @@ SWEEP_SECONDS = 6 * 3600.0
 async def look_at_files(resources: Resources, maintenance: Database, stop: asyncio.Event) -> None:
     while not stop.is_set():
         if not await judge_due(resources, maintenance):
-            await _pause(stop, PAUSE_SECONDS)
+            await pause(stop, PAUSE_SECONDS)
 
 
 @standing("files-remove")
@@ -34,15 +33,10 @@ async def remove_objects(resources: Resources, maintenance: Database, stop: asyn
     next_sweep = time.monotonic() + uniform(0, SWEEP_SECONDS)  # noqa: S311 - spreading
     while not stop.is_set():
         if not await remove_given_up(resources, maintenance):
-            await _pause(stop, 5 * PAUSE_SECONDS)
+            await pause(stop, 5 * PAUSE_SECONDS)
         if time.monotonic() > next_sweep:
             next_sweep = time.monotonic() + SWEEP_SECONDS
             try:
                 await sweep(resources, maintenance)
             except StorageAway as error:
                 log.error("sweep stopped", error=type(error).__name__, where=where(error))
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)

@@ -14,7 +14,7 @@ from service.features.imports.flows.metrics import measure
 from service.features.imports.flows.run import take_turn
 from service.features.imports.models import FINISHED, Import, State
 from service.features.notifications.flows import notify
-from service.guardrails.jobs import Event, on, standing
+from service.guardrails.jobs import Event, on, pause, standing
 
 PAUSE_SECONDS = 1.0
 
@@ -25,7 +25,7 @@ telemetry.measures.append(measure)
 async def run_imports(resources: Resources, maintenance: Database, stop: asyncio.Event) -> None:
     while not stop.is_set():
         if not await take_turn(resources, maintenance):
-            await asyncio.sleep(PAUSE_SECONDS)
+            await pause(stop, PAUSE_SECONDS)
 
 
 @on(finish_import)

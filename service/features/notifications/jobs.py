@@ -19,7 +19,7 @@ from service.features.notifications.flows.events import work_off
 from service.features.notifications.models import MEMBER_JOINED, PAYMENT, ROLE_CHANGED
 from service.features.organizations import actions as organizations
 from service.features.organizations.models import Membership
-from service.guardrails.jobs import Event, on, standing
+from service.guardrails.jobs import Event, on, pause, standing
 from service.guardrails.mailing import MailSuppression, measure
 from service.guardrails.permissions import Role
 from service.integrations.mail import Mailer
@@ -47,7 +47,7 @@ telemetry.measures.append(measure)
 async def read_mail_events(resources: Resources, maintenance: Database, stop: asyncio.Event) -> None:
     while not stop.is_set():
         if not await work_off(resources):
-            await asyncio.sleep(PAUSE_SECONDS)
+            await pause(stop, PAUSE_SECONDS)
 
 
 @on(organizations.accept_invitation)

@@ -28,9 +28,9 @@ order, so lock the row that the key names. A job's body may take `timeout` in al
 """
 
 from service.guardrails.jobs.queue import announce, enqueue, enqueue_each, failed, measure, replay
-from service.guardrails.jobs.registry import JOBS, Event, Retry, job, on, periodic, standing, within
+from service.guardrails.jobs.registry import JOBS, Event, Retry, job, on, pause, periodic, standing, within
 
 __all__ = [
-    "JOBS", "Event", "Retry", "announce", "enqueue", "enqueue_each", "failed", "job", "measure", "on", "periodic",
-    "replay", "standing", "within",
+    "JOBS", "Event", "Retry", "announce", "enqueue", "enqueue_each", "failed", "job", "measure", "on", "pause",
+    "periodic", "replay", "standing", "within",
 ]  # fmt: skip

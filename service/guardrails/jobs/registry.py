@@ -7,6 +7,7 @@ import inspect
 import random
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -141,7 +142,8 @@ def standing(name: str) -> Callable[[Loop], Loop]:
     """Run `async def body(resources, maintenance, stop)` in every worker for as long as it lives.
 
     For work that must not hold a transaction while it waits for somebody else's server: a job's body is one
-    transaction. It opens units of work of its own, keeps its own queue in a table, and ends when `stop` is set.
+    transaction. It opens units of work of its own, keeps its own queue in a table, rests with `pause`, and ends when
+    `stop` is set.
     """
 
     def decorate(body: Loop) -> Loop:
@@ -151,6 +153,12 @@ def standing(name: str) -> Callable[[Loop], Loop]:
         return body
 
     return decorate
+
+
+async def pause(stop: asyncio.Event, seconds: float) -> None:
+    """Rest in what stands, and no longer than until `stop`: a worker that ends waits for each of them."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
 
 
 def job_of(body: Body) -> Job:

@@ -9,7 +9,7 @@ from service.core.database import Database
 from service.features.billing.flows.operations import perform_due
 from service.features.billing.flows.resolve import resolve_messages
 from service.features.billing.flows.synchronize import run
-from service.guardrails.jobs import standing
+from service.guardrails.jobs import pause, standing
 
 PAUSE_SECONDS = 1.0
 
@@ -23,11 +23,11 @@ async def synchronize_customers(resources: Resources, maintenance: Database, sto
 async def find_owners(resources: Resources, maintenance: Database, stop: asyncio.Event) -> None:
     while not stop.is_set():
         if not await resolve_messages(resources, maintenance):
-            await asyncio.sleep(PAUSE_SECONDS)
+            await pause(stop, PAUSE_SECONDS)
 
 
 @standing("billing-operations")
 async def perform_operations(resources: Resources, maintenance: Database, stop: asyncio.Event) -> None:
     while not stop.is_set():
         if not await perform_due(resources, maintenance):
-            await asyncio.sleep(PAUSE_SECONDS)
+            await pause(stop, PAUSE_SECONDS)

@@ -12,7 +12,7 @@ from service.features.billing.flows import catalogue, upkeep
 from service.features.billing.flows.measures import measure
 from service.features.billing.flows.sweeps import SWEEPS, sweep_when_due
 from service.guardrails import jobs
-from service.guardrails.jobs import job, periodic, standing
+from service.guardrails.jobs import job, pause, periodic, standing
 
 PAUSE_SECONDS = 5.0
 
@@ -20,7 +20,7 @@ PAUSE_SECONDS = 5.0
 async def _sweep(stream: str, resources: Resources, maintenance: Database, stop: asyncio.Event) -> None:
     while not stop.is_set():
         await sweep_when_due(resources, maintenance, stream)
-        await asyncio.sleep(PAUSE_SECONDS)
+        await pause(stop, PAUSE_SECONDS)
 
 
 telemetry.measures.append(measure)
@@ -31,8 +31,7 @@ for stream in SWEEPS:
 @standing("billing-catalogue")
 async def compare_prices(resources: Resources, maintenance: Database, stop: asyncio.Event) -> None:
     while not stop.is_set():
-        pause = await catalogue.watch(resources)
-        await asyncio.sleep(pause)
+        await pause(stop, await catalogue.watch(resources))
 
 
 @periodic("*/5 * * * *")
