@@ -31,7 +31,7 @@ from service.core.settings import Settings
 from service.features import FEATURES
 from service.guardrails import audit, invariants
 from service.guardrails.jobs.consumer import HAND_BACK_SECONDS, HEARTBEAT_TIMEOUT, consume
-from service.guardrails.jobs.registry import JOBS, STANDING, Loop, pause
+from service.guardrails.jobs.registry import GIVEN_UP, JOBS, STANDING, Loop, pause
 from service.guardrails.jobs.runner import AWAY, where
 
 log = get_logger()
@@ -72,11 +72,11 @@ async def run(
         asyncio.create_task(_repeat("seal", seal, SEAL_SECONDS)),
         asyncio.create_task(telemetry.watch_event_loop()),
     ]
-    standing = [
-        asyncio.create_task(_stand(name, body, resources, maintenance, stop)) for name, body in STANDING.items()
-    ]
+    standing = {
+        name: asyncio.create_task(_stand(name, body, resources, maintenance, stop)) for name, body in STANDING.items()
+    }
     ending = asyncio.create_task(_finish(standing, stop, settings.graceful_timeout_seconds - HAND_BACK_SECONDS))
-    background += [*standing, ending]
+    background += [*standing.values(), ending]
     if port:
         background.append(asyncio.create_task(_Probes(resources, host, port).serve()))
     log.info("worker started", worker=str(worker_id), jobs=len(JOBS))
@@ -151,8 +151,10 @@ async def _stand(name: str, body: Loop, resources: Resources, maintenance: Datab
             await pause(stop, 1)
 
 
-async def _finish(standing: list[asyncio.Task[None]], stop: asyncio.Event, seconds: float) -> None:
+async def _finish(standing: dict[str, asyncio.Task[None]], stop: asyncio.Event, seconds: float) -> None:
     """Once told to stop, the time in which each ends its step: a message sent and not written down is sent again."""
     await stop.wait()
+    for name in GIVEN_UP & standing.keys():
+        standing[name].cancel()
     if standing:
-        await asyncio.wait(standing, timeout=max(0, seconds))
+        await asyncio.wait(standing.values(), timeout=max(0, seconds))

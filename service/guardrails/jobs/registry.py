@@ -85,6 +85,8 @@ class Job:
 Loop = Callable[[Resources, Database, asyncio.Event], Awaitable[None]]
 JOBS: dict[str, Job] = {}
 STANDING: dict[str, Loop] = {}
+GIVEN_UP: set[str] = set()
+"""What of it is cancelled as soon as its worker is to end."""
 SUBSCRIBERS: dict[Callable[..., Any], list[Job]] = defaultdict(list)
 WITHIN: dict[Callable[..., Any], list[Body]] = defaultdict(list)
 USUAL_TIMEOUT = timedelta(seconds=30)
@@ -138,18 +140,20 @@ def periodic(
     return lambda body: _register(body, None, retry, timeout, maintenance, cron)
 
 
-def standing(name: str) -> Callable[[Loop], Loop]:
+def standing(name: str, *, give_up: bool = False) -> Callable[[Loop], Loop]:
     """Run `async def body(resources, maintenance, stop)` in every worker for as long as it lives.
 
     For work that must not hold a transaction while it waits for somebody else's server: a job's body is one
     transaction. It opens units of work of its own, keeps its own queue in a table, rests with `pause`, and ends when
-    `stop` is set.
+    `stop` is set; with `give_up`, for long work that another worker takes up, it is cancelled then.
     """
 
     def decorate(body: Loop) -> Loop:
         if name in STANDING:
             raise ValueError(f"two standing works are called {name!r}")
         STANDING[name] = body
+        if give_up:
+            GIVEN_UP.add(name)
         return body
 
     return decorate

@@ -25,7 +25,7 @@ async def _sweep(stream: str, resources: Resources, maintenance: Database, stop:
 
 telemetry.measures.append(measure)
 for stream in SWEEPS:
-    standing(f"billing-{stream}")(partial(_sweep, stream))
+    standing(f"billing-{stream}", give_up=True)(partial(_sweep, stream))
 
 
 @standing("billing-catalogue")
