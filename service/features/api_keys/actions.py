@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from service.core import clock
 from service.core.context import Context
@@ -66,11 +66,12 @@ async def revoke_key(ctx: Context, key_id: UUID) -> ApiKey:
 
 async def _end_with(ctx: Context, person_id: UUID) -> None:
     """A removed person still knows the secrets that they were shown."""
-    theirs = select(ApiKey).where(ApiKey.created_by == person_id, ApiKey.revoked_at.is_(None)).order_by(ApiKey.id)
+    shown = or_(ApiKey.created_by == person_id, ApiKey.previous_by == person_id)
+    theirs = select(ApiKey).where(shown, ApiKey.revoked_at.is_(None)).order_by(ApiKey.id)
     keys = list(await ctx.db.scalars(theirs.with_for_update()))
     for key in keys:
-        key.revoke()
-    ctx.facts["keys_revoked"] = len(keys)
+        key.end_for(person_id)
+    ctx.facts["keys_revoked"] = sum(key.revoked_at is not None for key in keys)
 
 
 before_removal.append(_end_with)

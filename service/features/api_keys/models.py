@@ -33,6 +33,7 @@ class ApiKey(TenantScoped, Base):
     __table_args__ = (
         Index("uq_api_keys_secret_hash", "secret_hash", unique=True),
         Index("ix_api_keys_previous_hash", "previous_hash"),
+        Index("ix_api_keys_previous_by", "previous_by"),
         Index("ix_api_keys_organization_id_id", "organization_id", "id"),
     )
 
@@ -46,6 +47,8 @@ class ApiKey(TenantScoped, Base):
     secret_hash: Mapped[bytes] = mapped_column(LargeBinary, info=secret())
     previous_hash: Mapped[bytes | None] = mapped_column(LargeBinary, info=secret())
     previous_until: Mapped[datetime | None] = mapped_column(info=internal())
+    previous_by: Mapped[UUID | None] = mapped_column(info=internal("subject"))
+    """Who was shown the secret before: what somebody else may, who renews it, is not theirs."""
     created_at: Mapped[datetime] = mapped_column(default=clock.now, info=internal())
     created_by: Mapped[UUID | None] = mapped_column(
         ForeignKey("users.id", ondelete="SET NULL"), index=True, info=internal("subject", erasure=Erasure.NULL)
@@ -59,9 +62,9 @@ class ApiKey(TenantScoped, Base):
         """A new secret, to be shown now or never; the one before it works for `overlap` longer."""
         if problem := why_ended(self.revoked_at, self.expires_at):
             raise Conflict(problem, mend="Make a new key instead.")
-        self.created_by = holder
         self.previous_hash = self.secret_hash if overlap else None
         self.previous_until = clock.now() + overlap if overlap else None
+        self.previous_by, self.created_by = self.created_by if overlap else None, holder
         shown = mint(organization_id)
         self.secret_hash, self.prefix = hash_of(shown), shown[:SHOWN]
         return shown
@@ -70,6 +73,13 @@ class ApiKey(TenantScoped, Base):
         if self.revoked_at is not None:
             raise Conflict("This key was revoked before.", mend="Reload the page to see which keys still work.")
         self.revoked_at = clock.now()
+
+    def end_for(self, person_id: UUID) -> None:
+        """Whatever secret this person was shown works no longer."""
+        if self.created_by == person_id:
+            self.revoke()
+        else:
+            self.previous_hash = self.previous_until = self.previous_by = None
 
 
 def why_ended(revoked_at: datetime | None, expires_at: datetime | None, until: datetime | None = None) -> str:

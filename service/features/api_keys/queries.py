@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, bindparam, or_, select
+from sqlalchemy import and_, bindparam, case, or_, select
 
 from service.core import clock
 from service.core.context import SAFE_METHODS, Context
@@ -27,6 +27,8 @@ from service.guardrails.entitlements import Entitlement
 from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
 from service.guardrails.permissions import Role, scope_of
 
+IS_NEWEST = ApiKey.secret_hash == bindparam("digest")
+HOLDER = case((IS_NEWEST, ApiKey.created_by), else_=ApiKey.previous_by)
 MAKER = and_(Membership.organization_id == ApiKey.organization_id, Membership.user_id == ApiKey.created_by)
 FIND = Prepared(
     select(
@@ -37,15 +39,15 @@ FIND = Prepared(
         ApiKey.revoked_at,
         ApiKey.last_used_at,
         ApiKey.previous_until,
-        (ApiKey.secret_hash == bindparam("digest")).label("is_newest"),
-        Membership.role.label("maker_role"),
+        IS_NEWEST.label("is_newest"),
+        Membership.role.label("holder_role"),
         Organization.id.label("home"),
         *entitlements.COLUMNS,
     )
     .outerjoin(Organization, Organization.id == ApiKey.organization_id)
-    .outerjoin(Membership, MAKER)
+    .outerjoin(Membership, and_(Membership.organization_id == ApiKey.organization_id, Membership.user_id == HOLDER))
     .outerjoin(Entitlement, Entitlement.organization_id == ApiKey.organization_id)
-    .where(or_(ApiKey.secret_hash == bindparam("digest"), ApiKey.previous_hash == bindparam("digest")))
+    .where(or_(IS_NEWEST, ApiKey.previous_hash == bindparam("digest")))
 )
 # SKIP LOCKED: a request must not wait for another, or for a rotation, only to note that it happened.
 NOTE_USE = PreparedText("""
@@ -86,8 +88,8 @@ async def _find(work: UnitOfWork, digest: bytes) -> Key | None:
         problem = "The organization of this API key was deleted."
     used = row["last_used_at"]
     unused = used is None or used <= clock.now() - NOTED_EVERY
-    # Who was an admin and is one no more must not go on as one through a key that they hold.
-    role = min(ROLES[row["role"]], ROLES[row["maker_role"] or row["role"]])
+    # Who was an admin and is one no more must not go on as one through a secret that they hold, renewed or not.
+    role = min(ROLES[row["role"]], ROLES[row["holder_role"] or row["role"]])
     return Key(row["id"], role, frozenset(row["scopes"]), problem, unused, row)
 
 

@@ -103,9 +103,11 @@ async def test_a_key_does_no_more_than_its_holder_and_ends_when_they_are_removed
         [renewed] = SECRET.findall(renewal.text)
         async with Client(admin.factory.url, key=renewed) as other:
             assert (await other.api("POST", "/indicators", {"name": "Renewed"})).status_code == 201
+        late = await program.api("POST", "/indicators", {"name": "Still too much"})
+        assert late.status_code == 403, "the old secret works on, for whoever was shown it"
         held = await admin.factory.key(organization, created_by=admin.person.id)
         await browser.submit(f"/members/{place}/removal", page="/members")
-        assert [await admin.works(held), await admin.works(renewed)] == [401, 200]
+        assert [await admin.works(one) for one in (held, secret, renewed)] == [401, 401, 200]
 
 
 async def test_a_new_secret_takes_over_while_the_old_one_works_on(admin: Admin) -> None:
