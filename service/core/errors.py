@@ -134,7 +134,7 @@ class Invalid(ServiceError):
 class TooManyRequests(ServiceError):
     status, code, title = 429, "too-many-requests", "Too many requests"
     default_mend = "Wait for the time given in Retry-After, then try again."
-    meaning = "More requests came than the limit allows. Each answer's RateLimit headers say how many are left."
+    meaning = "More requests came than the limit allows. Each answer's X-RateLimit headers say how many are left."
 
 
 class Unavailable(ServiceError):

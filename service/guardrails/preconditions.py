@@ -1,8 +1,8 @@
 """Nobody overwrites what they have not seen: a change says which version it was made from, or is refused.
 
 Protects from: the lost update. Two programs read one record, both change it, and the second undoes the first without
-anybody noticing (RFC 9110, 13.1.1). How to use: a GET of one thing answers with `show(response, moment)`, its PATCH or
-PUT takes `unchanged: IfMatch` after the context, and the action, once it holds the row's lock, says
+anybody noticing (RFC 9110, 13.1.1). How to use: a GET of one thing answers with `show(response, moment)`, its PATCH,
+PUT and DELETE take `unchanged: IfMatch` after the context, and the action, once it holds the row's lock, says
 
     preconditions.insist(ctx, indicator.changed_at)      # 412 unless `If-Match` names this version
 

@@ -185,8 +185,9 @@ def test_every_api_post_takes_an_idempotency_key(routes: list[Route]) -> None:
 
 def test_every_change_of_one_thing_takes_its_version(routes: list[Route]) -> None:
     match = typing.get_args(IfMatch)[1].dependency
-    changes = [route for route in routes if route.is_api and route.method in ("PATCH", "PUT")]
-    assert len(changes) >= 2, f"the scan saw only {len(changes)} changes"
+    changeable = {route.path for route in routes if route.is_api and route.method in ("PATCH", "PUT")}
+    changes = [route for route in routes if route.path in changeable and route.method in ("PATCH", "PUT", "DELETE")]
+    assert len(changes) >= 5, f"the scan saw only {len(changes)} changes"
     without = [str(route) for route in changes if match not in set(calls(route.api_route.dependant))]
     assert not without, (
         f"{without}: add `unchanged: IfMatch` to the handler, and `preconditions.insist(ctx, thing.changed_at)` to its "
@@ -287,11 +288,15 @@ def test_each_group_of_the_menu_is_one_block(app: FastAPI) -> None:
         (
             test_public_routes_equal_the_reviewed_list,
             public,
-            "newly public: ['GET /api/probe', 'POST /api/probe', ",
+            "newly public: ['DELETE /api/probe', 'GET /api/probe', ",
         ),
         (test_rate_limits_equal_the_reviewed_file, unlimited, "have the diff of rate_limits.txt reviewed"),
         (test_every_api_post_takes_an_idempotency_key, unlimited, "['POST /api/probe']: add `key: IdempotencyKey`"),
-        (test_every_change_of_one_thing_takes_its_version, unlimited, "['PUT /api/probe']: add `unchanged: IfMatch`"),
+        (
+            test_every_change_of_one_thing_takes_its_version,
+            unlimited,
+            "['DELETE /api/probe', 'PUT /api/probe']: add `unchanged: IfMatch`",
+        ),
         (test_every_handler_is_async_and_declares_its_answer, undeclared, "declare the return type"),
         (test_every_handler_is_async_and_declares_its_answer, blocking, "make the handler `async def`"),
         (test_no_handler_takes_a_bare_body, loose, "POST /api/probe (given)"),
@@ -304,7 +309,7 @@ def test_each_rule_bites(
     rule: Callable[[list[Route]], None], handler: Callable[..., Any], sentence: str, routes: list[Route]
 ) -> None:
     probe = FastAPI()
-    probe.add_api_route("/api/probe", handler, methods=["GET", "POST", "PUT"], response_model=None)
+    probe.add_api_route("/api/probe", handler, methods=["GET", "POST", "PUT", "DELETE"], response_model=None)
     with pytest.raises(AssertionError, match=re.escape(sentence)):
         rule([*routes, *routes_of(probe)])
 

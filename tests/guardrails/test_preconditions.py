@@ -81,6 +81,14 @@ async def test_a_stale_version_changes_nothing_and_says_what_to_do(program: Clie
     assert (await program.api("GET", path_of(program))).json()["description"] == "Somebody else's"
 
 
+async def test_what_somebody_has_changed_is_not_deleted_unseen(program: Client) -> None:
+    stale = (await program.api("GET", path_of(program))).headers["etag"]
+    changed = await change(program, "Worth keeping")
+    assert (await program.api("DELETE", path_of(program), **{"if-match": stale})).status_code == 412
+    assert (await program.api("GET", path_of(program))).status_code == 200
+    assert (await program.api("DELETE", path_of(program), **{"if-match": changed.headers["etag"]})).status_code == 204
+
+
 async def both_at_once(program: Client, factory: Factory) -> tuple[list[int], str]:
     """Two that have read the same version send their changes, and both wait for the row before it is let go."""
     known = {"if-match": (await program.api("GET", path_of(program))).headers["etag"]}

@@ -155,6 +155,7 @@ async def unarchive_indicator(ctx: Context, indicator_id: UUID) -> Indicator:
 @action("indicators.delete", requires=Role.MEMBER, while_unpaid=True)
 async def delete_indicator(ctx: Context, indicator_id: UUID) -> Indicator:
     indicator = await ctx.get(Indicator, indicator_id)
+    preconditions.insist(ctx, indicator.changed_at)
     await soft_delete.delete(ctx, indicator)
     return indicator
 

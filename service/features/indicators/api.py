@@ -92,8 +92,8 @@ async def update_indicator(
 
 
 @router.delete("/{indicator_id}", status_code=status.HTTP_204_NO_CONTENT)
-async def delete_indicator(ctx: KeyCtx, indicator_id: UUID) -> Response:
-    """Move it to the bin with its readings, where it stays for 30 days."""
+async def delete_indicator(ctx: KeyCtx, indicator_id: UUID, unchanged: IfMatch) -> Response:
+    """Move it to the bin with its readings, where it stays for 30 days. With `If-Match`, only as you have read it."""
     await actions.delete_indicator(ctx, indicator_id)
     return Response(status_code=status.HTTP_204_NO_CONTENT)
 

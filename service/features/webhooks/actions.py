@@ -93,6 +93,7 @@ async def disable_endpoint(ctx: Context, endpoint_id: UUID, reason: str) -> Endp
 @action("webhooks.delete", requires=Role.ADMIN, while_unpaid=True)
 async def delete_endpoint(ctx: Context, endpoint_id: UUID) -> Endpoint:
     endpoint = await ctx.get(Endpoint, endpoint_id)
+    preconditions.insist(ctx, endpoint.changed_at)
     await soft_delete.delete(ctx, endpoint)
     return endpoint
 

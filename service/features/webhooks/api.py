@@ -73,8 +73,8 @@ async def update_endpoint(
 
 
 @router.delete("/{endpoint_id}", status_code=status.HTTP_204_NO_CONTENT)
-async def delete_endpoint(ctx: KeyCtx, endpoint_id: UUID) -> Response:
-    """Send nothing there any more, and move it to the bin."""
+async def delete_endpoint(ctx: KeyCtx, endpoint_id: UUID, unchanged: IfMatch) -> Response:
+    """Send nothing there any more, and move it to the bin; with `If-Match`, only the version that you have read."""
     await actions.delete_endpoint(ctx, endpoint_id)
     return Response(status_code=status.HTTP_204_NO_CONTENT)
 
