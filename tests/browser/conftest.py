@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from service.guardrails import sessions
 from service.guardrails.permissions import Role
 from tests.support.factories import Factory
 from tests.support.servers import RunningServer
 
+expect.set_options(timeout=60_000)
 SERIOUS = ("serious", "critical")
 HOW_TO_GET = "no Chromium: run `make browser`, which finds or installs one"
 
@@ -45,7 +46,7 @@ async def open_tab(chromium: Browser, server: RunningServer) -> AsyncIterator[Op
             base_url=server.url, extra_http_headers={"x-forwarded-for": address}, **options
         )
         contexts.append(context)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(60_000)
         page = await context.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda said: complaints.append(said.text) if "Content Security" in said.text else None)

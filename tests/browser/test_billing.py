@@ -57,7 +57,7 @@ async def test_somebody_buys_a_plan_changes_it_and_leaves(
 
     async def until_gone(text: str) -> None:
         """What Stripe tells us by itself needs no click, only the page anew."""
-        for _ in range(60):
+        for _ in range(240):
             await page.goto("/billing")
             if not await page.get_by_text(text).count():
                 return

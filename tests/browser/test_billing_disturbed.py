@@ -76,7 +76,7 @@ class Patience:
     async def sees(self, *, plan: str, without: str = "", text: str = "") -> None:
         """Within a few seconds, with no more than the page anew."""
         name, body = self.page.get_by_role("definition").first, self.page.locator("main")
-        for _ in range(80):
+        for _ in range(240):
             await self.page.goto("/billing")
             shown = await body.inner_text()
             if await name.inner_text() == plan and text in shown and not (without and without in shown):

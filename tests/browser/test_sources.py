@@ -31,7 +31,7 @@ async def assert_good(page: Page) -> None:
 async def pull_until(page: Page, words: str) -> None:
     """Press the button, then look again until the page says so."""
     await page.get_by_role("button", name="Pull now").click()
-    for _ in range(60):
+    for _ in range(240):
         if await page.get_by_text(words).count():
             return
         await page.wait_for_timeout(250)

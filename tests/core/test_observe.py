@@ -58,7 +58,7 @@ async def test_the_answer_names_the_request_and_a_stranger_cannot_choose_the_nam
 
 async def lines_of(log: Path, count: int) -> list[dict[str, Any]]:
     """The request lines of a process, as soon as there are so many: a line is written after its answer was sent."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             found = [orjson.loads(line) for line in log.read_bytes().rpartition(b"\n")[0].splitlines()]
             if len(requests := [line for line in found if line["event"] == "request"]) >= count:

@@ -113,7 +113,7 @@ def hung(redis: EmbeddedRedis) -> Iterator[None]:
         redis.resume()
 
 
-async def comes_true(question: Callable[[], Awaitable[bool]], seconds: float = 15) -> bool:
+async def comes_true(question: Callable[[], Awaitable[bool]], seconds: float = 60) -> bool:
     """Ask again until the answer is yes; gives up after `seconds`."""
     async with asyncio.timeout(seconds):
         while not await question():

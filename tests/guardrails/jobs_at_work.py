@@ -47,10 +47,10 @@ async def working(resources: Resources, workers: int = 1, **options: Any) -> Asy
 
 async def drain(resources: Resources, **options: Any) -> None:
     assert resources.maintenance is not None
-    await asyncio.wait_for(consume(resources, resources.maintenance, asyncio.Event(), until_empty=True, **options), 20)
+    await asyncio.wait_for(consume(resources, resources.maintenance, asyncio.Event(), until_empty=True, **options), 60)
 
 
-async def until(condition: Callable[[], Any], seconds: float = 15) -> None:
+async def until(condition: Callable[[], Any], seconds: float = 60) -> None:
     """Wait for a condition that is looked up in the database."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not await condition():

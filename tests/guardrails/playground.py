@@ -142,7 +142,7 @@ class Playground:
         waiting = (
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await self.superuser.fetchval(waiting):
                 await asyncio.sleep(0.01)
 

@@ -64,7 +64,7 @@ def state() -> float | None:
 
 
 async def outcomes(ask: Callable[[], Awaitable[str]], callers: int) -> list[str]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         found = await asyncio.gather(*(ask() for _ in range(callers)), return_exceptions=True)
     return [each if isinstance(each, str) else type(each).__name__ for each in found]
 

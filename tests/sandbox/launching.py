@@ -57,7 +57,7 @@ def read_until(process: subprocess.Popen[str], words: str) -> str:
 
 
 def assert_nothing_runs(home: Path, ports: dict[str, int]) -> None:
-    assert wait_until(lambda: all(map(is_free, ports.values())), timeout=5)
+    assert wait_until(lambda: all(map(is_free, ports.values())), timeout=60)
     assert processes_of(home) == []
 
 

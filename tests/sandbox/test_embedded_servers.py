@@ -49,7 +49,7 @@ def test_a_killed_launcher_leaves_nothing_running(kind: Kind, directory: Path, l
     family = [pid, *children_of(pid)]
     assert not is_gone(pid)
     launcher.send_signal(signal.SIGKILL)
-    assert wait_until(lambda: all(map(is_gone, family)), timeout=10), f"still running: {[*map(command_line, family)]}"
+    assert wait_until(lambda: all(map(is_gone, family)), timeout=60), f"still running: {[*map(command_line, family)]}"
     with kind(directory) as server:  # and the directory is fit for the next start
         assert server.is_running
 
@@ -111,7 +111,7 @@ def test_a_pid_file_of_redis_that_names_nobody_of_ours_is_ignored(content: str, 
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         dead.wait()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
-        assert wait_until(lambda: not is_gone(stranger.pid), timeout=5)
+        assert wait_until(lambda: not is_gone(stranger.pid), timeout=60)
         (directory / "server.pid").write_text(content.format(dead=dead.pid, stranger=stranger.pid))
         with EmbeddedRedis(directory) as server:
             assert int((directory / "server.pid").read_text()) == server.pid

@@ -43,14 +43,14 @@ def test_it_answers_and_stops_when_told(module: str, ports: tuple[str, ...], lin
     addresses = [process.stdout.readline().split(" on ")[1].strip() for _ in range(lines)]
     assert [httpx.get(address).status_code for address in addresses] == [200] * lines
     process.send_signal(number)
-    _, errors = process.communicate(timeout=10)
+    _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
 
 
 def test_a_busy_port_is_one_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        _, errors = start("infra.sandbox.oidc", "--port", str(port)).communicate(timeout=10)
+        _, errors = start("infra.sandbox.oidc", "--port", str(port)).communicate(timeout=60)
     assert errors == f"port {port} on 127.0.0.1 is in use by another program\n"
 
 
@@ -61,6 +61,6 @@ def test_the_issuer_may_differ_from_where_it_listens() -> None:
     process.stdout.readline()
     discovery = httpx.get(f"http://127.0.0.1:{port}/.well-known/openid-configuration").json()
     process.terminate()
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
     assert discovery["issuer"] == "http://oidc.localhost:8090"
     assert discovery["token_endpoint"] == "http://oidc.localhost:8090/token"

@@ -23,7 +23,7 @@ class Client:
         self.address = f"10.{randrange(256)}.{randrange(256)}.{randrange(1, 255)}"
         headers = {"accept": "text/html", "x-forwarded-for": self.address}
         # Plain http on loopback: reading the certificate store would cost each client a tenth of a second.
-        self.http = httpx.AsyncClient(base_url=url, timeout=20, headers=headers, verify=False)
+        self.http = httpx.AsyncClient(base_url=url, timeout=60, headers=headers, verify=False)
         for name, value in (cookies or {}).items():
             # With its domain, or the server's next cookie of that name would be a second one beside it.
             self.http.cookies.set(name, value, domain=self.http.base_url.host)

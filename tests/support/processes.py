@@ -14,7 +14,7 @@ import httpx
 
 from infra.sandbox.ports import free_port
 
-START_SECONDS = 30
+START_SECONDS = 120
 
 
 async def command(*words: str, **variables: str) -> tuple[int | None, str]:

@@ -13,7 +13,7 @@ import uvicorn
 
 from service.core.settings import Settings
 
-START_SECONDS = 20
+START_SECONDS = 60
 
 
 class RunningServer:

@@ -98,7 +98,7 @@ class Subscriber:
         )
         return str(found or "free")
 
-    async def settled(self, seconds: float = 15) -> asyncpg.Record:
+    async def settled(self, seconds: float = 60) -> asyncpg.Record:
         """Every delivery has arrived and everything that was heard of has been read."""
         assert await asyncio.to_thread(self.stand_in.account.courier.settle, seconds), "deliveries are still on the way"
         deadline = time.monotonic() + seconds
@@ -142,7 +142,7 @@ def signed(body: bytes, secret: str = WEBHOOK_SECRET, *, at: int | None = None) 
 
 async def post(url: str, body: bytes, headers: dict[str, str] | None = None) -> httpx.Response:
     """A delivery by hand; signed as it should be unless headers are given."""
-    async with httpx.AsyncClient(timeout=20, verify=False) as client:
+    async with httpx.AsyncClient(timeout=60, verify=False) as client:
         given = signed(body) if headers is None else headers
         # Failures are counted by address: each delivery comes from one of its own.
         given = {"x-forwarded-for": f"10.{randrange(256)}.{randrange(256)}.{randrange(1, 255)}", **given}

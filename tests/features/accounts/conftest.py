@@ -48,7 +48,7 @@ class Post:
 
     async def to(self, address: str, *, count: int = 1) -> list[Message]:
         """The mails for one address, oldest first, as soon as there are so many."""
-        for _ in range(500):
+        for _ in range(3_000):
             found = self._sink.to(address)
             if len(found) >= count:
                 return found[::-1]
@@ -61,7 +61,7 @@ class Post:
 
     async def links(self, address: str, path: str, *, count: int) -> list[str]:
         found: list[str] = []
-        for _ in range(500):
+        for _ in range(3_000):
             found = [
                 f"/{path}/" + link.partition(f"/{path}/")[2]
                 for message in reversed(self._sink.to(address))

@@ -100,7 +100,7 @@ class Buyer:
         text = await self.client.page(path)
         return words(text[text.index("<main") :])
 
-    async def until(self, sentence: str, path: str = "/billing", seconds: float = 15) -> str:
+    async def until(self, sentence: str, path: str = "/billing", seconds: float = 60) -> str:
         deadline = time.monotonic() + seconds
         while sentence not in (text := await self.shown(path)):
             assert time.monotonic() < deadline, f"{sentence!r} is not in {text}"

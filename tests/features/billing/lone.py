@@ -37,7 +37,7 @@ class Lone(Subscriber):
                 self.told.add(event.id)
                 await deliver(self.resources, event.body)
 
-    async def settled(self, seconds: float = 15) -> asyncpg.Record:
+    async def settled(self, seconds: float = 60) -> asyncpg.Record:
         """Everything that was heard of is read, whenever its turn would have come."""
         async with asyncio.timeout(seconds):
             while (row := await self.row())["dirty_gen"] > row["synced_gen"]:

@@ -15,13 +15,14 @@ from infra.sandbox.stripe.knobs import StripeKnobs
 from infra.sandbox.stripe.server import StripeStandIn
 from service.core.context import Resources
 from service.features.billing.actions.marks import tie
+from service.integrations.stripe.client import DEADLINE
 from tests.features.billing.conftest import Subscribe
 from tests.support.factories import Factory
 from tests.support.servers import RunningServer, RunningWorker
 from tests.support.stripe import GOOD, Subscriber, event_body, post
 
 
-async def until(statement: str, superuser: asyncpg.Connection[Any], *values: Any, seconds: float = 20) -> None:
+async def until(statement: str, superuser: asyncpg.Connection[Any], *values: Any, seconds: float = 60) -> None:
     """Wait until the statement says true."""
     deadline = time.monotonic() + seconds
     while not await superuser.fetchval(statement, *values):
@@ -77,7 +78,7 @@ async def test_scenario_14_an_acknowledgement_lost_on_the_wire(subscriber: Subsc
     customer = await subscriber()
     connected.knobs = StripeKnobs(receiver_timeout=0.001, retry_factor=0.001)
     customer.subscribe("team")
-    gone = time.monotonic() + 5
+    gone = time.monotonic() + 60
     while not any(one.deliveries[0].attempts for one in connected.account.events.newest_first() if one.deliveries):
         assert time.monotonic() < gone
         await asyncio.sleep(0.005)
@@ -135,14 +136,14 @@ async def test_scenario_73_stripe_hangs_and_deliveries_are_acknowledged(
     customer = await subscriber()
     customer.subscribe("team")
     await customer.settled()
-    connected.knobs = StripeKnobs(api_latency_min=3, api_latency_max=3)
+    connected.knobs = StripeKnobs(api_latency_min=60, api_latency_max=60)
     thing = {"id": "in_1", "object": "invoice", "customer": customer.customer}
     took = []
     for _ in range(20):
         began = time.monotonic()
         assert (await post(server.url, event_body("invoice.updated", thing))).status_code == 200
         took.append(time.monotonic() - began)
-    assert max(took) < 2.5, f"an acknowledgement waited for Stripe: {took}"
+    assert max(took) < DEADLINE - 1, f"an acknowledgement waited for Stripe: {took}"
     connected.knobs = StripeKnobs()
     await customer.settled(40)
 

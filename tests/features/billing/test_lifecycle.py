@@ -276,7 +276,7 @@ def _foreign_price(connected: StripeStandIn) -> str:
 
 async def _until_disputed(customer: Subscriber, status: str) -> None:
     """A dispute names no customer: whose it is has to be found out first."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while status not in [known for known, _ in await ledger(customer, "dispute")]:
         assert time.monotonic() < deadline, f"{status} never arrived: {await ledger(customer, 'dispute')}"
         await asyncio.sleep(0.1)

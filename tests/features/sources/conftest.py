@@ -64,7 +64,7 @@ class Team:
 
     async def asked(self, identifier: UUID, earlier: int = 0) -> asyncpg.Record:
         """Wait for one more asking than `earlier`; that run."""
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while await self.runs(identifier) <= earlier:
             assert time.monotonic() < until, f"never asked: {dict(await self.source(identifier))}"
             await asyncio.sleep(0.05)

