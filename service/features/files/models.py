@@ -19,6 +19,7 @@ from service.guardrails.personal_data import content, internal
 from service.guardrails.retention import after_deletion, days_after
 from service.guardrails.soft_delete import SoftDeletable
 from service.guardrails.tenancy import TenantScoped
+from service.guardrails.uploads.kept import keep
 from service.guardrails.uploads.policy import Kind, UploadPolicy
 
 ZIP = b"PK\x03\x04"
@@ -72,6 +73,9 @@ StateColumn = Enum(
 def new_key(organization_id: UUID) -> str:
     """Where bytes are put: by tenant, and by nothing that anybody chose or could guess."""
     return f"t/{organization_id}/{uuid4().hex}"
+
+
+keep("t", "[0-9a-f-]{36}/[0-9a-f]{32}", "SELECT key FROM files WHERE key = ANY($1)")
 
 
 class File(TenantScoped, SoftDeletable, Base):
@@ -135,3 +139,4 @@ class FileRemoval(Base):
 
     key: Mapped[str] = mapped_column(String(80), primary_key=True, info=internal())
     asked_at: Mapped[datetime] = mapped_column(index=True, info=internal())
+    """When the store is to be asked: at once, and some minutes later each time it refused."""

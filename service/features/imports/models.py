@@ -32,6 +32,7 @@ from service.features.notifications.models import Kind
 from service.guardrails.personal_data import content, internal
 from service.guardrails.retention import days_after, with_parent
 from service.guardrails.tenancy import TenantScoped
+from service.guardrails.uploads.kept import keep
 
 KEPT_DAYS = 90
 FINISHED = Kind("import_finished", "An import of yours has ended")
@@ -64,6 +65,15 @@ def _words(kind: type[StrEnum], name: str) -> Enum:
     words = [each.value for each in kind]
     made = {"native_enum": False, "create_constraint": True, "length": 16}
     return Enum(kind, name=name, values_callable=lambda _: words, **made)
+
+
+# By id, the key's end: keys themselves are not indexed.
+keep(
+    "imports",
+    "[0-9a-f-]{36}/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
+    "SELECT object_key AS key FROM imports"
+    " WHERE id = ANY(ARRAY(SELECT right(key, 36)::uuid FROM unnest($1::text[]) AS key)) AND object_key = ANY($1)",
+)
 
 
 class Import(TenantScoped, Base):

@@ -17,6 +17,7 @@ from service.core.context import Resources
 from service.core.database import Database
 from service.features.files import pages
 from service.features.files.flows import links, removal
+from service.features.files.flows.look import DUE
 from service.features.files.models import new_key
 from service.guardrails.permissions import Role
 from service.guardrails.purge import purge_expired
@@ -28,6 +29,10 @@ from tests.support.client import Client
 from tests.support.factories import Factory
 
 Look = Callable[[], Awaitable[None]]
+AN_IMPORT = """
+    INSERT INTO imports (id, organization_id, object_key, created_at, name, mode, zone, decimal, state, leased_until)
+    VALUES ($1, $2, $3, now(), 'march.csv', 'all', 'UTC', 'point', 'waiting', now() + interval '9 days')
+"""
 
 
 async def test_a_picture_comes_out_clean_through_a_short_link(
@@ -205,17 +210,22 @@ async def test_the_sweeper_finds_what_nobody_knows_and_what_is_missing(
     async def bytes_of_nobody() -> AsyncIterator[bytes]:
         yield b"orphan"
 
-    orphan, foreign = new_key(known["organization_id"]), f"t/{known['organization_id']}/reports/{'0' * 32}"
-    for key in (orphan, foreign):
+    organization = known["organization_id"]
+    orphan, foreign = new_key(organization), f"t/{organization}/reports/{'0' * 32}"
+    waiting, ended = f"imports/{organization}/{(identifier := uuid4())}", f"imports/{uuid4()}/{uuid4()}"
+    for key in (orphan, foreign, waiting, ended):
         await storage.put(key, bytes_of_nobody())
+    await factory.superuser.execute(AN_IMPORT, identifier, organization, waiting)
     await storage.delete(missing["key"])
     await removal.sweep(resources, maintenance)
     assert await storage.size(orphan) == 6, "younger than a day: its row may be about to be written"
     clock.advance(timedelta(days=2))
     await removal.sweep(resources, maintenance)
-    with pytest.raises(NotStored):
-        await storage.size(orphan)
-    assert await storage.size(known["key"]) == 5
+    for key in (orphan, ended):
+        with pytest.raises(NotStored):
+            await storage.size(key)
+    assert (await storage.size(known["key"]), await storage.size(waiting)) == (5, 6)
+    await factory.superuser.execute("DELETE FROM imports WHERE id = $1", identifier)
     assert await storage.size(foreign) == 6, "whatever else lives in the store is not ours to sweep"
     assert (await state_of(factory, known["id"]), await state_of(factory, missing["id"])) == ("clean", "lost")
 
@@ -247,8 +257,21 @@ async def test_a_key_that_the_store_refuses_keeps_no_other_one(
     await removal.remove_given_up(resources, maintenance)
     with pytest.raises(NotStored):
         await resources.get(Storage).size(file["key"])
-    still = await factory.superuser.fetchval("DELETE FROM file_removals WHERE key = $1 RETURNING key", directory)
-    assert still == directory, "what was refused is tried again"
+    again = await factory.superuser.fetchval("DELETE FROM file_removals WHERE key = $1 RETURNING asked_at", directory)
+    assert again > clock.now(), "what was refused is tried again, behind all others"
+
+
+async def test_who_sends_many_files_waits_for_themselves(
+    member: Client, factory: Factory, look: Look, maintenance: Database
+) -> None:
+    for _ in range(3):
+        await send(member, "one of many.txt", b"x")
+    async with await factory.client(await factory.person(Role.MEMBER)) as other:
+        await send(other, "the only one.txt", b"x")
+    async with maintenance.unit_of_work(read_only=True) as work:
+        due = [row["organization_id"] for row in await work.raw.fetch(DUE, clock.now())]
+    assert len(due) == len({*due})
+    await look()
 
 
 async def test_a_reader_who_takes_nothing_pins_little(
