@@ -36,7 +36,8 @@ EVERYTHING = {"include_deleted": True}
 
 
 class SoftDeletable:
-    """Mixin for rows that go to the bin first. `deletion_id` names the one deletion that hid this row and others."""
+    """Mixin for rows that go to the bin first. `deletion_id` names the one deletion that hid this row and others; a
+    deleted row without one was discarded."""
 
     __table__: ClassVar[Any]
     __mapper__: ClassVar[Mapper[Any]]
@@ -88,6 +89,22 @@ async def restore(ctx: Context, model: type[D], identifier: UUID, **changes: Any
         if getattr(error.orig, "sqlstate", "") != UNIQUE_VIOLATION:
             raise
         raise _taken(model, error) from error
+    return thing
+
+
+async def discard(ctx: Context, model: type[D], identifier: UUID) -> D:
+    """Out of the bin before its time: nobody restores it, and the next purge removes it with all that is part of it.
+
+    A legal hold still keeps the rows. Raises NotFound when it is not in the bin.
+    """
+    columns = model.__table__.c
+    wanted = select(model).where(columns.id == identifier, columns.deletion_id.is_not(None)).with_for_update()
+    thing = (await ctx.db.execute(wanted, execution_options=EVERYTHING)).scalar_one_or_none()
+    rule = retention_of(model.__table__)
+    if thing is None or rule is None or rule.days is None:
+        raise NotFound(f"There is no such {_noun(model)} in the bin.")
+    thing.deletion_id, thing.deleted_at = None, clock.now() - timedelta(days=rule.days + 1)
+    await ctx.db.flush()
     return thing
 
 

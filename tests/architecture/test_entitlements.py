@@ -16,7 +16,7 @@ from tests.architecture.conftest import SERVICE
 
 ASKED_BY = {
     Feature.INDICATORS: {"create_indicator", "restore_indicator"},
-    Feature.FILES_MB: {"begin_upload", "restore_file"},
+    Feature.FILES_MB: {"begin_upload"},
     Feature.SEATS: {"invite", "accept_invitation"},
     Feature.SOURCES: {"connect_source", "restore_source"},
 }

@@ -338,9 +338,9 @@ WORDS = {
 async def address(route: Route, factory: Factory, organization: UUID, person: Owner) -> str:
     """The route's path with a fresh thing of each kind, so that nobody finds what the one before took away."""
     path = route.path
-    restores = path.endswith(("/restore", "/restoration"))
+    in_the_bin = path.endswith(("/restore", "/restoration", "/discard"))
     for name in re.findall(r"{([a-z_]+)(?::[a-z]+)?}", route.path):
-        plant = (IN_THE_BIN if restores else THINGS).get(name)
+        plant = (IN_THE_BIN if in_the_bin else THINGS).get(name)
         value = await plant(factory, organization, person) if plant else WORDS.get(name, uuid4().hex)
         path = re.sub(rf"{{{name}(:[a-z]+)?}}", value, path)
     if path.endswith("/aggregates"):

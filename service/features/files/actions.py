@@ -18,9 +18,9 @@ from service.guardrails.entitlements import Feature, counted
 from service.guardrails.permissions import Role, Who
 
 
-@counted(Feature.FILES_MB, "delete files that nobody needs")
+@counted(Feature.FILES_MB, "delete files and then, in the bin, delete them for good")
 async def _count_megabytes(ctx: Context) -> int:
-    return await queries.used_megabytes(ctx)
+    return (await queries.get_used(ctx)).megabytes
 
 
 @action("files.begin", requires=Role.MEMBER)
@@ -92,6 +92,10 @@ async def delete_file(ctx: Context, file_id: UUID) -> File:
 
 @action("files.restore", requires=Role.MEMBER)
 async def restore_file(ctx: Context, file_id: UUID) -> File:
-    file = await soft_delete.restore(ctx, File, file_id)
-    await ctx.allow(Feature.FILES_MB, 0)
-    return file
+    return await soft_delete.restore(ctx, File, file_id)
+
+
+@action("files.discard", requires=Role.ADMIN, while_unpaid=True)
+async def discard_file(ctx: Context, file_id: UUID) -> File:
+    """For good, and its room is free at once. Not for members: the bin is there for what one of them does in anger."""
+    return await soft_delete.discard(ctx, File, file_id)

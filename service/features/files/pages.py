@@ -42,7 +42,7 @@ async def list_files(request: Request, ctx: Ctx, page: PageRequest) -> Response:
         fragment="results",
         found=found,
         can=may(ctx, actions.finish_upload),
-        used=await queries.used_megabytes(ctx),
+        used=await queries.get_used(ctx),
         included=held.limits[Feature.FILES_MB] if held else 0,
         policy=FILES,
         scanned=ctx.resources.get(Scanner).enabled,
@@ -67,7 +67,8 @@ async def _receive(request: Request, ctx: Context, file: File, incoming: Incomin
 
 @router.get("/files/bin")
 async def show_bin(request: Request, ctx: Ctx, page: PageRequest) -> Response:
-    return render(request, "files/bin.html", found=await queries.list_deleted_files(ctx, page))
+    found, used = await queries.list_deleted_files(ctx, page), await queries.get_used(ctx)
+    return render(request, "files/bin.html", found=found, used=used, can=may(ctx, actions.discard_file))
 
 
 @router.get("/files/{file_id}")
@@ -125,3 +126,10 @@ async def restore_file(request: Request, ctx: Ctx, file_id: UUID) -> Response:
     file = await actions.restore_file(ctx, file_id)
     flash(request, f"“{file.name}” is back.", "success")
     return redirect(request, f"/files/{file.id}")
+
+
+@router.post("/files/{file_id}/discard")
+async def discard_file(request: Request, ctx: Ctx, file_id: UUID) -> Response:
+    file = await actions.discard_file(ctx, file_id)
+    flash(request, f"“{file.name}” is deleted for good.", "success")
+    return redirect(request, "/files/bin")

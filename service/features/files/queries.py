@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, func, or_, select
 
 from service.core.context import Context
 from service.core.errors import NotFound
 from service.core.statements import Prepared
 from service.features.files.models import File, FileFinding, FileState
-from service.features.files.schemas import DeletedFileRead, FileRead, FindingRead
+from service.features.files.schemas import DeletedFileRead, FileRead, FindingRead, Used
 from service.guardrails.actions import query
 from service.guardrails.pagination import Keyset, Page, Position, paginate
 from service.guardrails.permissions import Role, Who
@@ -19,12 +19,19 @@ COLUMNS = (File.id, File.name, File.kind, File.size, File.state, File.finding, F
 SHOWN = (File.state != FileState.RECEIVING, File.state != FileState.ABANDONED)
 LIST = Keyset(select(*COLUMNS).where(*SHOWN), order=(File.id.desc(),))
 BIN = Keyset(
-    select(File.id, File.name, File.size, File.deleted_at).where(File.deleted_at.is_not(None)),
+    select(File.id, File.name, File.size, File.deleted_at).where(File.deletion_id.is_not(None)),
     order=(File.id.desc(),),
     include_deleted=True,
 )
 ONE = Prepared(select(*COLUMNS).where(File.id == bindparam("id"), *SHOWN))
-USED = Prepared(select(func.coalesce(func.sum(File.size), 0).label("bytes")))
+BINNED = File.deletion_id.is_not(None)
+USED = Prepared(
+    select(
+        func.coalesce(func.sum(File.size), 0).label("bytes"),
+        func.coalesce(func.sum(File.size).filter(BINNED), 0).label("binned"),
+    ).where(or_(File.deleted_at.is_(None), BINNED)),
+    include_deleted=True,
+)
 FINDINGS = Keyset(
     select(
         FileFinding.id, FileFinding.organization_id, FileFinding.file_id, FileFinding.signature, FileFinding.found_at
@@ -60,10 +67,11 @@ async def get_download(ctx: Context, file_id: UUID) -> tuple[str, str, int]:
 
 
 @query("files.used", requires=Role.VIEWER)
-async def used_megabytes(ctx: Context) -> int:
-    """Rounded up. Those in the bin do not count, and ask on their way back."""
+async def get_used(ctx: Context) -> Used:
+    """With the bin, because the store holds that too: sending and deleting in turn would fill it for nothing."""
     row = await ctx.fetch_one(USED)
-    return -(-int(row["bytes"]) // 1_000_000) if row else 0
+    assert row is not None  # noqa: S101 - a sum is always one row
+    return Used(-(-int(row["bytes"]) // 1_000_000), -(-int(row["binned"]) // 1_000_000))
 
 
 @query("files.findings", requires=Who.STAFF)

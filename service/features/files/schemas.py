@@ -88,6 +88,14 @@ class FindingRead(Output):
 
 
 @dataclass(frozen=True, slots=True)
+class Used:
+    """Megabytes, rounded up; `binned` of them by what can still be restored."""
+
+    megabytes: int
+    binned: int
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """What became of a file; `key` and `size` where other bytes take the place of those that were sent."""
 

@@ -148,7 +148,9 @@ async def test_another_site_cannot_send_a_file(member: Client, factory: Factory)
     assert await factory.superuser.fetchval("SELECT count(*) FROM files") == before
 
 
-async def test_the_plan_says_how_much_there_may_be(factory: Factory, look: Look) -> None:
+async def test_the_plan_says_how_much_there_may_be_with_the_bin(
+    factory: Factory, look: Look, resources: Resources, maintenance: Database
+) -> None:
     person = await factory.person(Role.MEMBER)
     assert person.organization_id is not None
     await factory.plan(person.organization_id, "free", limits={"megabytes": 1})
@@ -159,9 +161,21 @@ async def test_the_plan_says_how_much_there_may_be(factory: Factory, look: Look)
         assert "includes 1 megabytes, and you have 1" in full.text
         file = await only_file(factory)
         await client.post(f"/files/{file['id']}/delete", csrf=client.csrf)
+        assert "They hold 1 MB of your plan" in await client.page("/files/bin")
+        assert (await send(client, "b.txt", b"x" * 200_000)).status_code == 403, "the store holds what is in the bin"
+        refused = await client.post(f"/files/{file['id']}/discard", csrf=client.csrf)
+        assert refused.status_code == 403, "a member could destroy what the bin is there to keep"
+        async with await factory.client(await factory.person(Role.ADMIN, person.organization_id)) as admin:
+            gone = await admin.post(f"/files/{file['id']}/discard", csrf=admin.csrf)
+            assert (gone.status_code, gone.headers["location"]) == (303, "/files/bin")
+            assert "a.txt" not in (await admin.page("/files/bin")).replace("“a.txt” is deleted for good", "")
+            assert (await admin.post(f"/files/{file['id']}/restore", csrf=admin.csrf)).status_code == 404
         assert (await send(client, "b.txt", b"x" * 200_000)).status_code == 303
-        back = await client.post(f"/files/{file['id']}/restore", csrf=client.csrf)
-        assert back.status_code == 403, "what comes back takes its room again"
+    worker = Resources(resources.settings, resources.database, resources.redis, maintenance)
+    await purge_expired(worker)
+    await removal.remove_given_up(resources, maintenance)
+    with pytest.raises(NotStored):
+        await resources.get(Storage).size(file["key"])
 
 
 async def test_what_a_stranger_asks_for_is_not_there(member: Client, factory: Factory, look: Look) -> None:
