@@ -157,6 +157,9 @@ HOSTILE: dict[str, Case] = {
     "an archive called workbook": Case("xlsx", lambda: office(main="readme.txt"), "mismatch"),
     "something in front of a workbook": Case("xlsx", lambda: picture("GIF") + office(), "mismatch"),
     "truncated workbook": Case("xlsx", lambda: office()[:-40], "truncated"),
+    "something behind a workbook": Case("xlsx", lambda: office() + b"<script>x()</script>", "polyglot"),
+    "another archive behind a workbook's end": Case("xlsx", lambda: office() + bytes(30), "polyglot"),
+    "an archive behind a PDF": Case("pdf", lambda: pdf() + office(), "polyglot"),
     "half a PDF": Case("pdf", lambda: pdf()[:40], "truncated"),
 }
 HARMLESS: dict[str, bytes] = {

@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -56,9 +57,13 @@ async def test_a_hostile_file_is_refused_or_comes_out_clean(case: Case, tmp_path
 
 
 async def test_what_a_pdf_could_run_is_flagged(tmp_path: Path) -> None:
-    for trick in (b"/OpenAction 2 0 R", b"/#4aS (x)"):
+    packed = b"\nstream\n" + zlib.compress(b"7 0 <</S/JavaScript/JS(x)>>" * 99) + b"\nendstream"
+    tricks = (b"/OpenAction 2 0 R", b"/#4aS (x)", b"/Names <</EmbeddedFiles 3 0 R>>", b"/#4caunch", packed)
+    for trick in tricks:
         verdict, _ = await look(tmp_path, "pdf", pdf(trick))
-        assert verdict == Verdict(active=True)
+        assert verdict == Verdict(active=True), trick
+    letters = b"\nstream\n" + zlib.compress(b"/JSX /AAB /Launcher") + b"\nendstream /AAx"
+    assert (await look(tmp_path, "pdf", pdf(letters)))[0] == Verdict()
 
 
 @pytest.mark.parametrize(("given", "shown"), NAMES.items(), ids=[repr(name)[:30] for name in NAMES])

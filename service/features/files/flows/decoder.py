@@ -18,6 +18,7 @@ import stat
 import sys
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 from xml.parsers import expat
@@ -25,6 +26,7 @@ from xml.parsers import expat
 MEMORY, CPU_SECONDS, MOST_OUTPUT = 512 * 1024 * 1024, 5, 64 * 1024 * 1024
 MOST_PIXELS = 40_000_000
 MOST_ENTRIES, MOST_INFLATED, MOST_RATIO = 2_000, 100 * 1024 * 1024, 100
+END_RECORD = 22
 RATIO_FLOOR = 1024 * 1024
 """Smaller members may be as dense as they like: a page of equal cells compresses a thousand times."""
 MOST_COLUMNS, LONGEST_CELL = 1_000, 128 * 1024
@@ -36,7 +38,11 @@ MAGIC = {
 MAIN_PART = {"xlsx": "xl/workbook.xml", "docx": "word/document.xml"}
 MARKUP = {"text/html", "text/xml", "image/svg+xml", "text/x-php", "text/x-shellscript", "text/javascript"}
 TABLES = ("application/csv", "application/json")
-ACTIVE_PDF = re.compile(rb"/(?:JS|JavaScript|OpenAction|AA|Launch|EmbeddedFile|RichMedia|XFA)\b")
+# Two letters meet by chance in any large picture, so something of their kind must follow.
+ACTIVE_PDF = re.compile(
+    rb"/(?:(?:JS|AA)(?=[\s\0(<%])|(?:JavaScript|OpenAction|Launch|EmbeddedFiles?|RichMedia|XFA)\b)"
+)
+ESCAPED, LONGEST_OBJECTS = re.compile(rb"#([0-9A-Fa-f]{2})"), 4 * 1024 * 1024
 BLOCK = 1024 * 1024
 
 
@@ -70,8 +76,31 @@ def pdf(extension: str, file: BinaryIO, output: BinaryIO) -> dict[str, Any]:
     content = file.read()
     if b"%%EOF" not in content[-2048:] or b"startxref" not in content:
         raise Refused("truncated")
-    # Compressed objects may hide more: it is only ever handed out as an attachment, flagged or not.
-    return {"active": ACTIVE_PDF.search(content.replace(b"#4a", b"J").replace(b"#4A", b"J")) is not None}
+    if zipfile.is_zipfile(io.BytesIO(content)):
+        raise Refused("polyglot")
+    return {"active": _acts(content) or _acts_when_unpacked(content)}
+
+
+def _acts(content: bytes) -> bool:
+    """A name may be written in escapes (ISO 32000-1, 7.3.5)."""
+    plain = ESCAPED.sub(lambda escape: bytes([int(escape[1], 16)]), content)
+    return ACTIVE_PDF.search(plain) is not None
+
+
+def _acts_when_unpacked(content: bytes) -> bool:
+    """Most writers pack their objects (7.5.7). Encryption and rarer filters still hide them: flagged or not, a PDF is
+    only ever handed out as an attachment. What unpacks to too much is flagged unread."""
+    place, unpacked = 0, 0
+    while (start := content.find(b"stream", place)) >= 0 and (end := content.find(b"endstream", start)) >= 0:
+        place = end + len(b"endstream")
+        try:
+            objects = zlib.decompressobj().decompress(content[start + 6 : end].lstrip(b"\r\n"), LONGEST_OBJECTS)
+        except zlib.error:
+            continue
+        unpacked += len(objects)
+        if unpacked > MOST_INFLATED or _acts(objects):
+            return True
+    return False
 
 
 def office(extension: str, file: BinaryIO, output: BinaryIO) -> dict[str, Any]:
@@ -82,7 +111,10 @@ def office(extension: str, file: BinaryIO, output: BinaryIO) -> dict[str, Any]:
     entries = archive.infolist()
     if len(entries) > MOST_ENTRIES:
         raise Refused("entries")
-    if archive.comment or min((entry.header_offset for entry in entries), default=1) != 0:
+    file.seek(-END_RECORD, io.SEEK_END)
+    end = file.read()
+    # The record is the last thing in the file, without a comment: what stands behind it is for another reader.
+    if not (end.startswith(b"PK\5\6") and end.endswith(b"\0\0")) or min((entry.header_offset for entry in entries), default=1) != 0:
         raise Refused("polyglot")
     names = [entry.filename for entry in entries]
     if len({name.lower() for name in names}) != len(names):
@@ -222,6 +254,7 @@ def confine() -> None:
         (resource.RLIMIT_FSIZE, MOST_OUTPUT),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, 0),
+        (resource.RLIMIT_NPROC, 0),
     ):
         resource.setrlimit(what, (most, most))
 
