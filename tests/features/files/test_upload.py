@@ -83,7 +83,13 @@ async def test_what_the_inspection_refuses_is_gone_and_says_why(member: Client, 
 
 @pytest.mark.parametrize("fault", ["down", "hang", "garbled"])
 async def test_a_file_waits_while_nobody_can_scan_it(
-    fault: str, member: Client, factory: Factory, look: Look, clamd: Clamd, monkeypatch: pytest.MonkeyPatch
+    fault: str,
+    member: Client,
+    factory: Factory,
+    look: Look,
+    clamd: Clamd,
+    resources: Resources,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Fail closed: harmless or not, it is served when a scanner has said so, and not a moment earlier."""
     monkeypatch.setattr(scanner.Scanner.scan, "__kwdefaults__", {"deadline": 0.3})
@@ -95,6 +101,7 @@ async def test_a_file_waits_while_nobody_can_scan_it(
     assert (await member.get(f"/files/{file['id']}/download")).status_code == 409
     assert "Being checked" in await member.page(f"/files/{file['id']}")
     clamd.knobs = ClamdKnobs()
+    resources.provide(scanner.Scanner, scanner.Scanner(resources.settings))  # with other files, it is left alone by now
     clock.advance(timedelta(seconds=30))
     await look()
     assert await state_of(factory, file["id"]) == "clean"
