@@ -21,7 +21,7 @@ sh infra/compose/make-env.sh >"$work/env"
 
 say "everything starts and becomes healthy"
 # With the sandbox, because `doctor` also asks the mail server.
-compose --profile sandbox up --build --detach --wait --wait-timeout 300
+compose --profile sandbox up --build --detach --wait --wait-timeout 600
 
 say "web answers on 127.0.0.1 only"
 python3 - <<'PY'
@@ -33,6 +33,23 @@ PY
 say "web and worker find their dependencies"
 compose exec -T app python -m service doctor
 compose exec -T worker python -m service doctor
+
+say "the scanner recognizes the file that all scanners know"
+compose exec -T worker python - <<'PY'
+import asyncio
+
+from service.core.settings import get_settings
+from service.integrations.scanner import Scanner
+
+
+async def eicar():
+    yield b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$" + b"EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
+
+
+found = asyncio.run(Scanner(get_settings()).scan(eicar()))
+assert "eicar" in found.signature.lower(), found
+print(found.signature)
+PY
 
 say "nothing can be written where code lives, and nobody is root"
 for service in app worker; do

@@ -89,6 +89,7 @@ def _welcome(console: Console, place: Home, product: Product) -> None:
             ("rates", f"http://{HOST}:{ports['rates']}", "exchange rates, and what can go wrong"),
             ("GitHub", f"http://{HOST}:{ports['github']}", "repositories, and what can go wrong"),
             ("Plausible", f"http://{HOST}:{ports['plausible']}", "web traffic, and what can go wrong"),
+            ("scanner", f"http://{HOST}:{ports['scanner']}", "viruses, and what can go wrong with looking for them"),
             ("webhooks", f"http://{HOST}:{ports['receiver']}", "a customer's server that takes ours"),
         ]
     addresses += [("logs", _short(place.logs), "one file for each part")]

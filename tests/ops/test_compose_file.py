@@ -15,6 +15,7 @@ import yaml
 
 from service.core.insecurities import WORKER_EXTRA, insecurities
 from service.core.settings import Settings
+from service.integrations.scanner import MOST_BYTES
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = Path(sys.executable).parent
@@ -216,6 +217,14 @@ def test_connections_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert written in text, f"the comment must say {written}"
     limits = f"{settings.database_max_connections} - {settings.database_reserved_connections} = {room}"
     assert limits in text, f"the comment must say {limits}"
+
+
+def test_the_scanner_takes_as_much_as_the_service_sends() -> None:
+    lines = dict(line.split() for line in (COMPOSE / "clamd.conf").read_text().splitlines() if line and line[0] != "#")
+    assert int(lines["StreamMaxLength"].removesuffix("M")) * 1024 * 1024 == MOST_BYTES
+    assert lines["AlertExceedsMax"] == "yes", "a bomb that is not unpacked to its end would count as clean"
+    assert generate_env()["SCANNER_URL"] == f"tcp://scanner:{lines['TCPSocket']}"
+    assert SERVICES["scanner"]["networks"] == ["edge"], "whoever breaks into it must not reach the databases"
 
 
 def test_proxy_that_is_trusted_is_the_networks_gateway() -> None:

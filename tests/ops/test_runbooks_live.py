@@ -8,6 +8,7 @@ the two whose faults come from outside.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 import asyncpg
 import httpx
@@ -236,25 +238,25 @@ async def lose_the_mail_provider(stack: Stack, name: str) -> None:
     assert matches(name, "try-now")
 
 
-A_FILE = """
-    INSERT INTO files (id, organization_id, name, kind, key, size, digest, state, finding, active, looks,
-        next_look_at, checked_at, created_at)
-    SELECT gen_random_uuid(), id, 'drill.txt', 'txt', $1, 5, '', 'pending', '', false, 0, now(), now(),
-        now() - interval '20 minutes' FROM organizations ORDER BY created_at, id LIMIT 1
-"""
+A_WHILE_AGO = "UPDATE files SET created_at = now() - interval '20 minutes' WHERE id = $1"
 
 
 async def lose_the_scanner(stack: Stack, name: str) -> None:
-    environment = local.environment()
-    object_of = Path(environment["STORAGE_URL"].removeprefix("file:"), "t", "drill")
-    object_of.parent.mkdir(parents=True, exist_ok=True)
-    object_of.write_bytes(b"drill")
-    knobs = f"http://127.0.0.1:{environment['BALLAST_SCANNER_PORT']}/api/knobs"
+    """A program sends a file meanwhile: it is taken, handed to nobody, and clean when the scanner is back."""
+    knobs = f"http://127.0.0.1:{local.environment()['BALLAST_SCANNER_PORT']}/api/knobs"
     httpx.post(knobs, json={"down": True}).raise_for_status()
-    await stack.superuser.execute(A_FILE, "t/drill")
-    assert matching(name, "diagnose", patience=30) == names(name, "diagnose")
-    httpx.delete(knobs).raise_for_status()
-    assert matches(name, "look-now")
+    logins = json.loads(Path(os.environ["BALLAST_HOME"], "logins.json").read_text())["logins"]
+    headers = {"Authorization": f"Bearer {logins[0]['api_key']}", "Idempotency-Key": "drill"}
+    with httpx.Client(base_url=f"{stack.address}/api/v1", headers=headers) as program:
+        sent = program.post("/files", files={"file": ("drill.txt", b"drill")}).raise_for_status().json()
+        await stack.superuser.execute(A_WHILE_AGO, UUID(sent["id"]))
+        assert matching(name, "diagnose", patience=30) == names(name, "diagnose")
+        assert program.get(f"/files/{sent['id']}/link").status_code == 409
+        httpx.delete(knobs).raise_for_status()
+        assert matches(name, "look-now")
+        assert wait_until(lambda: program.get(f"/files/{sent['id']}").json()["state"] == "clean", timeout=30, every=0.5)
+        link = program.get(f"/files/{sent['id']}/link").raise_for_status().json()["url"]
+    assert httpx.get(link).content == b"drill"
 
 
 async def spoil_the_setup(stack: Stack, name: str) -> None:

@@ -39,9 +39,7 @@ MAIN_PART = {"xlsx": "xl/workbook.xml", "docx": "word/document.xml"}
 MARKUP = {"text/html", "text/xml", "image/svg+xml", "text/x-php", "text/x-shellscript", "text/javascript"}
 TABLES = ("application/csv", "application/json")
 # Two letters meet by chance in any large picture, so something of their kind must follow.
-ACTIVE_PDF = re.compile(
-    rb"/(?:(?:JS|AA)(?=[\s\0(<%])|(?:JavaScript|OpenAction|Launch|EmbeddedFiles?|RichMedia|XFA)\b)"
-)
+ACTIVE_PDF = re.compile(rb"/(?:(?:JS|AA)(?=[\s\0(<%])|(?:JavaScript|OpenAction|Launch|EmbeddedFiles?|RichMedia|XFA)\b)")
 ESCAPED, LONGEST_OBJECTS = re.compile(rb"#([0-9A-Fa-f]{2})"), 4 * 1024 * 1024
 BLOCK = 1024 * 1024
 
@@ -114,7 +112,10 @@ def office(extension: str, file: BinaryIO, output: BinaryIO) -> dict[str, Any]:
     file.seek(-END_RECORD, io.SEEK_END)
     end = file.read()
     # The record is the last thing in the file, without a comment: what stands behind it is for another reader.
-    if not (end.startswith(b"PK\5\6") and end.endswith(b"\0\0")) or min((entry.header_offset for entry in entries), default=1) != 0:
+    if (
+        not (end.startswith(b"PK\5\6") and end.endswith(b"\0\0"))
+        or min((entry.header_offset for entry in entries), default=1) != 0
+    ):
         raise Refused("polyglot")
     names = [entry.filename for entry in entries]
     if len({name.lower() for name in names}) != len(names):
