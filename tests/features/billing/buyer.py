@@ -100,9 +100,10 @@ class Buyer:
         text = await self.client.page(path)
         return words(text[text.index("<main") :])
 
-    async def until(self, sentence: str, path: str = "/billing", seconds: float = 60) -> str:
+    async def until(self, sentence: str, path: str = "/billing", seconds: float = 60, *, without: str = "\0") -> str:
+        """Ask until one answer says this sentence, and not the other."""
         deadline = time.monotonic() + seconds
-        while sentence not in (text := await self.shown(path)):
+        while sentence not in (text := await self.shown(path)) or without in text:
             assert time.monotonic() < deadline, f"{sentence!r} is not in {text}"
             await asyncio.sleep(0.1)
         return text

@@ -115,7 +115,7 @@ async def test_comparing_holds_no_connection_while_stripe_is_slow(
     customer = await subscriber()
     await customer.settled()
     path = f"{await page_of(customer)}/diff"
-    connected.knobs = connected.knobs.model_copy(update={"api_latency_min": 1.0, "api_latency_max": 1.0})
+    connected.knobs = connected.knobs.model_copy(update={"api_latency_min": 60, "api_latency_max": 60})
     asked = [asyncio.create_task(staff.get(path)) for _ in range(settings.database_pool_size + 3)]
     await asyncio.sleep(0.5)
     assert (await staff.get(HOME)).status_code == 200
