@@ -167,20 +167,23 @@ async def _shown(request: Request) -> api_keys.Shown:
 async def admit_body(request: Request) -> None:
     """Read long JSON, or let a file begin, for a key that was believed; nothing is open while that takes its time.
 
-    FastAPI reads a body before it asks any dependency, so the routes of the API call this first.
+    FastAPI reads a body before it asks any dependency, so the routes of the API call this first. A key that the door
+    knows is believed once more afterwards: one that was ended has one document read, and is forgotten.
     """
     stream = _stream(request)
     if stream is None and strict_json.UNREAD not in request.scope["state"]:
         return
     resources, shown = _resources(request), await _shown(request)
-    async with resources.database.connection() as connection:
-        ctx = Context(UnitOfWork(connection), resources, ANONYMOUS, _caller(request))
-        async with _transaction(ctx, tenant=shown.organization_id, user=None, read_only=True):
-            key = await api_keys.believe(request, ctx, shown)
+    if stream is not None or not gate.knows_key(request.scope):
+        async with resources.database.connection() as connection:
+            ctx = Context(UnitOfWork(connection), resources, ANONYMOUS, _caller(request))
+            async with _transaction(ctx, tenant=shown.organization_id, user=None, read_only=True):
+                key = await api_keys.believe(request, ctx, shown)
+            if stream is not None:
+                stream.take_place(key.id)
     if stream is None:
         await strict_json.check_long_json(request.scope)
     else:
-        stream.take_place(key.id)
         await arriving(request)
 
 

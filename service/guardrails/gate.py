@@ -97,6 +97,11 @@ async def forget(scope: Scope, resources: Resources, key: str) -> None:
             await FORGET.run(resources, resources.settings.redis_namespace, key)
 
 
+def knows_key(scope: Scope) -> bool:
+    """Whether PostgreSQL has believed the request's key before, so that it was counted against its organization."""
+    return bool(scope["state"].get(RATE))
+
+
 def _rate(resources: Resources, limits: Mapping[str, int]) -> int:
     return limits[Feature.API_PER_MINUTE] * resources.settings.rate_limit_scale
 

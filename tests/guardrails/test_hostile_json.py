@@ -188,8 +188,15 @@ async def test_a_long_document_is_read_for_a_key_that_is_believed(
     path = f"/api/v1/indicators/{indicator}/readings/batch"
     long = json.dumps({"readings": [READING]}).encode() + b" " * 1_000_000
     async with Client(factory.url, key=await factory.key(organization)) as program:
-        answers = []
-        for key in ("none", api_keys.mint(organization), ended, program.key):
+
+        async def send(key: str) -> int:
             headers = {"authorization": f"Bearer {key}", "content-type": "application/json", "idempotency-key": "x"}
-            answers.append((await program.http.post(path, content=long, headers=headers)).status_code)
-        assert (answers, read) == ([401, 401, 401, 201], [len(long)])
+            return (await program.http.post(path, content=long, headers=headers)).status_code
+
+        for key in ("none", api_keys.mint(organization), ended):
+            assert (await send(key), read) == (401, [])
+        assert (await send(program.key), read) == (201, [len(long)])
+        revoke = "UPDATE api_keys SET revoked_at = now() WHERE secret_hash = $1"
+        await factory.superuser.execute(revoke, api_keys.hash_of(program.key))
+        assert [await send(program.key) for _ in range(3)] == [401] * 3
+        assert len(read) == 2, "the door knew it, and forgot it"

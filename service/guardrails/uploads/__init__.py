@@ -14,6 +14,9 @@ How to use, in pages.py or api.py:
         row = await actions.reserve(ctx, ...)    # quota, before the first byte of the file is read
         return After(partial(intake.receive, ...))   # incoming.parts(check), with no transaction open
 
+A program's route takes KeyCtx and an IdempotencyKey (features.files.api). Either way the login or key comes first: only
+then one of the few places for files is taken, and the form's fields are read.
+
 Limits: only the name and the first bytes are looked at here. Later, in the worker, libmagic and a real decoder must
 agree with them, and a virus scanner with all three (features.files.flows), before anybody is handed the file.
 """
