@@ -245,6 +245,7 @@ async def _show(
         "indicators/detail.html",
         fragment="chart",
         indicator=detail.indicator,
+        source_id=detail.source_id,
         chart=detail.chart,
         readings=detail.readings,
         form=form,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Interval, bindparam, func, literal_column, select
@@ -58,7 +59,7 @@ BIN = Keyset(
     order=(Indicator.id.desc(),),
     include_deleted=True,
 )
-ONE = Prepared(select(*COLUMNS).where(Indicator.id == bindparam("id")))
+ONE = Prepared(select(*COLUMNS, Indicator.source_id).where(Indicator.id == bindparam("id")))
 READING = Prepared(
     select(Reading.at, Reading.value, Reading.corrected_at).where(
         Reading.indicator_id == bindparam("indicator_id"), Reading.at == bindparam("at")
@@ -175,10 +176,14 @@ async def list_deleted_indicators(ctx: Context, page: PageRequest) -> Page[Delet
 
 @query("indicators.read", requires=Role.VIEWER)
 async def get_indicator(ctx: Context, indicator_id: UUID) -> IndicatorRead:
+    return IndicatorRead.model_validate(await _one(ctx, indicator_id))
+
+
+async def _one(ctx: Context, indicator_id: UUID) -> dict[str, Any]:
     row = await ctx.fetch_one(ONE, id=indicator_id)
     if row is None:
         raise NotFound("There is no such indicator.")
-    return IndicatorRead.model_validate(dict(row))
+    return dict(row)
 
 
 @query("indicators.readings", requires=Role.VIEWER)
@@ -212,9 +217,10 @@ async def get_detail(
     ctx: Context, indicator_id: UUID, page: PageRequest, *, since: datetime, until: datetime, step: Step
 ) -> Detail:
     """What the indicator's page shows, in three statements."""
-    indicator = await get_indicator(ctx, indicator_id)
+    row = await _one(ctx, indicator_id)
     chart = await _aggregates(ctx, indicator_id, since, until, step)
-    return Detail(indicator, chart, await _readings(ctx, indicator_id, page))
+    readings = await _readings(ctx, indicator_id, page)
+    return Detail(IndicatorRead.model_validate(row), row["source_id"], chart, readings)
 
 
 async def _readings(ctx: Context, indicator_id: UUID, page: Position) -> Readings:

@@ -61,7 +61,12 @@ class Source(TenantScoped, SoftDeletable, Base):
             unique=True,
             postgresql_where=text("deleted_at IS NULL"),
         ),
-        Index("ix_sources_due", "next_pull_at", postgresql_where=text("deleted_at IS NULL AND paused_at IS NULL")),
+        Index(
+            "ix_sources_due_kind",
+            "kind",
+            "next_pull_at",
+            postgresql_where=text("deleted_at IS NULL AND paused_at IS NULL"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, info=internal())

@@ -98,7 +98,9 @@ class KeyForm(Input):
 class GitHubForm(KeyForm):
     repository: Repository = Field(title="Repository", description="Owner and name, for example northwind/storefront.")
     key: Annotated[SecretStr, Field(max_length=MOST_KEY)] = Field(
-        SecretStr(""), title="Token", description="For a private repository, or to ask more often than others may."
+        SecretStr(""),
+        title="Token",
+        description="Without one, a public repository shares 60 questions an hour with all others.",
     )
 
     def wish(self) -> Wish:
@@ -131,7 +133,7 @@ FORMS: dict[Kind, type[RatesForm | GitHubForm | PlausibleForm]] = {
 }
 ABOUT = {
     Kind.RATES: "The European Central Bank's reference rates, each working day. Needs no key.",
-    Kind.GITHUB: "Stars and open issues of a repository, each hour. Public ones need no token.",
+    Kind.GITHUB: "Stars and open issues of a repository, each hour. Public ones need no token, but wait less with one.",
     Kind.PLAUSIBLE: "Visitors and page views per day, from Plausible Analytics. Needs an API key.",
 }
 

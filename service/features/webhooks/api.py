@@ -41,7 +41,7 @@ async def list_endpoints(ctx: KeyCtx, page: PageRequest) -> Page[EndpointRead]:
 @router.post("", status_code=status.HTTP_201_CREATED)
 async def create_endpoint(ctx: KeyCtx, given: EndpointCreate, key: IdempotencyKey) -> EndpointCreated:
     """A new address for events. Its secret is in this answer and nowhere else."""
-    await insist_on_reachable(ctx.resources, given.url)
+    await insist_on_reachable(ctx, given.url)
     made = await actions.create_endpoint(ctx, given)
     return EndpointCreated(**_read(made).model_dump(), secret=made.open_secret())
 
@@ -66,7 +66,7 @@ async def update_endpoint(
 ) -> EndpointRead:
     """Change what is sent and leave the rest; with `If-Match`, only the version that you have read."""
     if given.url is not None:
-        await insist_on_reachable(ctx.resources, given.url)
+        await insist_on_reachable(ctx, given.url)
     endpoint = await actions.update_endpoint(ctx, endpoint_id, given)
     preconditions.show(response, endpoint.changed_at)
     return _read(endpoint)

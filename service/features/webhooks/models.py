@@ -96,6 +96,8 @@ class Endpoint(TenantScoped, SoftDeletable, Base):
     failures: Mapped[int] = mapped_column(default=0, info=internal())
     failing_since: Mapped[datetime | None] = mapped_column(info=internal())
     resume_at: Mapped[datetime | None] = mapped_column(info=internal())
+    slow: Mapped[bool] = mapped_column(default=False, server_default=text("false"), info=internal())
+    """Whether the last answer took seconds."""
 
     def seal(self, plain: str) -> None:
         """Make this the secret; the one before it goes on signing for a day."""
@@ -115,7 +117,7 @@ class Endpoint(TenantScoped, SoftDeletable, Base):
         if self.state == State.ACTIVE:
             raise Conflict("This endpoint is active already.", mend="Reload to see its current state.")
         self.state, self.reason = State.ACTIVE, ""
-        self.failures, self.failing_since, self.resume_at = 0, None, None
+        self.failures, self.failing_since, self.resume_at, self.slow = 0, None, None, False
 
     def disable(self, reason: str) -> None:
         self.state, self.reason = State.DISABLED, reason

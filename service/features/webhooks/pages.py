@@ -198,7 +198,7 @@ async def _is_right(ctx: Context, form: Form[Any]) -> bool:
         form.add_error("", "Choose at least one event.")
     if form.valid:
         try:
-            await insist_on_reachable(ctx.resources, form.data.url)
+            await insist_on_reachable(ctx, form.data.url)
         except Invalid as error:
             form.refuse(error)
     return form.valid

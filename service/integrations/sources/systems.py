@@ -44,12 +44,12 @@ class Systems:
         # A limit is the key's, or without one our whole address's: one source that met it speaks for all of them.
         rest = self._rests.get((kind, ask.key))
         if rest is not None and rest > ask.now:
-            raise Limited(f"{name} says that it was asked too often.", rest)
+            raise Limited(_too_often(kind, name, ask), rest)
         try:
             found = await self._ask(kind, name, pull, ask)
         except Limited as error:
             self._note_rest(kind, ask, error.until)
-            raise
+            raise Limited(_too_often(kind, name, ask), error.until) from error
         self._note_rest(kind, ask, found.rest_until)
         return found
 
@@ -70,3 +70,8 @@ class Systems:
 
     async def aclose(self) -> None:
         await self._http.aclose()
+
+
+def _too_often(kind: str, name: str, ask: Ask) -> str:
+    shared = " All sources without a token share one limit: give this one a token of its own."
+    return f"{name} says that it was asked too often.{shared if kind == 'github' and not ask.key else ''}"

@@ -7,11 +7,16 @@ import time
 from datetime import timedelta
 from uuid import uuid4
 
+import pytest
+
 from infra.sandbox.sources.faults import SourceKnobs
 from infra.sandbox.sources.github import TOKEN
 from infra.sandbox.sources.plausible import KEY
 from service.core import clock
+from service.core.settings import Settings
 from service.features.sources.models import HOUR, Source
+from service.integrations.sources.base import Ask, Limited
+from service.integrations.sources.systems import Systems
 from tests.conftest import Outside
 from tests.features.sources.conftest import Team
 
@@ -81,6 +86,20 @@ async def test_what_was_missed_is_fetched_and_what_a_person_corrected_stays(team
     assert again == {row["at"]: row["value"] for row in days} | {kept: 9.99}
 
 
+async def test_what_rests_in_the_archive_makes_nobody_ask_for_more(team: Team) -> None:
+    source = await team.connect("rates", base="EUR", quotes="USD GBP")
+    await team.asked(source)
+    days = await team.readings(source, "USD")
+    feeds = "SELECT indicator_id FROM source_feeds WHERE source_id = $1 AND series = $2"
+    resting, open_ = [await team.superuser.fetchval(feeds, source, series) for series in ("GBP", "USD")]
+    await team.member.api("POST", f"/indicators/{resting}/archival")
+    older = "UPDATE source_feeds SET last_at = $2 WHERE indicator_id = $1"
+    await team.superuser.execute(older, resting, days[-9]["at"])
+    gone = "DELETE FROM readings WHERE indicator_id = $1 AND at = $2"
+    await team.superuser.execute(gone, open_, days[-6]["at"])
+    assert (await team.again(source))["added"] == 0, "it asked for two weeks again, as it would each hour"
+
+
 async def test_a_withdrawn_key_stops_the_source_and_its_admins_are_told_once(team: Team, outside: Outside) -> None:
     source = await team.connect("plausible", site="shop.northwind.example", key=KEY)
     await team.asked(source)
@@ -107,6 +126,16 @@ async def test_a_withdrawn_key_stops_the_source_and_its_admins_are_told_once(tea
     assert right.status_code == 303
     await team.asked(source, runs)
     assert "Up to date" in await team.viewer.page(f"/sources/{source}")
+
+
+async def test_who_has_no_token_is_told_that_one_ends_the_wait(settings: Settings, outside: Outside) -> None:
+    outside.github.knobs = SourceKnobs(limited=True, limited_for=600)
+    systems, now = Systems(settings), clock.now()
+    for key, hint in (("", True), ("", True), (TOKEN, False)):
+        with pytest.raises(Limited) as limited:
+            await systems.ask("github", Ask(STOREFRONT, now.date(), now, key))
+        assert ("give this one a token of its own" in str(limited.value)) is hint
+    await systems.aclose()
 
 
 async def test_too_many_is_honoured_also_when_a_person_presses_the_button(team: Team, outside: Outside) -> None:

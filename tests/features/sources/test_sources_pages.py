@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 from uuid import UUID
 
@@ -30,6 +31,8 @@ async def test_a_connected_source_fills_its_indicators_and_their_tiles(team: Tea
     dashboard = await team.viewer.page("/dashboard")
     assert "EUR to USD" in dashboard
     assert dashboard.count(f'href="/sources/{source}"') == 2
+    indicator = await team.superuser.fetchval("SELECT indicator_id FROM source_feeds WHERE source_id = $1", source)
+    assert f'href="/sources/{source}"' in await team.viewer.page(f"/indicators/{indicator}")
     assert "As of" in dashboard
     assert "Up to date" in await team.viewer.page("/sources")
 
@@ -86,6 +89,23 @@ async def test_the_same_thing_is_connected_once(team: Team) -> None:
     twin = await team.admin.submit("/sources/new/github", repository="Northwind/Warehouse", key="")
     assert twin.status_code == 422
     assert "is connected already" in twin.text
+
+
+async def test_known_indicators_are_locked_in_the_order_of_batches(team: Team) -> None:
+    """USD, then GBP, as they were typed: a batch for both, which begins with the lower id, would hold one of them."""
+    low, high = sorted([await team.factory.indicator(team.organization) for _ in range(2)])
+    name = "UPDATE indicators SET name = $2 WHERE id = $1"
+    await team.superuser.execute(name, low, "EUR to GBP")
+    await team.superuser.execute(name, high, "EUR to USD")
+    lock = "SELECT FROM indicators WHERE id = $1 FOR UPDATE NOWAIT"
+    async with team.superuser.transaction():
+        await team.superuser.execute(lock, low)
+        connecting = asyncio.create_task(team.connect("rates", base="EUR", quotes="USD GBP"))
+        while not await team.superuser.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            assert not connecting.done()
+            await asyncio.sleep(0.02)
+        await team.superuser.execute(lock, high)
+    await connecting
 
 
 async def test_a_deleted_source_leaves_its_indicators_and_can_come_back(team: Team) -> None:

@@ -100,10 +100,10 @@ class Post:
         marks = ", ".join(f"${n + 1}" for n in range(len(values)))
         await self.superuser.execute(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})", *values.values())
 
-    async def send(self, *, room: int = AT_ONCE) -> int:
+    async def send(self, *, room: int = AT_ONCE, room_for_ill: int = FOR_ILL) -> int:
         """One round of the worker's loop, to its end; how many attempts it made."""
         async with self.turn, self.superuser.transaction():
-            found = await claim(self.superuser, clock.now(), room=room, room_for_ill=FOR_ILL)
+            found = await claim(self.superuser, clock.now(), room=room, room_for_ill=room_for_ill)
         writers = asyncio.Semaphore(2)
         await asyncio.gather(*(deliver(self.resources, one, writers) for one in found))
         return len(found)

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from copy import copy
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
+
+import pytest
 
 from service.core import clock
+from service.core.context import ANONYMOUS, Caller, Context
 from service.core.database import Database
+from service.core.errors import Unavailable
+from service.core.ids import new_id
 from service.core.settings import Settings
 from service.features.webhooks.actions import MOST_ENDPOINTS
+from service.features.webhooks.flows import deliver, metrics
+from service.features.webhooks.flows.address import insist_on_reachable
 from service.features.webhooks.flows.claim import PER_ENDPOINT, PER_ORGANIZATION
-from service.integrations.webhooks import AT_ONCE
+from service.features.webhooks.jobs.loops import measure
+from service.integrations.webhooks import AT_ONCE, WebhookSender
 from tests.features.webhooks.conftest import Post
 
 HOUR = timedelta(hours=1)
@@ -41,6 +51,60 @@ async def test_an_organization_has_its_share_however_many_endpoints_it_has(post:
     assert await post.send(room=AT_ONCE) == PER_ORGANIZATION - 1 + 1, "one is on its way already"
     assert (await post.row("webhook_deliveries", late))["state"] == "delivered"
     assert (await post.row("webhook_deliveries", held))["state"] == "sending"
+
+
+async def test_who_answers_slowly_is_treated_as_who_fails_until_it_is_quick_again(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = await post.endpoint()
+    messages = [await post.message(endpoint) for _ in range(2 * PER_ENDPOINT)]
+    monkeypatch.setattr(deliver, "SLOW_MS", -1)
+    assert await post.send(room=1) == 1
+    monkeypatch.setattr(deliver, "SLOW_MS", 1_000_000)
+    assert await post.send(room_for_ill=0) == 0, "the room of those that answer at once is not for it"
+    assert await post.send() == 1, "one at once, as for one that failed"
+    assert await post.send() == PER_ENDPOINT
+    assert {(await post.row("webhook_deliveries", each))["state"] for each in messages} == {"delivered"}
+
+
+async def test_each_organization_looks_up_one_address_at_a_time(post: Post) -> None:
+    """A name server of one's own that never answers would be a way to let nobody else save an endpoint."""
+    never, looked = asyncio.Event(), list[str]()
+
+    class Hanging:
+        async def look_up(self, url: str) -> None:
+            looked.append(url)
+            if "slow" in url:
+                await never.wait()
+
+    usual = post.resources.get(WebhookSender)
+    post.resources.provide(WebhookSender, Hanging())
+    no_work: Any = None
+    ctx = Context(no_work, post.resources, ANONYMOUS, Caller("test"), organization_id=post.organization)
+    other = replace(ctx, organization_id=new_id())
+    waiting = asyncio.create_task(insist_on_reachable(ctx, "https://slow.example"))
+    while not looked:
+        await asyncio.sleep(0)
+    with pytest.raises(Unavailable):
+        await insist_on_reachable(ctx, "https://second.example")
+    await insist_on_reachable(other, "https://other.example")
+    never.set()
+    await waiting
+    await insist_on_reachable(ctx, "https://second.example")
+    assert looked == ["https://slow.example", "https://other.example", "https://second.example"]
+    post.resources.provide(WebhookSender, usual)
+
+
+async def test_what_is_late_is_measured_by_endpoints_that_answer(post: Post, maintenance: Database) -> None:
+    resources = copy(post.resources)
+    resources.maintenance = maintenance
+    await post.message(await post.endpoint(), next_attempt_at=clock.now() - HOUR)
+    ill = await post.endpoint(slow=True)
+    for _ in range(3):
+        await post.message(ill, next_attempt_at=clock.now() - 9 * HOUR)
+    await measure(resources)
+    assert metrics.waiting._value.get() == 2
+    assert 3_600 <= metrics.overdue._value.get() < 2 * 3_600
 
 
 async def test_nothing_is_sent_for_a_deleted_organization(post: Post) -> None:

@@ -164,9 +164,10 @@ class Aggregates(Output):
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """One indicator's page: what it is, its chart, a page of its readings."""
+    """One indicator's page: what it is, what feeds it, its chart, a page of its readings."""
 
     indicator: IndicatorRead
+    source_id: UUID | None
     chart: Aggregates
     readings: Readings
 

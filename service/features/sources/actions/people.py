@@ -35,6 +35,7 @@ async def _count_sources(ctx: Context) -> int:
 async def connect_source(ctx: Context, wish: Wish) -> Source:
     """Its indicators are those of the same name, so that a source connected anew goes on where the old one ended."""
     await ctx.allow(Feature.SOURCES)
+    known = await _known(ctx, [series.name.lower() for series in wish.series])
     source = Source(id=new_id(), kind=wish.kind, target=wish.target, config=dict(wish.config), created_by=ctx.actor.id)
     source.keep_key(wish.key)
     ctx.add(source)
@@ -45,15 +46,19 @@ async def connect_source(ctx: Context, wish: Wish) -> Source:
             raise
         raise Conflict(f"{wish.target} is connected already.", mend="See the list of sources.") from error
     for series in wish.series:
-        indicator = await _indicator_for(ctx, series)
+        indicator = await _indicator_for(ctx, series, known.get(series.name.lower()))
         indicator.fed_by(source.id, None)
         ctx.add(SourceFeed(source_id=source.id, series=series.key, indicator_id=indicator.id))
     return source
 
 
-async def _indicator_for(ctx: Context, series: Series) -> Indicator:
-    wanted = select(Indicator).where(func.lower(Indicator.name) == series.name.lower()).with_for_update()
-    found = (await ctx.db.execute(wanted)).scalar_one_or_none()
+async def _known(ctx: Context, names: list[str]) -> dict[str, Indicator]:
+    """Locked in one order, as a batch does: taken one by one as the series come, the two waited for each other."""
+    wanted = select(Indicator).where(func.lower(Indicator.name).in_(names)).order_by(Indicator.id).with_for_update()
+    return {one.name.lower(): one for one in await ctx.db.scalars(wanted)}
+
+
+async def _indicator_for(ctx: Context, series: Series, found: Indicator | None) -> Indicator:
     if found is None:
         given = IndicatorCreate(name=series.name[:120], description=series.about, unit=series.unit)
         return await indicators.create_indicator(ctx, given)

@@ -22,6 +22,7 @@ from service.core.context import SYSTEM, Caller, Context, Resources
 from service.core.crypto import BadSignature
 from service.core.errors import Conflict, NotFound, ServiceError
 from service.core.logging import get_logger
+from service.features.indicators.models import Indicator
 from service.features.sources import actions
 from service.features.sources.actions._shared import tell
 from service.features.sources.flows import metrics
@@ -104,7 +105,10 @@ async def _take(resources: Resources, organization_id: UUID, source_id: UUID) ->
             source.next_pull_at, source.trouble = source.next_turn(now + LATER), UNREADABLE
             await tell(ctx, source, UNREADABLE)
             return None
-        reached = list(await ctx.db.scalars(select(SourceFeed.last_at).where(SourceFeed.source_id == source.id)))
+        # Of what can take readings: a feed that rests in the archive would have us ask for more every hour.
+        feeds = select(SourceFeed.last_at).join(Indicator, Indicator.id == SourceFeed.indicator_id)
+        open_ = Indicator.source_id == source.id, Indicator.archived_at.is_(None)
+        reached = list(await ctx.db.scalars(feeds.where(SourceFeed.source_id == source.id, *open_)))
         known = [at for at in reached if at is not None]
         first = not known or len(known) < len(reached)
         since = now - BACKFILL if first else max(min(known), now - 12 * BACKFILL)

@@ -34,7 +34,12 @@ DUE = f"""
         ORDER BY next_pull_at LIMIT free.places
     ) AS due
 """  # noqa: S608 - our own constant
-OLDEST = f"SELECT coalesce(extract(epoch FROM $1 - min(next_pull_at))::float8, 0) FROM sources WHERE {WAITING}"  # noqa: S608
+OLDEST = f"""
+    SELECT coalesce(extract(epoch FROM $1 - min(first.next_pull_at))::float8, 0)
+    FROM unnest($2::text[]) AS every (kind) CROSS JOIN LATERAL (
+        SELECT next_pull_at FROM sources WHERE {WAITING} AND sources.kind = every.kind ORDER BY next_pull_at LIMIT 1
+    ) AS first
+"""  # noqa: S608 - our own constant
 Running = dict[UUID, tuple[str, asyncio.Task[str]]]
 
 
@@ -87,4 +92,5 @@ async def measure(resources: Resources) -> None:
     """How long the first has waited; told by the worker, whose role sees every organization."""
     if resources.maintenance is not None:
         async with resources.maintenance.connection() as connection:
-            metrics.overdue.set(await UnitOfWork(connection).raw.fetchval(OLDEST, clock.now()))
+            oldest = await UnitOfWork(connection).raw.fetchval(OLDEST, clock.now(), [kind.value for kind in Kind])
+            metrics.overdue.set(oldest)

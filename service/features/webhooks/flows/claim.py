@@ -18,7 +18,7 @@ from service.core.ids import new_id
 from service.features.webhooks.models import SCHEDULE, open_secrets
 
 PER_ENDPOINT = 2
-"""Attempts at once for an endpoint that answers; one for an endpoint that keeps order, or whose last attempt failed."""
+"""Attempts at once for an endpoint that answers; one for what keeps order or is ill: it failed last, or was slow."""
 PER_ORGANIZATION = 8
 """Attempts at once for all endpoints of one: twenty that take their time would have the room of everybody."""
 LEASE = timedelta(seconds=60)
@@ -31,19 +31,22 @@ LOST = f"""
         finished_at = CASE WHEN tries > {len(SCHEDULE)} THEN $1::timestamptz END
     WHERE state = 'sending' AND lease_until < $1
 """  # noqa: S608 - a constant
-CLAIM = """
-    WITH RECURSIVE lines AS (
+LINES = """
+WITH RECURSIVE lines AS (
         (SELECT endpoint_id FROM webhook_deliveries WHERE state = 'waiting' ORDER BY endpoint_id LIMIT 1)
         UNION ALL
         SELECT following.endpoint_id FROM lines CROSS JOIN LATERAL (
             SELECT endpoint_id FROM webhook_deliveries
             WHERE state = 'waiting' AND endpoint_id > lines.endpoint_id ORDER BY endpoint_id LIMIT 1
         ) AS following
-    ), busy AS MATERIALIZED (
+    )"""
+"""The endpoints for which messages wait, one after another: a step each, however many messages."""
+CLAIM = f"""
+    {LINES}, busy AS MATERIALIZED (
         SELECT organization_id, count(*) AS sent FROM webhook_deliveries WHERE state = 'sending' GROUP BY 1
     ), open AS MATERIALIZED (
-        SELECT endpoint.id, organization_id, ordered, failures > 0 AS ill,
-            CASE WHEN ordered OR failures > 0 THEN 1 ELSE $6::int END - (
+        SELECT endpoint.id, organization_id, ordered, failures > 0 OR slow AS ill,
+            CASE WHEN ordered OR failures > 0 OR slow THEN 1 ELSE $6::int END - (
                 SELECT count(*) FROM webhook_deliveries WHERE endpoint_id = endpoint.id AND state = 'sending'
             ) AS room
         FROM lines CROSS JOIN LATERAL (SELECT * FROM webhook_endpoints WHERE id = endpoint_id LIMIT 1) AS endpoint
@@ -63,7 +66,7 @@ CLAIM = """
             ) AS head WHERE open.ordered AND open.room > 0 AND next_attempt_at <= $1
         ) AS found
     ), shared AS (
-        -- Those that answer go before those that fail, which may find no room anyway.
+        -- Those that answer at once go before those that do not, which may find no room anyway.
         SELECT due.*, coalesce(sent, 0)
             + row_number() OVER (PARTITION BY organization_id ORDER BY ill, place, next_attempt_at) AS share
         FROM due LEFT JOIN busy USING (organization_id)
@@ -82,8 +85,8 @@ CLAIM = """
     WHERE taken.id = chosen.id AND endpoint.id = taken.endpoint_id
     RETURNING taken.id, taken.organization_id, taken.endpoint_id, taken.event_id, taken.payload::text AS body,
         taken.attempts, taken.tries, taken.next_attempt_at AS due_at, lease_token, endpoint.url, endpoint.secret,
-        endpoint.old_secret, endpoint.old_secret_until, endpoint.failures
-"""
+        endpoint.old_secret, endpoint.old_secret_until, endpoint.failures, endpoint.slow
+"""  # noqa: S608 - a constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,7 @@ class Claim:
     attempts: int
     tries: int
     failures: int
+    slow: bool
     due_at: datetime
     lease_token: UUID
 
@@ -111,7 +115,7 @@ class Claim:
 
 
 async def claim(raw: asyncpg.Connection[Any], now: datetime, *, room: int, room_for_ill: int) -> list[Claim]:
-    """Lease what is due, `room` at most and `room_for_ill` of those whose endpoint fails; in the caller's transaction,
+    """Lease what is due, `room` at most and `room_for_ill` of those whose endpoint is ill; in the caller's transaction,
     as the maintenance role. Nothing while another worker claims."""
     if not await raw.fetchval(TURN):
         return []
@@ -126,5 +130,5 @@ def _read(row: asyncpg.Record) -> Claim:
         message_id=f"msg_{row['event_id'].hex}", url=row["url"], body=row["body"],
         secret=row["secret"], old_secret=row["old_secret"], old_secret_until=row["old_secret_until"],
         attempts=row["attempts"], tries=row["tries"],
-        failures=row["failures"], due_at=row["due_at"], lease_token=row["lease_token"],
+        failures=row["failures"], slow=row["slow"], due_at=row["due_at"], lease_token=row["lease_token"],
     )  # fmt: skip

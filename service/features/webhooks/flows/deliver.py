@@ -1,7 +1,7 @@
 """The loop that sends: claim, POST with nothing open, write down what came of it.
 
-    one endpoint        at most two attempts at once, one when it failed last or keeps order; after a failure it rests
-    all that fail       at most a quarter of the room, so that many dead servers leave the rest to those that answer
+    one endpoint        at most two attempts at once, one when it is ill or keeps order; after a failure it rests
+    all that are ill    failed or took seconds: at most a quarter of the room, the rest is for those that answer at once
     one attempt         a deadline for everything together, the beginning of the answer, no redirect
 
 A worker that dies leaves a lease behind; when that has run out the message is sent again: at least once.
@@ -38,6 +38,8 @@ WRITERS = 2
 """Connections that deliveries may take from the worker's jobs."""
 PAUSES = (0.5, 2.0, 5.0, 10.0)
 """Seconds between attempts to write down what came of a message; with the attempt itself less than its lease."""
+SLOW_MS = 5_000
+"""An answer that takes longer is as bad for the others as none: a few dozen such endpoints would have all the room."""
 GONE = 410
 PLEASE_WAIT = (429, 503)
 UNREACHABLE: tuple[type[Exception], ...] = (*LOST, Unavailable)
@@ -56,9 +58,9 @@ SETTLE = PreparedText("""
     ), told AS (
         UPDATE webhook_endpoints SET failures = CASE WHEN :success THEN 0 ELSE failures + 1 END,
             failing_since = CASE WHEN :success THEN NULL ELSE coalesce(failing_since, CAST(:now AS timestamptz)) END,
-            resume_at = CAST(:resume AS timestamptz)
+            resume_at = CAST(:resume AS timestamptz), slow = :slow
         WHERE organization_id = :context_tenant AND id = (SELECT endpoint_id FROM mine)
-          AND (failures > 0 OR NOT CAST(:success AS boolean))
+          AND (failures > 0 OR slow <> :slow OR NOT CAST(:success AS boolean))
         RETURNING state, failing_since
     )
     SELECT (SELECT count(*) FROM mine) AS settled, state, failing_since FROM (SELECT) AS one LEFT JOIN told ON true
@@ -91,7 +93,7 @@ async def run(resources: Resources, maintenance: Database, stop: asyncio.Event) 
         while not stop.is_set():
             found = await _claim(maintenance, running)
             for one in found:
-                running[asyncio.create_task(deliver(resources, one, writers))] = one.failures > 0
+                running[asyncio.create_task(deliver(resources, one, writers))] = one.failures > 0 or one.slow
             metrics.in_flight.set(len(running))
             if running:
                 await asyncio.wait(running, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -167,7 +169,8 @@ async def _settle(resources: Resources, held: Claim, met: Met) -> None:
     async with resources.database.unit_of_work(tenant=held.organization_id) as work:
         row = await work.fetch_one(
             SETTLE,
-            id=held.id, token=held.lease_token, state=state, success=met.succeeded, now=now,
+            id=held.id, token=held.lease_token, state=state, now=now,
+            success=met.succeeded, slow=met.milliseconds > SLOW_MS,
             next=now + max(pause or timedelta(), patience), finished=None if state is Progress.WAITING else now,
             resume=None if met.succeeded else now + max(rest_after(held.failures + 1), patience),
             began=met.began, milliseconds=met.milliseconds, status=reply.status if reply else None,

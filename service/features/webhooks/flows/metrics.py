@@ -19,6 +19,6 @@ in_flight = Gauge("webhook_in_flight", "Attempts that run in this worker", regis
 overdue = Gauge(
     "webhook_overdue_seconds", "Age of the oldest message due at an endpoint that answers", registry=REGISTRY
 )
-waiting = Gauge("webhook_messages_waiting", "Messages that are not delivered yet", registry=REGISTRY)
+waiting = Gauge("webhook_endpoints_waiting", "Endpoints for which messages are due", registry=REGISTRY)
 failing = Gauge("webhook_endpoints_failing", "Active endpoints whose last attempt failed", registry=REGISTRY)
 disabled = Gauge("webhook_endpoints_disabled", "Endpoints that were switched off for failing", registry=REGISTRY)

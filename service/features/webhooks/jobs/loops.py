@@ -10,19 +10,24 @@ from service.core import clock, telemetry
 from service.core.context import Resources
 from service.core.database import Database, UnitOfWork
 from service.features.webhooks.flows import metrics
+from service.features.webhooks.flows.claim import LINES
 from service.features.webhooks.flows.deliver import run
 from service.guardrails.jobs import standing
 
-# Endpoints that rest are left out: their messages are late through their own fault, and `failing` counts them.
-MEASURE = """
+# Endpoints that are ill are left out: their messages are late through their own fault, and `failing` counts them.
+MEASURE = f"""
+    {LINES}
     SELECT count(*) AS waiting,
-        coalesce(extract(epoch FROM $1 - min(next_attempt_at) FILTER (
-            WHERE endpoint.state = 'active' AND failures = 0 AND deleted_at IS NULL
+        coalesce(extract(epoch FROM $1 - min(first.next_attempt_at) FILTER (
+            WHERE endpoint.state = 'active' AND failures = 0 AND NOT slow AND deleted_at IS NULL
             AND (SELECT deleted_at FROM organizations WHERE id = endpoint.organization_id) IS NULL
         ))::float8, 0) AS overdue
-    FROM webhook_deliveries AS delivery JOIN webhook_endpoints AS endpoint ON endpoint.id = delivery.endpoint_id
-    WHERE delivery.state = 'waiting' AND next_attempt_at <= $1
-"""
+    FROM lines CROSS JOIN LATERAL (
+        SELECT next_attempt_at FROM webhook_deliveries
+        WHERE endpoint_id = lines.endpoint_id AND state = 'waiting' AND next_attempt_at <= $1
+        ORDER BY next_attempt_at LIMIT 1
+    ) AS first CROSS JOIN LATERAL (SELECT * FROM webhook_endpoints WHERE id = lines.endpoint_id LIMIT 1) AS endpoint
+"""  # noqa: S608 - a constant
 ENDPOINTS = """
     SELECT count(*) FILTER (WHERE state = 'active' AND failures > 0) AS failing,
         count(*) FILTER (WHERE state = 'disabled') AS disabled
