@@ -15,7 +15,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("webhook_endpoints", sa.Column("slow", sa.Boolean(), server_default=sa.false(), nullable=False))
+    slow = sa.Column("slow", sa.Boolean(), server_default=sa.false(), nullable=False)
+    op.add_column("webhook_endpoints", slow, if_not_exists=True)
     # Beside the traffic: a plain CREATE INDEX lets nobody write to the table meanwhile.
     with op.get_context().autocommit_block():
         op.create_index(
