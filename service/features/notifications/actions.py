@@ -47,7 +47,7 @@ async def choose_channel(ctx: Context, kind: str, channel: Channel) -> None:
     await _choose(ctx, ctx.user_id, kind, channel)
 
 
-@action("notifications.unsubscribe", requires=Who.ANYONE)
+@action("notifications.unsubscribe", requires=Who.ANYONE, while_read_only=True)
 async def unsubscribe(ctx: Context, token: str) -> None:
     """What the link in a mail says: no more mail of one kind for one person, or no more news at all to an address.
 

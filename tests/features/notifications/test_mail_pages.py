@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import re
+import time
+from dataclasses import replace
 
 import httpx
 import pytest
 
 from infra.sandbox.sendgrid import SendGridKnobs
+from service.core.context import Actor, ActorKind
+from service.core.errors import ReadOnly
 from service.core.ids import new_id
+from service.features.notifications import actions
 from service.features.notifications.flows.tell import mail_news
 from service.features.notifications.jobs import prove_that_mail_arrives
 from service.features.notifications.models import MEMBER_JOINED
+from service.guardrails import switches
 from service.guardrails.jobs import Event
 from service.guardrails.permissions import Role
+from service.guardrails.switches import Switch
 from service.integrations.mail import MailFailed
+from service.web.mail import unsubscribe_link
 from tests.features.notifications.office import Office
 from tests.support.factories import Person
 
@@ -26,7 +34,7 @@ async def mailed_news(office: Office, owner: Person) -> str:
     news = new_id()
     await office.superuser.execute(
         "INSERT INTO notifications (id, organization_id, user_id, kind, text, href, key, created_at)"
-        " VALUES ($1, $2, $3, $4, 'Bob has joined.', '/members', $5, now())",
+        " VALUES ($1, $2, $3, $4, E'https://evil.example/a\\nhas joined.', '/members', $5, now())",
         news, owner.organization_id, owner.id, MEMBER_JOINED.name, news.hex,
     )  # fmt: skip
     async with office.acting(owner.organization_id) as ctx:
@@ -43,6 +51,8 @@ async def test_one_click_stops_one_kind_for_one_person(office: Office) -> None:
     assert dict(mail.headers)["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     assert link in mail.text
     assert link in mail.html
+    assert re.search(r"^Organization \w+: https: evil.example/a has joined.$", mail.text, re.MULTILINE)
+    assert "//evil.example" not in mail.subject + mail.text + mail.html, "no link but ours, whatever people are called"
     async with httpx.AsyncClient(verify=False) as mailbox:
         looked = await mailbox.get(link)
         assert "Somebody joins the organization" in looked.text
@@ -68,6 +78,21 @@ async def test_a_stranger_who_was_invited_stops_news_to_the_address(office: Offi
         assert (await mailbox.post(link)).status_code == 200
         assert (await mailbox.post(link[:-4] + "aaaa")).status_code == 400
         assert (await mailbox.get(link[:-4] + "aaaa")).status_code == 400
+    assert await office.causes(address) == {"unsubscribed"}
+
+
+async def test_one_click_works_while_changes_are_paused(office: Office) -> None:
+    """A mailbox clicks once, shows that it worked, and never asks again."""
+    address = f"paused-{new_id().hex[-8:]}@example.com"
+    async with office.acting() as ctx:
+        link = unsubscribe_link(ctx, "address", address).rpartition("/")[2]
+        switches._known[ctx.resources] = (time.monotonic(), {Switch.READ_ONLY: "We move."})
+        try:
+            with pytest.raises(ReadOnly):
+                await actions.write_again(replace(ctx, actor=Actor(ActorKind.USER, new_id())))
+            await actions.unsubscribe(ctx, link)
+        finally:
+            del switches._known[ctx.resources]
     assert await office.causes(address) == {"unsubscribed"}
 
 

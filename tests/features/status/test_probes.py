@@ -16,8 +16,11 @@ import pytest
 from pydantic import SecretStr
 
 from infra.sandbox.ports import free_port, listen
+from service.core import telemetry
+from service.core.context import Resources
 from service.core.migrate import head
 from service.core.settings import Settings
+from service.features.status import pages
 from tests.conftest import TEMPLATE, TestServers
 from tests.support.servers import RunningServer
 
@@ -110,6 +113,24 @@ async def test_what_hangs_costs_a_second_and_not_a_probe(settings: Settings, sil
         assert ready.json()["checks"]["database"] == "No answer within 1 s."
         assert "http_requests_total" in " ".join(metrics)
         assert alive.status_code == 200
+
+
+async def test_a_measure_that_hangs_makes_no_other_unknown(
+    resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = list[str]()
+
+    async def hanging(_: Resources) -> None:
+        await asyncio.Event().wait()
+
+    async def prompt(_: Resources) -> None:
+        done.append("prompt")
+
+    monkeypatch.setattr(telemetry, "measures", [hanging, prompt])
+    await pages._measure_database(resources)
+    assert done == ["prompt"]
+    assert pages.database_up._value.get() == 1
+    assert telemetry.jobs_ready._value.get() >= 0
 
 
 async def test_a_schema_behind_the_code_is_not_ready_and_one_ahead_is(settings: Settings, servers: TestServers) -> None:

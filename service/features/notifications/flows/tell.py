@@ -106,7 +106,13 @@ async def mail_news(ctx: Context, notification_id: UUID) -> None:
         "notifications/mail/news",
         f"news.{news.id}",
         unsubscribe=unsubscribe_link(ctx, news.kind, str(news.user_id)),
-        organization=organization,
-        text=news.text,
+        organization=_said(organization),
+        text=_said(news.text),
         link=f"{ctx.settings.base_url.rstrip('/')}{news.href}",
     )
+
+
+def _said(text: str) -> str:
+    """What people called something, inside a line of ours: on a line of its own, or as an address, it would be a link
+    that seems to come from us."""
+    return " ".join(text.replace("://", ": ").split())

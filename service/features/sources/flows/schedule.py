@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from uuid import UUID
 
@@ -90,6 +91,7 @@ async def start_due(resources: Resources, maintenance: Database, running: Runnin
 
 async def measure(resources: Resources) -> None:
     """How long the first has waited; told by the worker, whose role sees every organization."""
+    metrics.overdue.set(math.nan)
     if resources.maintenance is not None:
         async with resources.maintenance.connection() as connection:
             oldest = await UnitOfWork(connection).raw.fetchval(OLDEST, clock.now(), [kind.value for kind in Kind])
