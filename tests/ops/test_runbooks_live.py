@@ -259,6 +259,25 @@ async def lose_the_scanner(stack: Stack, name: str) -> None:
     assert httpx.get(link).content == b"drill"
 
 
+AN_IMPORT = """
+    INSERT INTO imports (id, organization_id, name, size, object_key, mode, zone, decimal, state, created_at, served_at,
+        leased_until, indicator_id)
+    SELECT gen_random_uuid(), organization_id, 'drill.csv', $1, 'imports/drill', 'good', 'UTC', 'point', 'waiting',
+        now() - interval '40 minutes', now() - interval '40 minutes', now() + interval '1 hour', id
+    FROM indicators WHERE deleted_at IS NULL ORDER BY created_at, id LIMIT 1
+"""
+
+
+async def forget_an_import(stack: Stack, name: str) -> None:
+    rows = b"time,value\n2026-01-01,1\n"
+    object_of = Path(local.environment()["STORAGE_URL"].removeprefix("file:"), "imports", "drill")
+    object_of.parent.mkdir(parents=True, exist_ok=True)
+    object_of.write_bytes(rows)
+    await stack.superuser.execute(AN_IMPORT, len(rows))
+    assert matching(name, "diagnose", patience=10) == names(name, "diagnose")
+    assert matches(name, "go-on-now")
+
+
 async def spoil_the_setup(stack: Stack, name: str) -> None:
     variables = local.environment()
     key = variables.get("STRIPE_SECRET_KEY") or Settings(_env_file=None).stripe_secret_key.get_secret_value()
@@ -316,6 +335,7 @@ FAULTS: dict[str, Callable[[Stack, str], Awaitable[None]]] = {
     "a price is archived": spoil_the_setup,
     "GitHub answers 500": lose_a_source,
     "the scanner hangs up": lose_the_scanner,
+    "an import that nobody goes on with": forget_an_import,
     "a plan that nobody pays for": give_a_plan_away,
     "nobody may claim a webhook": keep_the_turn,
     "a session holds alembic_version locked": hold_a_lock,

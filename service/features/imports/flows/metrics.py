@@ -14,9 +14,13 @@ REGISTRY = telemetry.REGISTRY
 rows = Counter("import_rows_total", "Rows of uploaded files", ("verdict",), registry=REGISTRY)
 ended = Counter("imports_ended_total", "Imports by how they ended", ("state",), registry=REGISTRY)
 oldest = Gauge("imports_oldest_open_seconds", "Since when an open import has not come further", registry=REGISTRY)
+# The first of each organization's line, for which the others wait. One in trouble has turns and gets no further.
 OLDEST = """
-    SELECT extract(epoch FROM now() - min(coalesce(served_at, created_at)))::float8 FROM imports
-    WHERE object_key IS NOT NULL
+    SELECT extract(epoch FROM now() - min(coalesce(CASE WHEN remark = '' THEN served_at END, created_at)))::float8
+    FROM imports AS waiting WHERE object_key IS NOT NULL AND NOT EXISTS (
+        SELECT FROM imports AS earlier WHERE earlier.organization_id = waiting.organization_id
+        AND earlier.object_key IS NOT NULL AND earlier.state <> 'arriving' AND earlier.id < waiting.id
+    )
 """
 
 
