@@ -1,6 +1,6 @@
 """Which endpoints answer slowly, and the sources that are due kind by kind.
 
-Phase: expand (pre). Follows 2026_11_23_pre_import_feeds.
+Phase: expand (pre). Follows 2026_11_23_pre_removals_later.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "2026_11_23_pre_outside_bounds"
-down_revision = "2026_11_23_pre_import_feeds"
+down_revision = "2026_11_23_pre_removals_later"
 branch_labels = None
 depends_on = None
 
