@@ -1,4 +1,4 @@
-"""An endpoint from its first message to its recovery, in a real browser: what a developer does when a server was down."""
+"""An endpoint from its first message to its recovery, in a real browser: what a developer does after an outage."""
 
 from __future__ import annotations
 
