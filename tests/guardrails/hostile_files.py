@@ -154,6 +154,8 @@ HOSTILE: dict[str, Case] = {
     "two parts of one name": Case("xlsx", twice, "duplicates"),
     "too many parts": Case("xlsx", many_parts, "entries"),
     "an archive inside": Case("xlsx", lambda: office({"xl/media/x.zip": office()}), "nested"),
+    "an archive in the clothes of a picture": Case("xlsx", lambda: office({"xl/media/a.png": office()}), "nested"),
+    "a program in the clothes of a picture": Case("xlsx", lambda: office({"xl/media/a.png": b"MZ\x90"}), "nested"),
     "an archive called workbook": Case("xlsx", lambda: office(main="readme.txt"), "mismatch"),
     "something in front of a workbook": Case("xlsx", lambda: picture("GIF") + office(), "mismatch"),
     "truncated workbook": Case("xlsx", lambda: office()[:-40], "truncated"),
@@ -169,7 +171,7 @@ HARMLESS: dict[str, bytes] = {
     "webp": picture("WEBP"),
     "pdf": pdf(),
     "xlsx": office({"xl/_rels/workbook.xml.rels": HYPERLINK}),
-    "docx": office(main="word/document.xml"),
+    "docx": office({"word/embeddings/Sheet1.xlsx": office()}, main="word/document.xml"),
     "csv": 'at,value\n2026-01-01T00:00:00Z,"1,5 Zoë"\n'.encode(),
     "txt": b"hello\nthere\n",
 }

@@ -97,6 +97,14 @@ async def test_a_decoder_that_cannot_run_is_no_verdict(tmp_path: Path, monkeypat
         await look(tmp_path, "png", picture())
 
 
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
+async def test_a_full_disk_says_nothing_about_a_picture(kind: str, tmp_path: Path) -> None:
+    """It was called damaged, and thrown away."""
+    (source := tmp_path / "in").write_bytes(HARMLESS[kind])
+    with pytest.raises(InspectionFailed):
+        await inspect(source, kind, Path("/dev/full"))
+
+
 PROBE = """
 import json, socket, sys
 sys.path.insert(0, sys.argv[1])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import errno
 import io
 import json
 import re
@@ -41,6 +42,10 @@ TABLES = ("application/csv", "application/json")
 # Two letters meet by chance in any large picture, so something of their kind must follow.
 ACTIVE_PDF = re.compile(rb"/(?:(?:JS|AA)(?=[\s\0(<%])|(?:JavaScript|OpenAction|Launch|EmbeddedFiles?|RichMedia|XFA)\b)")
 ESCAPED, LONGEST_OBJECTS = re.compile(rb"#([0-9A-Fa-f]{2})"), 4 * 1024 * 1024
+NESTED = (b"PK\3\4", b"MZ", b"\x7fELF", b"\xd0\xcf\x11\xe0", b"Rar!", b"7z\xbc\xaf")
+EMBEDDED = re.compile(r"/embeddings/[^/]+\.(?:xlsx|docx|pptx)$")
+"""What a chart was drawn from comes along as a workbook of its own."""
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 BLOCK = 1024 * 1024
 
 
@@ -66,7 +71,11 @@ def image(extension: str, file: BinaryIO, output: BinaryIO) -> dict[str, Any]:
         else:
             fresh = upright.convert("RGBA" if "A" in upright.getbands() or "transparency" in upright.info else "RGB")
         clean = Image.frombytes(fresh.mode, fresh.size, fresh.tobytes())
-        clean.save(output, PILLOW[extension], **({"quality": 90} if PILLOW[extension] in ("JPEG", "WEBP") else {}))
+        # Not into the file: an encoder does not say that a disk is full, and the picture would be called damaged.
+        quality = {"quality": 90} if PILLOW[extension] in ("JPEG", "WEBP") else {}
+        clean.save(written := io.BytesIO(), PILLOW[extension], **quality)
+        output.write(written.getbuffer())
+        output.flush()
     return {"rewritten": True}
 
 
@@ -152,6 +161,8 @@ def _check_content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, inflated: i
     size = 0
     with archive.open(entry) as member:
         while part := member.read(BLOCK):
+            if not size and part.startswith(NESTED) and not EMBEDDED.search(entry.filename.lower()):
+                raise Refused("nested")
             size += len(part)
             if inflated + size > MOST_INFLATED:
                 raise Refused("inflated")
@@ -271,6 +282,8 @@ def main(extension: str, source: str, target: str) -> None:
         except MemoryError:
             found = {"refused": "memory"}
         except Exception as error:  # whatever a decoder raises says that the file is none of its kind
+            if getattr(error, "errno", None) in NO_ROOM:
+                raise
             bomb = type(error).__name__.startswith("DecompressionBomb")
             found = {"refused": "pixels" if bomb else "unreadable"}
         print(json.dumps(found), flush=True)

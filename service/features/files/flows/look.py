@@ -83,7 +83,7 @@ async def _judge(resources: Resources, organization_id: UUID, file_id: UUID) -> 
         return
     try:
         found = await _look(resources, organization_id, file)
-    except (ScannerAway, StorageAway, InspectionFailed) as error:
+    except (ScannerAway, StorageAway, InspectionFailed, OSError) as error:  # the last: no room for it, say
         # Nobody looked, so nobody gets it: the file waits, and so it does if this lasts for days.
         log.warning("file waits", file=str(file_id), error=str(error))
         pause = timedelta(seconds=min(LONGEST, FIRST * 2 ** min(file["looks"], 10)) * uniform(0.5, 1))  # noqa: S311 - spreading
