@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
 
 from service.core import telemetry
+from service.core.context import Resources
 from service.guardrails import idempotency
+from service.guardrails.inbox import AcknowledgingPool
 from tests.conftest import TEMPLATE, TestServers
 from tests.support import captured_sql
 from tests.support.captured_sql import Capture, complaints
@@ -96,3 +99,12 @@ def test_attempts_of_one_request_are_bounded_together() -> None:
 
 def test_the_suite_listens() -> None:
     assert captured_sql.capture in telemetry.statement_listeners
+
+
+async def test_what_no_unit_of_work_sends_is_heard_too(resources: Resources) -> None:
+    """The outcomes of mails, and messages from outside, go through a pool of single statements."""
+    sent = "SELECT 'through the pool of single statements'"
+    async with resources.get(AcknowledgingPool).connection() as raw:
+        await raw.fetch(sent)
+    await asyncio.sleep(0)  # the driver tells after it has answered
+    assert sent in captured_sql.capture.statements

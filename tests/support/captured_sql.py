@@ -13,6 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,13 @@ capture = Capture()
 
 
 def listen() -> None:
+    """To what the units of work send, and to the pools of single statements, which no unit of work knows of."""
     telemetry.statement_listeners.append(capture)
+    asyncpg.create_pool = partial(asyncpg.create_pool, init=_overhear)
+
+
+async def _overhear(connection: asyncpg.Connection[Any]) -> None:
+    connection.add_query_logger(lambda sent: capture(sent.query))
 
 
 def combine(files: list[Path]) -> tuple[set[str], dict[str, tuple[int, str]]]:
