@@ -13,7 +13,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from infra.sandbox.mail import MailSink
-from tests.browser.conftest import OpenTab, assert_accessible, assert_fits
+from tests.browser.conftest import SCREEN, OpenTab, assert_accessible, assert_fits
 from tests.features.accounts.conftest import Post
 from tests.support.servers import RunningWorker
 
@@ -25,8 +25,9 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touc
 
 
 async def assert_good(page: Page) -> None:
-    """For everybody, and on this screen."""
-    await assert_accessible(page)
+    """For everybody at the desk, and on this screen."""
+    assert page.viewport_size
+    await assert_accessible(page, *(SCREEN if page.viewport_size["width"] < 400 else ()))
     await assert_fits(page)
 
 

@@ -10,7 +10,7 @@ from playwright.async_api import Page, Route, expect
 
 from infra.sandbox.mail import MailSink
 from service.guardrails.permissions import Role
-from tests.browser.conftest import OpenTab, assert_accessible, assert_fits
+from tests.browser.conftest import COLOURS, OpenTab, assert_accessible, assert_fits
 from tests.features.accounts.conftest import Post
 from tests.features.accounts.test_second_factor import turn_on
 from tests.support.factories import PASSWORD, Factory
@@ -45,6 +45,7 @@ async def plant(page: Page, factory: Factory) -> str:
 async def test_every_page_fits_a_phone_and_satisfies_axe(
     scheme: str, signed_in: OpenTab, open_tab: OpenTab, factory: Factory, mailbox: MailSink, worker: RunningWorker
 ) -> None:
+    rules = COLOURS if scheme == "dark" else ()
     page = await signed_in(viewport=PHONE, color_scheme=scheme, staff=True)
     indicator = f"/indicators/{await plant(page, factory)}"
     for path in (*PAGES, indicator, f"{indicator}/edit", f"{indicator}/readings/2026-01-02T00:00:00Z"):
@@ -52,7 +53,7 @@ async def test_every_page_fits_a_phone_and_satisfies_axe(
         assert answer is not None
         assert answer.status == 200, path
         await assert_fits(page)
-        await assert_accessible(page)
+        await assert_accessible(page, *rules)
     stranger = await open_tab(viewport=PHONE, color_scheme=scheme)
     person = await factory.person(Role.MEMBER, password=PASSWORD)
     async with await factory.client(person) as client:
@@ -61,7 +62,7 @@ async def test_every_page_fits_a_phone_and_satisfies_axe(
     for path in (*PUBLIC_PAGES, await Post(mailbox).link(person.email, "reset")):
         await stranger.goto(path)
         await assert_fits(stranger)
-        await assert_accessible(stranger)
+        await assert_accessible(stranger, *rules)
     await expect(stranger.get_by_role("heading", name="Choose another password")).to_be_visible()
     await stranger.goto("/login")
     await stranger.get_by_label("E-mail address").fill(person.email)
@@ -69,7 +70,7 @@ async def test_every_page_fits_a_phone_and_satisfies_axe(
     await stranger.get_by_role("button", name="Log in", exact=True).click()
     await stranger.wait_for_url("**/login/code")
     await assert_fits(stranger)
-    await assert_accessible(stranger)
+    await assert_accessible(stranger, *rules)
 
 
 async def test_a_wrong_form_takes_the_focus_to_what_is_wrong(signed_in: OpenTab) -> None:
