@@ -94,9 +94,10 @@ class World:
             "four days passed": lambda _: self._pass_days(4),
         }
 
-    async def strike(self, random: Random) -> None:
-        """Each disaster once, in an order of its own, at moments of its own."""
-        for name in random.sample(sorted(self.disasters), len(self.disasters)):
+    async def strike(self, random: Random, many: int, alive: Callable[[], Awaitable[None]]) -> None:
+        """So many disasters, each once at most, in an order of its own, at moments of its own, where there is life."""
+        for name in random.sample(sorted(self.disasters), many):
+            await alive()
             await asyncio.sleep(random.uniform(0.3, 2))
             self.told.append(name)
             await self.disasters[name](random)
