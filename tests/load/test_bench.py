@@ -22,7 +22,7 @@ async def bench(*words: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_every_case_runs_against_every_server() -> None:
     """A page that changed once left its floor behind."""
     said = await bench("--parts", "pages", "--seconds", "0.01", "--readings", "2000")
@@ -33,7 +33,7 @@ async def test_every_case_runs_against_every_server() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_batches_are_measured_and_none_of_their_readings_is_missing() -> None:
     """It counts the rows by itself; how fast they come, a busy machine cannot say."""
     said = await bench("--parts", "ingest", "--seconds", "0.1")
@@ -42,7 +42,7 @@ async def test_batches_are_measured_and_none_of_their_readings_is_missing() -> N
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_billing_is_measured_and_a_burst_takes_few_readings() -> None:
     """Two dozen events of one upgrade: a reading for each would meet Stripe's limit with twenty customers at once."""
     said = await bench("--parts", "billing", "--seconds", "0.1", "--changes", "2")
@@ -57,7 +57,7 @@ async def test_billing_is_measured_and_a_burst_takes_few_readings() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_an_import_is_measured_beside_a_copy_and_stays_small() -> None:
     """A file four times as long must not need more memory: a worker's limit is set once, files come in every size."""
     said = await bench("--parts", "imports", "--rows", "4000", "16000")
@@ -67,7 +67,7 @@ async def test_an_import_is_measured_beside_a_copy_and_stays_small() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_a_server_that_hangs_is_measured_beside_those_that_answer() -> None:
     """It refuses by itself when a message does not arrive."""
     said = await bench("--parts", "outgoing", "--messages", "60")

@@ -16,7 +16,7 @@ ROW = re.compile(r"^\| ([^|]+) \| [\d,]+ \| [\d,]+ \| (\d+) of 20 \| \*\*(\d+)\*
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_the_usual_handler_loses_changes_and_ours_does_not(tmp_path: Path) -> None:
     """Two events 200 ms apart, the second write lost: an app that was right in every test of one event at a time."""
     process = await asyncio.create_subprocess_exec(

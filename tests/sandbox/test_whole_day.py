@@ -36,7 +36,7 @@ def stopped(output: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_a_whole_day(start: Start, tmp_path: Path, ports: dict[str, int]) -> None:
     """A start that was cut off, a first one, a lost worker, Ctrl-C, and the end by whoever ends make."""
     half = start()
@@ -143,7 +143,7 @@ SEED = """
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_servers_of_ones_own_are_used_and_hold_the_whole_demo(
     start: Start, tmp_path: Path, ports: dict[str, int], servers: TestServers, worker_name: str
 ) -> None:

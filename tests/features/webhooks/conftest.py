@@ -29,8 +29,8 @@ from service.integrations.webhooks import AT_ONCE, WebhookSender, new_secret
 from tests.support.client import Client
 from tests.support.factories import Factory
 
-PATIENCE = 0.6
-"""Seconds of one attempt; real, because a peer that hangs is."""
+PATIENCE = 2.5
+"""Seconds of one attempt; real, because a peer that hangs is. A busy machine needs one to answer two dozen at once."""
 
 
 @pytest.fixture(scope="session")
