@@ -1,4 +1,4 @@
-"""For staff: which addresses mail does not go to, and letting it go there again."""
+"""For staff: which addresses mail does not go to, letting it go there again, and which events nobody understood."""
 
 from __future__ import annotations
 
@@ -50,4 +50,5 @@ async def _page(request: Request, ctx: Context, page: PageRequest, q: str, form:
     if form:
         forms[form.prefix] = form
     late = await mailing.late_since(ctx)
-    return render(request, "notifications/staff.html", found=found, forms=forms, form=form, q=q, late=late)
+    dead = await queries.list_dead_events(ctx)
+    return render(request, "notifications/staff.html", found=found, forms=forms, form=form, q=q, late=late, dead=dead)

@@ -7,13 +7,15 @@ from sqlalchemy import bindparam, func, literal_column, select
 from service.core.context import Context
 from service.core.statements import Prepared, context_user
 from service.features.notifications.models import KINDS, Notification, NotificationChoice
-from service.features.notifications.schemas import Choice, NotificationRead, SuppressionRead
+from service.features.notifications.schemas import SOURCE, Choice, DeadEventRead, NotificationRead, SuppressionRead
 from service.guardrails.actions import query
+from service.guardrails.inbox import InboxMessage, State
 from service.guardrails.mailing import MailSuppression, hash_of
 from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
 from service.guardrails.permissions import Role, Who
 
 MOST_COUNTED = 100
+DEAD_SHOWN = 50
 MINE = Notification.user_id == context_user()
 LIST = Keyset(
     select(
@@ -42,6 +44,12 @@ SUPPRESSED = Keyset(_held_back, order=(MailSuppression.id.desc(),))
 OF_ADDRESS = Keyset(
     _held_back.where(MailSuppression.address_hash == bindparam("address_hash")), order=(MailSuppression.id.desc(),)
 )
+DEAD = Prepared(
+    select(InboxMessage.id, InboxMessage.type, InboxMessage.received_at, InboxMessage.last_error)
+    .where(InboxMessage.source == SOURCE, InboxMessage.state == State.DEAD)
+    .order_by(InboxMessage.id.desc())
+    .limit(DEAD_SHOWN)
+)
 CHOICES = Prepared(
     select(NotificationChoice.kind, NotificationChoice.channel).where(NotificationChoice.user_id == context_user())
 )
@@ -66,6 +74,12 @@ async def list_suppressions(ctx: Context, email: str, page: PageRequest) -> Page
     if email:
         return await paginate(ctx, OF_ADDRESS, page, SuppressionRead, address_hash=hash_of(email))
     return await paginate(ctx, SUPPRESSED, page, SuppressionRead)
+
+
+@query("notifications.list_dead_events", requires=Who.STAFF)
+async def list_dead_events(ctx: Context) -> list[DeadEventRead]:
+    """What the provider told us and nobody understood, newest first."""
+    return [DeadEventRead.model_validate(dict(row)) for row in await ctx.fetch(DEAD)]
 
 
 @query("notifications.list_choices", requires=Who.SIGNED_IN)

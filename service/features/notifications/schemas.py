@@ -16,6 +16,8 @@ from service.features.notifications.models import KINDS, Channel, Kind
 from service.guardrails.mailing import Cause
 from service.web.mail import UNSUBSCRIBE
 
+SOURCE = "sendgrid"
+"""Whose events the inbox holds for us."""
 CHANNELS = [
     (Channel.MAIL.value, "Here and by mail"),
     (Channel.APP.value, "Here only"),
@@ -48,6 +50,13 @@ class SuppressionRead(Output):
     cause: Cause
     code: str
     seen_at: datetime
+
+
+class DeadEventRead(Output):
+    id: int
+    type: str
+    received_at: datetime
+    last_error: str | None
 
 
 @dataclass(frozen=True, slots=True)

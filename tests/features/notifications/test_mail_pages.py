@@ -143,3 +143,18 @@ async def test_staff_finds_an_address_and_lifts_it_for_a_reason(office: Office, 
     )
     assert row["reason"] == "They asked on the phone"
     assert reader.email not in str(dict(row))
+
+
+async def test_staff_sees_what_nobody_understood(office: Office, reader: Person) -> None:
+    await office.superuser.execute(
+        "INSERT INTO inbox (source, realm, external_id, type, facts, body, state, reason, attempts, last_error,"
+        " received_at) VALUES ('sendgrid', '', $1, 'bounce', '{}', $2, 'dead', '', 5, 'KeyError', now())",
+        reader.id.hex, reader.email.encode(),
+    )  # fmt: skip
+    staff = await office.factory.person(staff=True)
+    async with await office.factory.client(staff, "password", "totp") as client:
+        page = await client.page("/staff/mail")
+    assert "Not understood" in page
+    assert "KeyError" in page
+    assert reader.email not in page, "whom it is about stands in the body, which is not shown"
+    await office.superuser.execute("DELETE FROM inbox WHERE external_id = $1", reader.id.hex)

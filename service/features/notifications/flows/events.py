@@ -11,7 +11,7 @@ import orjson
 from service.core import clock
 from service.core.context import Resources
 from service.core.logging import get_logger
-from service.features.notifications.flows.receive import SOURCE
+from service.features.notifications.schemas import SOURCE
 from service.guardrails import mailing
 from service.guardrails.inbox import State
 from service.guardrails.mailing import Cause, MailState

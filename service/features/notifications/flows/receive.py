@@ -14,13 +14,13 @@ from service.core.database import overload_is_unavailable
 from service.core.errors import BadRequest
 from service.core.logging import get_logger
 from service.features.notifications.flows import metrics
+from service.features.notifications.schemas import SOURCE
 from service.guardrails.contexts import Signed
 from service.guardrails.inbox import AcknowledgingPool, Inbox, Message, State
 from service.guardrails.rate_limits import UNSIGNED, spend
 from service.integrations.mail.sendgrid import REFERENCE
 from service.integrations.mail.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, SignatureRefused, verify
 
-SOURCE = "sendgrid"
 INBOX = Inbox(SOURCE, mark="SELECT NULL::bigint AS gen WHERE false")
 NEWS = frozenset(
     {"processed", "delivered", "deferred", "bounce", "dropped", "spamreport", "unsubscribe", "group_unsubscribe"}
