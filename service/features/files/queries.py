@@ -18,13 +18,14 @@ from service.guardrails.permissions import Role, Who
 COLUMNS = (File.id, File.name, File.kind, File.size, File.state, File.finding, File.active, File.created_at)
 SHOWN = (File.state != FileState.RECEIVING, File.state != FileState.ABANDONED)
 LIST = Keyset(select(*COLUMNS).where(*SHOWN), order=(File.id.desc(),))
+BINNED = File.deletion_id.is_not(None)
 BIN = Keyset(
-    select(File.id, File.name, File.size, File.deleted_at).where(File.deletion_id.is_not(None)),
+    # The first condition is what the bin's own small index is made of.
+    select(File.id, File.name, File.size, File.deleted_at).where(File.deleted_at.is_not(None), BINNED),
     order=(File.id.desc(),),
     include_deleted=True,
 )
 ONE = Prepared(select(*COLUMNS).where(File.id == bindparam("id"), *SHOWN))
-BINNED = File.deletion_id.is_not(None)
 USED = Prepared(
     select(
         func.coalesce(func.sum(File.size), 0).label("bytes"),
