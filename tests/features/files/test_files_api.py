@@ -115,8 +115,14 @@ async def test_a_stranger_sends_no_file_and_takes_no_place(
     member: Client, factory: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Made-up keys used to fill the few places before anybody had asked whose they are."""
-    taken: list[object] = []
-    monkeypatch.setattr(bounds.Stream, "take_place", lambda self, who: taken.append(who))
+    taken: list[UUID] = []
+    take_place = bounds.Stream.take_place
+
+    def watched(stream: bounds.Stream, who: UUID) -> None:
+        taken.append(who)
+        take_place(stream, who)
+
+    monkeypatch.setattr(bounds.Stream, "take_place", watched)
     async with Client(member.origin, key=member.key[:-1] + "0") as stranger:
         assert (await send(stranger, "notes.txt", NOTES)).status_code == 401
     async with Client(member.origin) as browser:
