@@ -13,6 +13,7 @@ import pytest
 
 from service.core import telemetry
 from service.core.multipart import Incoming
+from service.guardrails import api_keys
 from service.guardrails.permissions import Role
 from service.guardrails.uploads import bounds
 from tests.support.client import Client
@@ -123,8 +124,10 @@ async def test_a_stranger_sends_no_file_and_takes_no_place(
         take_place(stream, who)
 
     monkeypatch.setattr(bounds.Stream, "take_place", watched)
-    async with Client(member.origin, key=member.key[:-1] + "0") as stranger:
-        assert (await send(stranger, "notes.txt", NOTES)).status_code == 401
+    organization = UUID((await member.api("GET", "/organizations/current")).json()["id"])
+    for invented in (member.key[:-1] + "0", api_keys.mint(organization)):
+        async with Client(member.origin, key=invented) as stranger:
+            assert (await send(stranger, "notes.txt", NOTES)).status_code == 401
     async with Client(member.origin) as browser:
         refused = await browser.http.post("/files", data={"csrf": "x"}, files={"file": ("a.txt", NOTES)})
         assert refused.status_code in (303, 401, 403)
