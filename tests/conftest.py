@@ -27,6 +27,7 @@ from infra.sandbox.redis import EmbeddedRedis
 from infra.sandbox.sources.github import GitHubApi
 from infra.sandbox.sources.plausible import PlausibleApi
 from infra.sandbox.sources.rates import RatesApi
+from infra.sandbox.stripe.delivery import LADDER
 from infra.sandbox.stripe.server import StripeStandIn
 from service.core import clock
 from service.core.context import Resources
@@ -157,6 +158,8 @@ def oidc() -> Iterator[OIDCProvider]:
 def stripe() -> Iterator[StripeStandIn]:
     """Stripe, healthy and with what we sell; the tests of billing see that each finds it so."""
     with StripeStandIn() as stand_in:
+        # One delivery that a busy machine turns away would come again after five minutes, when no test waits any more.
+        stand_in.account.courier.ladder = tuple(wait / 300 for wait in LADDER)
         stock(stand_in)
         yield stand_in
 

@@ -45,6 +45,7 @@ class Courier:
     """`queue` and `resend` from any thread; `running` is the part that calls, in the stand-in's loop."""
 
     def __init__(self, account: Account) -> None:
+        self.ladder: tuple[float, ...] = LADDER
         self._account = account
         self._lanes: defaultdict[str, Lane] = defaultdict(Lane)
         self._numbers = itertools.count(1)
@@ -174,10 +175,10 @@ class Courier:
             tried = len(delivery.attempts)
             if attempt.status is not None and 200 <= attempt.status < 300:
                 delivery.state = ACCEPTED
-            elif delivery.why == "resend" or tried > len(LADDER) or not delivery.endpoint.is_enabled:
+            elif delivery.why == "resend" or tried > len(self.ladder) or not delivery.endpoint.is_enabled:
                 delivery.state = FAILED
             else:
-                self._put(delivery, LADDER[tried - 1] * self._account.knobs.retry_factor)
+                self._put(delivery, self.ladder[tried - 1] * self._account.knobs.retry_factor)
 
     def _put(self, delivery: Delivery, wait: float) -> None:
         with self._changed:

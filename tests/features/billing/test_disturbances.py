@@ -76,7 +76,7 @@ async def test_scenario_10_a_backlog_is_acknowledged_and_then_worked_off(
 async def test_scenario_14_an_acknowledgement_lost_on_the_wire(subscriber: Subscribe, connected: StripeStandIn) -> None:
     """Stripe stops waiting before our 200 arrives, and sends it again: one row."""
     customer = await subscriber()
-    connected.knobs = StripeKnobs(receiver_timeout=0.001, retry_factor=0.001)
+    connected.knobs = StripeKnobs(receiver_timeout=0.001)
     customer.subscribe("team")
     gone = time.monotonic() + 60
     while not any(one.deliveries[0].attempts for one in connected.account.events.newest_first() if one.deliveries):
