@@ -207,8 +207,10 @@ def settings(
         "DATABASE_OWNER_URL": servers.postgres.url("ballast_owner", database_name),
         "DATABASE_MAINTENANCE_URL": servers.postgres.url("ballast_maintenance", database_name),
         "REDIS_URL": servers.redis.url(),
+        # Two busy cores are no exhausted pool and no lost Redis; the tests that exhaust or lose them set their own.
+        "DATABASE_POOL_TIMEOUT_SECONDS": "10",
         "REDIS_NAMESPACE": f"test-{worker_name}",
-        "REDIS_TIMEOUT_MS": "2000",  # two busy cores are no lost Redis; the tests that lose it set their own
+        "REDIS_TIMEOUT_MS": "2000",
         "SMTP_URL": mailbox.smtp_url,
         "OIDC_ISSUER": oidc.address,
         "STRIPE_API_BASE": stripe.address,
