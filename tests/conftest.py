@@ -208,7 +208,8 @@ def settings(
         "DATABASE_MAINTENANCE_URL": servers.postgres.url("ballast_maintenance", database_name),
         "REDIS_URL": servers.redis.url(),
         # Two busy cores are no exhausted pool and no lost Redis; the tests that exhaust or lose them set their own.
-        "DATABASE_POOL_TIMEOUT_SECONDS": "10",
+        # Below the limit on idle transactions: whoever waits for a second connection must not lose the first.
+        "DATABASE_POOL_TIMEOUT_SECONDS": "5",
         "REDIS_NAMESPACE": f"test-{worker_name}",
         "REDIS_TIMEOUT_MS": "2000",
         "SMTP_URL": mailbox.smtp_url,
