@@ -23,6 +23,14 @@ async def arrived(receiver: Receiver, kind: str) -> list[str]:
     return found
 
 
+async def shown(client: Client, page: str, text: str, times: int = 1) -> None:
+    """Wait until the page holds this text that often."""
+    until = time.monotonic() + SOON
+    while (content := await client.page(page)).count(text) < times:
+        assert time.monotonic() < until, content
+        await asyncio.sleep(0.05)
+
+
 async def test_an_endpoint_fails_and_recovers(factory: Factory, worker: RunningWorker, receiver: Receiver) -> None:
     """The journey of a customer whose server is down for a moment."""
     organization = await factory.organization()
@@ -36,17 +44,15 @@ async def test_an_endpoint_fails_and_recovers(factory: Factory, worker: RunningW
         made = (await admin.api("POST", "/indicators", {"name": "While it was down"})).json()
         await admin.api("POST", f"/indicators/{made['id']}/archival")
         await arrived(receiver, "indicator.created")
+        page = f"/webhook-endpoints/{endpoint['id']}"
+        # The customer's server has seen the attempt; the service writes down its answer after that.
+        await shown(admin, page, "Failing")
         assert not [one for one in receiver.arrivals if one.type == "indicator.archived"], "the first holds up the next"
         receiver.knobs.status = 200
-        page = f"/webhook-endpoints/{endpoint['id']}"
-        assert "Failing" in await admin.page(page)
         await admin.submit(f"{page}/pause", page=page)
         await admin.submit(f"{page}/enable", page=page)
         await arrived(receiver, "indicator.archived")
         kinds = [one.type for one in reversed(receiver.arrivals)]
         assert kinds[-2:] == ["indicator.created", "indicator.archived"]
         assert all(one.verified for one in receiver.arrivals)
-        until = time.monotonic() + SOON
-        while (log := await admin.page(f"{page}?state=delivered")).count("/webhook-deliveries/") < 2:
-            assert time.monotonic() < until, log
-            await asyncio.sleep(0.05)
+        await shown(admin, f"{page}?state=delivered", "/webhook-deliveries/", times=2)
