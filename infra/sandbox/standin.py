@@ -43,8 +43,15 @@ class StandIn:
     async def serve(self) -> None:
         """Answer until told to stop; a subclass with a second protocol starts that around this."""
         # A stand-in must not hold up a shutdown for a browser that keeps its connection open.
+        # An idle connection lives longer here than in the service (5 s): or a call goes down one that is being closed.
         config = uvicorn.Config(
-            self.app(), lifespan="off", ws="none", log_level="warning", timeout_graceful_shutdown=1, access_log=False
+            self.app(),
+            lifespan="off",
+            ws="none",
+            log_level="warning",
+            timeout_graceful_shutdown=1,
+            timeout_keep_alive=30,
+            access_log=False,
         )
         self._server = uvicorn.Server(config)
         await self._server.serve(sockets=[self._socket])

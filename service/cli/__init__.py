@@ -57,7 +57,9 @@ def serve(
         # The client address is computed by guardrails.addresses from TRUSTED_PROXIES; uvicorn trusts loopback.
         proxy_headers=False,
         timeout_graceful_shutdown=settings.graceful_timeout_seconds,
-        timeout_keep_alive=30,
+        # Longer than load balancers keep an idle connection (60 s is usual): a request that goes down one which is
+        # just being closed ends as their 502.
+        timeout_keep_alive=75,
     )
 
 

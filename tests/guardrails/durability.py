@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
+from service import worker
 from service.core.context import ANONYMOUS, Actor, Caller, Context, Resources
 from service.core.database import Database, UnitOfWork
 from service.core.redis import create_redis
@@ -100,6 +101,7 @@ def acting(own_resources: Resources) -> Acting:
 @pytest.fixture
 def no_other_jobs() -> Iterator[None]:
     """Jobs of one test are no jobs of the next, and none of the product's."""
+    worker._load_jobs()  # or what a test imports for the first time would be forgotten with the test's own
     known, subscribed = dict(JOBS), dict(SUBSCRIBERS)
     JOBS.clear()
     yield

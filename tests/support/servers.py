@@ -35,6 +35,9 @@ class RunningServer:
                 server_header=False,
                 proxy_headers=False,
                 timeout_graceful_shutdown=5,
+                # Longer than a client keeps an idle connection (httpx: 5 s, which is uvicorn's default, too): or a
+                # request goes down one that is just being closed, and a test fails with ReadError.
+                timeout_keep_alive=30,
             )
         )
         self._thread = threading.Thread(target=self._server.run, name="server", daemon=True)

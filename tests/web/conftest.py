@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from jinja2 import ChoiceLoader, FileSystemLoader, PrefixLoader
 from pydantic import EmailStr, Field, SecretStr
 from starlette.requests import Request
 from starlette.responses import Response
@@ -77,12 +78,13 @@ def shelf_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
     folder.mkdir(parents=True)
     for name, text in TEMPLATES.items():
         (folder / name).write_text(text)
-    before = templating.FEATURES
-    templating.FEATURES = features
-    templating.environment.cache_clear()
+    # Added to the product's and not in their place: the worker of the same process composes mails meanwhile.
+    shelf = templating.environment().loader
+    assert isinstance(shelf, ChoiceLoader)
+    made_up = PrefixLoader({"things": FileSystemLoader(folder)})
+    shelf.loaders = [*shelf.loaders, made_up]
     yield make_app()
-    templating.FEATURES = before
-    templating.environment.cache_clear()
+    shelf.loaders = [one for one in shelf.loaders if one is not made_up]
 
 
 def make_app() -> FastAPI:

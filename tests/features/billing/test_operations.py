@@ -99,7 +99,7 @@ async def desk(
     assert person.organization_id is not None
     customer = await make_subscriber(own_stripe, own_superuser, person.organization_id)
     subscription = customer.subscribe("team")
-    await synchronize_now(alone, (await customer.row())["id"])
+    assert await synchronize_now(alone, (await customer.row())["id"], within=60)
     yield Desk(alone, own_stripe, own_superuser, person, customer, subscription)
     own_stripe.knobs = StripeKnobs()
 
@@ -150,7 +150,7 @@ async def test_scenario_41_another_wish_waits_until_the_first_is_done(desk: Desk
 async def test_scenario_36_checkout_pages_are_opened_one_after_the_other(desk: Desk) -> None:
     """Four tabs at one instant: each page that stays open could be paid, and be a subscription of its own."""
     desk.customer.cancel(desk.subscription)
-    await synchronize_now(desk.resources, (await desk.customer.row())["id"])
+    assert await synchronize_now(desk.resources, (await desk.customer.row())["id"], within=60)
 
     async def buy() -> Operation:
         async with desk.asking() as ctx:

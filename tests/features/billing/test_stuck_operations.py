@@ -112,7 +112,7 @@ async def test_a_mistake_in_one_operation_does_not_hold_up_the_others(
     for organization in (poison, other):
         customer = await make_subscriber(own_stripe, own_superuser, organization)
         customer.subscribe("team")
-        await synchronize_now(alone, (await customer.row())["id"])
+        assert await synchronize_now(alone, (await customer.row())["id"], within=60)
     broken = await ask(poison, actions.plan_change, "business", uuid4().hex, own_stripe.account.now())
     wanted = await ask(other, actions.plan_end)
     assert broken is not None
@@ -142,7 +142,7 @@ async def test_scenario_57_seats_are_those_of_the_plan_and_not_of_an_add_on(
     subscription = customer.subscribe("team")
     plan = subscription["items"]["data"][0]
     customer.update(subscription, items=[{"price": addon["id"]}])
-    await synchronize_now(alone, (await customer.row())["id"])
+    assert await synchronize_now(alone, (await customer.row())["id"], within=60)
     await own_superuser.execute(
         """UPDATE billing_subscriptions SET items = jsonb_build_array(items -> 1, items -> 0) WHERE stripe_id = $1
         AND items -> 0 ->> 'id' = $2""",

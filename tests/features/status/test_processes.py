@@ -27,7 +27,9 @@ pytest_plugins = "tests.guardrails.durability"
 @pytest.mark.parametrize(("name", "code"), [("serve", -signal.SIGTERM), ("worker", 0)])
 async def test_a_process_answers_probes_and_ends_when_told(settings: Settings, name: str, code: int) -> None:
     async with started(name) as (process, http):
-        assert (await http.get("/readyz")).status_code == 200
+        async with asyncio.timeout(60):  # alive before it has its first connection
+            while (await http.get("/readyz")).status_code != 200:
+                await asyncio.sleep(0.05)
         assert (await http.get("/metrics")).status_code == 401, "outsiders read no metrics"
         process.send_signal(signal.SIGTERM)
         assert await process.wait() == code
