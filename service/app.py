@@ -20,7 +20,7 @@ from service.core.context import Allowance, Resources
 from service.core.database import Database
 from service.core.errors import NotAuthenticated, ServiceError, StepUpRequired
 from service.core.features import load
-from service.core.logging import configure_logging
+from service.core.logging import configure_logging, get_logger
 from service.core.migrate import head
 from service.core.observe import NameRoute, Observe
 from service.core.redis import create_redis
@@ -37,6 +37,8 @@ from service.guardrails.browser import Shield
 from service.guardrails.contexts import POLICIES, Identifier, NoOrganization
 from service.guardrails.entitlements import Plans
 from service.guardrails.inbox import AcknowledgingPool
+from service.guardrails.jobs.runner import AWAY
+from service.guardrails.resealing import MissingKeys, compare_with_noted
 from service.guardrails.strict_json import API_PREFIX, Larger
 from service.guardrails.uploads.policy import UploadPolicy, upload_policy_of
 from service.integrations.http import HttpClient
@@ -51,6 +53,8 @@ from service.web.assets import mount_assets
 from service.web.contract import contract
 from service.web.errors import install_error_handlers, refusal
 from service.web.templating import environment
+
+log = get_logger()
 
 API_VERSION = "v1"
 ROUTE_PARAMETERS = frozenset(signature(APIRouter.add_api_route).parameters)
@@ -214,6 +218,7 @@ async def close_resources(resources: Resources) -> None:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+    await _refuse_missing_keys(app.state.resources.database)
     watcher = asyncio.create_task(telemetry.watch_event_loop())
     freeze_startup_objects()
     try:
@@ -224,3 +229,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
             await watcher
         await close_resources(app.state.resources)
         await telemetry.stop_tracing()
+
+
+async def _refuse_missing_keys(database: Database) -> None:
+    """Raise MissingKeys; a database that is away is no reason not to start: it may be back before we are asked."""
+    try:
+        async with asyncio.timeout(5), database.unit_of_work(read_only=True) as work:
+            await compare_with_noted(work.raw)
+    except AWAY as error:
+        log.warning("encryption keys not compared", error=type(error).__name__)
+    except MissingKeys as error:
+        log.critical("start refused", problem=str(error))
+        raise

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from service.core.crypto import keyring
 from service.core.database import Database
 from service.core.insecurities import insecurities
 from service.core.migrate import head
 from service.core.redis import create_redis
 from service.core.settings import Settings, misspelt
 from service.features.billing.flows.catalogue import mismatches
+from service.guardrails.resealing import MissingKeys, compare_with_noted, note_keys
 from service.integrations.http import HttpClient
 from service.integrations.mail import MailFailed, mailer_of
 from service.integrations.stripe.client import StripeApi
@@ -169,6 +171,26 @@ async def _security(settings: Settings) -> str:
     return f"development values ({len(problems)} of them would be refused in production)"
 
 
+async def _keys(settings: Settings) -> str:
+    """As the maintenance role where we were given it: nobody else sees every row."""
+    if settings.is_production and "database_maintenance_url" not in settings.model_fields_set:
+        async with _connected(settings) as raw:
+            await compare_with_noted(raw)
+        return f"as a worker noted them; key {keyring().newest} seals"
+    maintenance = Database(settings.database_maintenance_url.get_secret_value(), settings, name="doctor", size=1)
+    try:
+        needed = await note_keys(maintenance)
+    except MissingKeys as error:
+        raise Trouble(str(error)) from None
+    finally:
+        await maintenance.dispose()
+    unused = sorted(keyring().ids - {keyring().newest} - needed.keys())
+    spare = f"; nothing needs {', '.join(map(str, unused))} any more: take it out" if unused else ""
+    waiting = sorted(needed.keys() - {keyring().newest})
+    older = f"; {', '.join(map(str, waiting))} must stay until the worker has sealed its rows anew" if waiting else ""
+    return f"key {keyring().newest} seals{older}{spare}"
+
+
 async def _spelling(_: Settings) -> str:
     """A misspelt setting is silently its default."""
     if wrong := misspelt(os.environ):
@@ -185,6 +207,7 @@ CHECKS: dict[str, Check] = {
     "mail": _mail,
     "stripe": _stripe,
     "prices": _prices,
+    "keys": _keys,
     "settings": _security,
     "spelling": _spelling,
 }

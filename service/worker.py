@@ -33,6 +33,7 @@ from service.guardrails import audit, invariants
 from service.guardrails.jobs.consumer import HAND_BACK_SECONDS, HEARTBEAT_TIMEOUT, consume
 from service.guardrails.jobs.registry import GIVEN_UP, JOBS, STANDING, Loop, pause
 from service.guardrails.jobs.runner import AWAY, where
+from service.guardrails.resealing import MissingKeys, note_keys
 
 log = get_logger()
 
@@ -54,6 +55,14 @@ async def run(
     resources = create_resources(settings, maintenance=True)
     maintenance = resources.maintenance
     assert maintenance is not None  # noqa: S101 - asked for above
+    try:
+        await note_keys(maintenance)
+    except AWAY as error:
+        log.warning("encryption keys not compared", error=type(error).__name__)
+    except MissingKeys as error:
+        log.critical("start refused", problem=str(error))
+        await close_resources(resources)
+        raise
     stop = asyncio.Event()
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -15,9 +15,9 @@ import asyncpg
 from infra.sandbox.receiver import Receiver
 from load.bench.world import World
 from service.core import clock
-from service.core.crypto import keyring
 from service.core.ids import new_id
-from service.features.webhooks.models import place_of
+from service.features.webhooks.models import Endpoint
+from service.guardrails.sealed import seal
 from service.integrations.webhooks import new_secret
 
 ENDPOINTS = 20
@@ -71,7 +71,7 @@ async def deliver(stage: World, messages: int) -> Outgoing:
 
 async def _endpoint(superuser: asyncpg.Connection, organization: object, url: str) -> object:
     identifier = new_id()
-    sealed = keyring().encrypt(new_secret().encode(), place_of(identifier))
+    sealed = seal(Endpoint.secret, new_secret(), identifier)
     await superuser.execute(ENDPOINT, identifier, organization, url, sealed)
     return identifier
 

@@ -12,6 +12,7 @@ import typer
 
 from service.cli._running import as_maintenance, as_system
 from service.cli.billing import billing
+from service.cli.keys import keys
 from service.core.settings import InsecureSettings, get_settings, insist_on
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ cli.add_typer(audit, name="audit")
 cli.add_typer(jobs, name="jobs")
 cli.add_typer(staff, name="staff")
 cli.add_typer(billing, name="billing")
+cli.add_typer(keys, name="keys")
 
 
 @cli.command()

@@ -25,6 +25,8 @@ from service.core.settings import get_settings
 TOKEN_BYTES = 32
 SIGNATURE_BYTES = 16
 NONCE_BYTES = 12
+LARGEST_KEY = 999
+"""So the first byte of what was encrypted is below 4, and of text never."""
 
 
 class BadSignature(ValueError):
@@ -80,22 +82,36 @@ class Keyring:
     """AES-256-GCM under the newest of several keys; `place` (table:column:row) is authenticated, so swaps fail."""
 
     def __init__(self, specification: str) -> None:
+        """Raises ValueError for what is no list of id:secret; the message never shows a secret."""
         self._keys: dict[int, AESGCM] = {}
+        self.fingerprints: dict[int, str] = {}
+        """Tells apart two secrets under one id; 64 bits that say nothing about either."""
         for part in specification.split(","):
-            key_id, _, secret = part.strip().partition(":")
-            self._keys[int(key_id)] = AESGCM(sha256(secret.encode()).digest())
-        self._newest = next(iter(self._keys))
+            name, _, secret = part.strip().partition(":")
+            key_id = int(name) if name.isascii() and name.isdigit() else 0
+            if not 1 <= key_id <= LARGEST_KEY or not secret:
+                raise ValueError(f"each key is id:secret, with an id from 1 to {LARGEST_KEY}")
+            if key_id in self._keys:
+                raise ValueError(f"two keys have the id {key_id}")
+            self._keys[key_id] = AESGCM(sha256(secret.encode()).digest())
+            self.fingerprints[key_id] = derive_key(secret, "keyring.fingerprint")[:8].hex()
+        self.newest = next(iter(self._keys))
+
+    @property
+    def ids(self) -> frozenset[int]:
+        return frozenset(self._keys)
 
     def encrypt(self, plain: bytes, place: str) -> bytes:
         nonce = os.urandom(NONCE_BYTES)
-        sealed = self._keys[self._newest].encrypt(nonce, plain, place.encode())
-        return self._newest.to_bytes(2, "big") + nonce + sealed
+        sealed = self._keys[self.newest].encrypt(nonce, plain, place.encode())
+        return self.newest.to_bytes(2, "big") + nonce + sealed
 
     def decrypt(self, sealed: bytes, place: str) -> bytes:
         """Raises BadSignature when altered, moved to another place, or made by a key no longer listed."""
         key = self._keys.get(int.from_bytes(sealed[:2], "big"))
         if key is None:
-            raise BadSignature("encrypted with a key that is no longer in ENCRYPTION_KEYS")
+            key_id = int.from_bytes(sealed[:2], "big")
+            raise BadSignature(f"encrypted with key {key_id}, which is not in ENCRYPTION_KEYS")
         try:
             return key.decrypt(sealed[2 : 2 + NONCE_BYTES], sealed[2 + NONCE_BYTES :], place.encode())
         except InvalidTag as error:

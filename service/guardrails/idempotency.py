@@ -40,13 +40,13 @@ from starlette.responses import Response
 
 from service.core import clock
 from service.core.context import SAFE_METHODS, Context
-from service.core.crypto import keyring
 from service.core.database import Base
 from service.core.errors import BadRequest, Conflict, Invalid, PayloadTooLarge
 from service.core.statements import PreparedText
 from service.guardrails.contexts import admit_body
 from service.guardrails.personal_data import internal, secret
 from service.guardrails.retention import days_after
+from service.guardrails.sealed import key_index, seal, sealed, unseal
 from service.guardrails.strict_json import CheckedRequest
 from service.guardrails.uploads.bounds import STREAM
 
@@ -61,14 +61,17 @@ class IdempotencyRecord(Base):
 
     __tablename__ = "idempotency_keys"
     __retention__ = days_after("created_at", days=1, reason="a client that retries does so within a day")
-    __table_args__ = (CheckConstraint(f"octet_length(answer) <= {LARGEST + 1024}", "bounded"),)
+    __table_args__ = (
+        CheckConstraint(f"octet_length(answer) <= {LARGEST + 1024}", "bounded"),
+        key_index("idempotency_keys", "answer"),
+    )
 
     owner_id: Mapped[UUID] = mapped_column(primary_key=True, info=internal("tenant"))
     actor_id: Mapped[UUID] = mapped_column(primary_key=True, info=internal("subject"))
     route: Mapped[str] = mapped_column(String(500), primary_key=True, info=internal())
     key: Mapped[str] = mapped_column(String(255), primary_key=True, info=internal())
     fingerprint: Mapped[bytes] = mapped_column(info=internal())
-    answer: Mapped[bytes] = mapped_column(info=secret())
+    answer: Mapped[bytes] = mapped_column(info=sealed(secret()))
     created_at: Mapped[datetime] = mapped_column(index=True, info=internal())
 
 
@@ -96,10 +99,6 @@ class Claim:
     tenant: UUID | None
     user: UUID | None
     fingerprint: bytes = b""
-
-    @property
-    def place(self) -> str:
-        return "idempotency_keys:answer:" + ":".join(str(part) for part in self.identity.values())
 
     def replay(self, content: bytes) -> Response | None:
         """The stored answer, when there is one to this content, which is remembered; raises Invalid for another one."""
@@ -212,14 +211,14 @@ async def remember(claim: Claim, ctx: Context, response: Response) -> None:
         STORE,
         **claim.identity,
         fingerprint=claim.fingerprint,
-        answer=keyring().encrypt(answer, claim.place),
+        answer=seal(IdempotencyRecord.answer, answer, *claim.identity.values()),
         now=clock.now(),
     )
     if stored is None:
         raise Conflict("A request with this Idempotency-Key has just finished.", mend="Try again.", retry_after=1)
 
 
-def _load(claim: Claim, sealed: bytes) -> Response:
-    head, _, body = keyring().decrypt(sealed, claim.place).partition(b"\n")
+def _load(claim: Claim, stored: bytes) -> Response:
+    head, _, body = unseal(IdempotencyRecord.answer, stored, *claim.identity.values()).partition(b"\n")
     status, headers = orjson.loads(head)
     return Response(body, status, {**headers, "Idempotent-Replayed": "true"})

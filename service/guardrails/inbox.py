@@ -13,7 +13,7 @@ a message that is new. Limits: what was saved is answered at least once; whoever
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -31,6 +31,7 @@ from service.core.pools import DriverPool
 from service.guardrails.jobs import periodic
 from service.guardrails.personal_data import internal, personal
 from service.guardrails.retention import days_after
+from service.guardrails.sealed import key_index, seal, sealed, unseal
 
 BODY_DAYS = 90
 """Bodies carry names and addresses; what is left after this answers "did it arrive?" without them."""
@@ -54,6 +55,7 @@ class InboxMessage(Base):
         Index("ix_inbox_state_id", "state", "id"),
         Index("ix_inbox_type_id", "type", "id"),
         Index("ix_inbox_body", "received_at", postgresql_where=text("body IS NOT NULL")),
+        key_index("inbox", "body"),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True, info=internal())
@@ -65,8 +67,10 @@ class InboxMessage(Base):
     subject: Mapped[str | None] = mapped_column(String(255), info=internal())
     """Whom it is about, in the sender's words; messages about one subject are worked on together."""
     facts: Mapped[dict[str, Any]] = mapped_column(info=internal())
-    body: Mapped[bytes | None] = mapped_column(info=personal("message"))
-    """As it came: a signature can be checked again only over the same bytes."""
+    body: Mapped[bytes | None] = mapped_column(
+        info=sealed(personal("message"), by=("source", "realm", "external_id"), once_plain=True)
+    )
+    """As it came, whatever is in it: a signature can be checked again only over the same bytes."""
     gen: Mapped[int | None] = mapped_column(BigInteger, info=internal())
     state: Mapped[State] = mapped_column(String(16), info=internal())
     reason: Mapped[str] = mapped_column(String(64), info=internal())
@@ -77,6 +81,17 @@ class InboxMessage(Base):
     processed_at: Mapped[datetime | None] = mapped_column(info=internal())
     applied_version: Mapped[int | None] = mapped_column(BigInteger, info=internal())
     """Which version of the subject's state this message is part of; what it changed is found by it."""
+
+    def open_body(self) -> bytes:
+        """What came, for people who gave a reason; empty when it was forgotten."""
+        return opened({name: getattr(self, name) for name in ("body", "source", "realm", "external_id")})
+
+
+def opened(row: Mapping[str, Any]) -> bytes:
+    """What came, for work on rows that were read without the model; empty when it was forgotten."""
+    return (
+        unseal(InboxMessage.body, row["body"], row["source"], row["realm"], row["external_id"]) if row["body"] else b""
+    )
 
 
 class AcknowledgingPool(DriverPool):
@@ -124,7 +139,8 @@ class Inbox:
         """Save it and set in motion what it is about; committed when this returns. False: it was known already."""
         arguments = (
             self.source, message.realm, message.external_id, message.subject, message.type,
-            orjson.dumps(message.facts).decode(), message.body, message.state, message.reason, clock.now(),
+            orjson.dumps(message.facts).decode(), _sealed(self.source, message), message.state, message.reason,
+            clock.now(),
         )  # fmt: skip
         try:
             return bool(await raw.fetch(self.sql, *arguments))
@@ -133,7 +149,9 @@ class Inbox:
 
     async def receive_all(self, raw: asyncpg.Connection[Any], messages: Sequence[Message]) -> int:
         """Save what came together, in one statement; how many were new. Nothing is marked by them."""
-        columns = [list(column) for column in zip(*map(_values, messages), strict=True)] or [[] for _ in range(8)]
+        columns = [list(column) for column in zip(*(_values(self.source, one) for one in messages), strict=True)] or [
+            [] for _ in range(8)
+        ]
         return len(await raw.fetch(SAVE_ALL, self.source, clock.now(), *columns))
 
 
@@ -147,9 +165,13 @@ SAVE_ALL = """
 """
 
 
-def _values(one: Message) -> tuple[object, ...]:
-    facts = orjson.dumps(one.facts).decode()
-    return one.realm, one.external_id, one.subject, one.type, facts, one.body, str(one.state), one.reason
+def _values(source: str, one: Message) -> tuple[object, ...]:
+    facts, body = orjson.dumps(one.facts).decode(), _sealed(source, one)
+    return one.realm, one.external_id, one.subject, one.type, facts, body, str(one.state), one.reason
+
+
+def _sealed(source: str, one: Message) -> bytes:
+    return seal(InboxMessage.body, one.body, source, one.realm, one.external_id)
 
 
 @periodic("20 3 * * *")

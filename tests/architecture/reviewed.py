@@ -59,6 +59,7 @@ GLOBAL_TABLES: dict[str, str] = {
     "audit_segments": "seals the audit log of all organizations in one chain; only maintenance reads it",
     "billing_customers": "a message names Stripe's customer, not the organization; ids and counters only",
     "billing_sweeps": "how far the comparison with Stripe has come, for all organizations",
+    "encryption_keys": "what was encrypted by which key, for all organizations; holds no key",
     "external_identities": "belongs to a person, who may be in several organizations",
     "file_findings": "staff look at what the scanner found in any organization; ids and the scanner's word only",
     "file_removals": "keys of objects whose rows, and perhaps whose organization, are gone already",

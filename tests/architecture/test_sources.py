@@ -20,7 +20,7 @@ from tests.architecture.conftest import ROOT, SERVICE, at_least
 
 LIMIT_OF_LINES = 300
 SHELVES, FEATURES = "service", "service/features"
-BUDGETS = {SHELVES: 9_200, "service/guardrails": 3_750}
+BUDGETS = {SHELVES: 11_500, "service/guardrails": 5_200}
 """Lines of code, without the features: what everybody who clones this has to read (decision 0010)."""
 LARGEST_FEATURES = {"billing": 3_650}
 BUDGET_OF_A_FEATURE = 2_000

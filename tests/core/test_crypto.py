@@ -54,5 +54,12 @@ def test_rotation_reads_old_and_writes_new() -> None:
     rotated = Keyring("2:second,1:first")
     assert rotated.decrypt(old, "here") == b"kept"
     fresh = rotated.encrypt(b"new", "here")
-    with pytest.raises(BadSignature, match="no longer"):
+    with pytest.raises(BadSignature, match="not in ENCRYPTION_KEYS"):
         Keyring("1:first").decrypt(fresh, "here")
+
+
+@pytest.mark.parametrize("wrong", ["1", "1:", "0:secret", "1000:secret", "one:secret", "1:a,1:b", ""])
+def test_a_keyring_that_is_none_is_refused_without_showing_its_secrets(wrong: str) -> None:
+    with pytest.raises(ValueError, match=r"id") as refused:
+        Keyring(wrong)
+    assert "secret" not in str(refused.value).replace("id:secret", "")

@@ -18,6 +18,7 @@ from service.guardrails.api_keys import SHOWN, hash_of, mint
 from service.guardrails.permissions import Role
 from service.guardrails.personal_data import Erasure, content, internal, secret
 from service.guardrails.retention import with_parent
+from service.guardrails.sealed import hashed
 from service.guardrails.tenancy import TenantScoped
 
 MOST_KEYS = 50
@@ -44,8 +45,8 @@ class ApiKey(TenantScoped, Base):
     scopes: Mapped[list[str]] = mapped_column(ARRAY(String(64)), info=internal())
     prefix: Mapped[str] = mapped_column(String(16), info=internal())
     """The beginning of the key, by which people recognize it."""
-    secret_hash: Mapped[bytes] = mapped_column(LargeBinary, info=secret())
-    previous_hash: Mapped[bytes | None] = mapped_column(LargeBinary, info=secret())
+    secret_hash: Mapped[bytes] = mapped_column(LargeBinary, info=hashed(secret()))
+    previous_hash: Mapped[bytes | None] = mapped_column(LargeBinary, info=hashed(secret()))
     previous_until: Mapped[datetime | None] = mapped_column(info=internal())
     previous_by: Mapped[UUID | None] = mapped_column(info=internal("subject"))
     """Who was shown the secret before: what somebody else may, who renews it, is not theirs."""

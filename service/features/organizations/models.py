@@ -21,6 +21,7 @@ from service.core.ids import new_id
 from service.guardrails.permissions import Role
 from service.guardrails.personal_data import Erasure, content, internal, personal, secret
 from service.guardrails.retention import after_deletion, days_after, with_parent
+from service.guardrails.sealed import hashed
 from service.guardrails.soft_delete import SoftDeletable
 from service.guardrails.tenancy import TenantScoped
 
@@ -95,7 +96,7 @@ class Invitation(TenantScoped, Base):
         ForeignKey("users.id", ondelete="SET NULL"), index=True, info=internal("subject", erasure=Erasure.NULL)
     )
     sendings: Mapped[int] = mapped_column(SmallInteger, info=internal())
-    token_hash: Mapped[bytes] = mapped_column(info=secret())
+    token_hash: Mapped[bytes] = mapped_column(info=hashed(secret()))
     created_at: Mapped[datetime] = mapped_column(default=clock.now, info=internal())
     expires_at: Mapped[datetime] = mapped_column(index=True, info=internal())
     accepted_at: Mapped[datetime | None] = mapped_column(info=internal())

@@ -16,12 +16,12 @@ from sqlalchemy import Double, ForeignKey, ForeignKeyConstraint, Index, Integer,
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.core import clock
-from service.core.crypto import keyring
 from service.core.database import Base
 from service.core.errors import Conflict
 from service.core.ids import new_id
 from service.guardrails.personal_data import content, internal, secret
 from service.guardrails.retention import after_deletion, days_after, with_parent
+from service.guardrails.sealed import key_index, seal, sealed, unseal
 from service.guardrails.soft_delete import SoftDeletable
 from service.guardrails.tenancy import TenantScoped
 
@@ -67,6 +67,7 @@ class Source(TenantScoped, SoftDeletable, Base):
             "next_pull_at",
             postgresql_where=text("deleted_at IS NULL AND paused_at IS NULL"),
         ),
+        key_index("sources", "sealed_key"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, info=internal())
@@ -74,7 +75,7 @@ class Source(TenantScoped, SoftDeletable, Base):
     target: Mapped[str] = mapped_column(String(200), info=content())
     """What is watched, as people call it: "EUR to USD", "northwind/storefront", "northwind.example"."""
     config: Mapped[dict[str, Any]] = mapped_column(info=content())
-    sealed_key: Mapped[bytes | None] = mapped_column(info=secret())
+    sealed_key: Mapped[bytes | None] = mapped_column(info=sealed(secret()))
     created_at: Mapped[datetime] = mapped_column(default=clock.now, info=internal())
     created_by: Mapped[UUID | None] = mapped_column(
         ForeignKey("users.id", ondelete="SET NULL"), index=True, info=internal("subject")
@@ -93,15 +94,11 @@ class Source(TenantScoped, SoftDeletable, Base):
 
     def keep_key(self, key: str) -> None:
         """Encrypted for this row alone: copied to another, it opens nothing. Whatever is under way no longer counts."""
-        self.sealed_key = keyring().encrypt(key.encode(), self._place) if key else None
+        self.sealed_key = seal(Source.sealed_key, key, self.id) if key else None
         self.etag, self.lease_token, self.lease_until = "", None, None
 
     def key(self) -> str:
-        return keyring().decrypt(self.sealed_key, self._place).decode() if self.sealed_key else ""
-
-    @property
-    def _place(self) -> str:
-        return f"sources:sealed_key:{self.id}"
+        return unseal(Source.sealed_key, self.sealed_key, self.id).decode() if self.sealed_key else ""
 
     def take(self, now: datetime) -> UUID:
         """Begin to ask; whoever else thinks they are at it has lost it."""

@@ -32,7 +32,7 @@ async def create_endpoint(ctx: Context, given: EndpointCreate) -> Endpoint:
     """`given.url` has been looked up by the caller: an action never talks to the network."""
     await _insist_on_room(ctx)
     endpoint = Endpoint(id=new_id(), **given.model_dump())
-    endpoint.seal(new_secret())
+    endpoint.keep_secret(new_secret())
     ctx.add(endpoint)
     await ctx.db.flush()
     return endpoint
@@ -60,7 +60,7 @@ async def show_secret(ctx: Context, endpoint_id: UUID) -> str:
 async def rotate_secret(ctx: Context, endpoint_id: UUID) -> Endpoint:
     """A new secret; for a day the old one signs beside it, so that no receiver has to change at that very moment."""
     endpoint = await ctx.get(Endpoint, endpoint_id)
-    endpoint.seal(new_secret())
+    endpoint.keep_secret(new_secret())
     return endpoint
 
 

@@ -21,13 +21,13 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.core import clock
-from service.core.crypto import keyring
 from service.core.database import Base
 from service.core.errors import Conflict
 from service.core.ids import new_id
 from service.guardrails.personal_data import content, internal
-from service.guardrails.personal_data import secret as sealed
+from service.guardrails.personal_data import secret as credential
 from service.guardrails.retention import Retention, after_deletion, with_parent
+from service.guardrails.sealed import key_index, seal, sealed, unseal
 from service.guardrails.soft_delete import SoftDeletable
 from service.guardrails.tenancy import TenantScoped
 
@@ -77,6 +77,8 @@ class Endpoint(TenantScoped, SoftDeletable, Base):
     __table_args__ = (
         UniqueConstraint("organization_id", "id"),
         Index("ix_webhook_endpoints_failing", "failing_since", postgresql_where=text("failing_since IS NOT NULL")),
+        key_index("webhook_endpoints", "secret"),
+        key_index("webhook_endpoints", "old_secret"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, info=internal())
@@ -86,8 +88,8 @@ class Endpoint(TenantScoped, SoftDeletable, Base):
     ordered: Mapped[bool] = mapped_column(info=internal())
     state: Mapped[State] = mapped_column(String(16), default=State.ACTIVE, info=internal())
     reason: Mapped[str] = mapped_column(String(16), default="", info=internal())
-    secret: Mapped[bytes] = mapped_column(info=sealed())
-    old_secret: Mapped[bytes | None] = mapped_column(info=sealed())
+    secret: Mapped[bytes] = mapped_column(info=sealed(credential()))
+    old_secret: Mapped[bytes | None] = mapped_column(info=sealed(credential()))
     old_secret_until: Mapped[datetime | None] = mapped_column(info=internal())
     created_at: Mapped[datetime] = mapped_column(default=clock.now, info=internal())
     changed_at: Mapped[datetime] = mapped_column(
@@ -99,14 +101,15 @@ class Endpoint(TenantScoped, SoftDeletable, Base):
     slow: Mapped[bool] = mapped_column(default=False, server_default=text("false"), info=internal())
     """Whether the last answer took seconds."""
 
-    def seal(self, plain: str) -> None:
+    def keep_secret(self, plain: str) -> None:
         """Make this the secret; the one before it goes on signing for a day."""
         if self.secret is not None:
-            self.old_secret, self.old_secret_until = self.secret, clock.now() + OVERLAP
-        self.secret = keyring().encrypt(plain.encode(), place_of(self.id))
+            self.old_secret = seal(Endpoint.old_secret, self.open_secret(), self.id)
+            self.old_secret_until = clock.now() + OVERLAP
+        self.secret = seal(Endpoint.secret, plain, self.id)
 
     def open_secret(self) -> str:
-        return keyring().decrypt(self.secret, place_of(self.id)).decode()
+        return unseal(Endpoint.secret, self.secret, self.id).decode()
 
     def pause(self) -> None:
         if self.state != State.ACTIVE:
@@ -136,18 +139,14 @@ def payload_of(organization_id: UUID | None, event_type: str, data: dict[str, An
     }
 
 
-def place_of(endpoint_id: UUID) -> str:
-    return f"webhook_endpoints:secret:{endpoint_id}"
-
-
 def open_secrets(
     endpoint_id: UUID, now: datetime, secret: bytes, old_secret: bytes | None, old_secret_until: datetime | None
 ) -> list[str]:
     """The secrets that sign at this moment, newest first."""
-    valid = [secret]
+    valid = [unseal(Endpoint.secret, secret, endpoint_id)]
     if old_secret is not None and old_secret_until is not None and old_secret_until > now:
-        valid.append(old_secret)
-    return [keyring().decrypt(each, place_of(endpoint_id)).decode() for each in valid]
+        valid.append(unseal(Endpoint.old_secret, old_secret, endpoint_id))
+    return [each.decode() for each in valid]
 
 
 class Delivery(TenantScoped, Base):

@@ -16,15 +16,15 @@ import pytest
 from infra.sandbox.receiver import Receiver, ReceiverKnobs
 from service.core import clock
 from service.core.context import Resources
-from service.core.crypto import keyring
 from service.core.ids import new_id
 from service.core.settings import Settings
 from service.features.webhooks.flows.claim import LOCK as CLAIM_LOCK
 from service.features.webhooks.flows.claim import claim
 from service.features.webhooks.flows.deliver import FOR_ILL, deliver
-from service.features.webhooks.models import open_secrets, place_of
+from service.features.webhooks.models import Endpoint, open_secrets
 from service.features.webhooks.schemas import EventType
 from service.guardrails.permissions import Role
+from service.guardrails.sealed import seal
 from service.integrations.webhooks import AT_ONCE, WebhookSender, new_secret
 from tests.support.client import Client
 from tests.support.factories import Factory
@@ -79,7 +79,7 @@ class Post:
         values = {
             "id": identifier, "organization_id": self.organization, "url": url or self.receiver.url, "description": "",
             "event_types": list(EventType), "ordered": False, "state": "active", "reason": "",
-            "secret": keyring().encrypt(secret.encode(), place_of(identifier)), "created_at": clock.now(),
+            "secret": seal(Endpoint.secret, secret, identifier), "created_at": clock.now(),
             "failures": 0, **columns,
         }  # fmt: skip
         await self._insert("webhook_endpoints", values)

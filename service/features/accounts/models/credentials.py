@@ -17,6 +17,7 @@ from service.core.ids import new_id
 from service.features.accounts.models.user import UNDO_DAYS, User
 from service.guardrails.personal_data import internal, personal, secret
 from service.guardrails.retention import days_after, with_parent
+from service.guardrails.sealed import hashed
 
 RECOVERY_CODES = 10
 CODE_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
@@ -57,7 +58,7 @@ class OneTimeToken(Base):
         Enum(Purpose, native_enum=False, length=16, values_callable=lambda kinds: [kind.value for kind in kinds]),
         info=internal(),
     )
-    bound_to: Mapped[bytes] = mapped_column(info=secret())
+    bound_to: Mapped[bytes] = mapped_column(info=hashed(secret()))
     # For a change of address: the new one; once used, the former one, which is told about it.
     other_email: Mapped[str | None] = mapped_column(String(254), info=personal("contact.email"))
     created_at: Mapped[datetime] = mapped_column(default=clock.now, info=internal())
@@ -115,7 +116,7 @@ class RecoveryCode(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, info=internal())
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), info=internal("subject"))
-    code_hash: Mapped[bytes] = mapped_column(info=secret())
+    code_hash: Mapped[bytes] = mapped_column(info=hashed(secret()))
     created_at: Mapped[datetime] = mapped_column(default=clock.now, info=internal())
     used_at: Mapped[datetime | None] = mapped_column(info=internal())
 

@@ -9,12 +9,12 @@ from sqlalchemy import BigInteger, CheckConstraint, Index, String, UniqueConstra
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.core import clock
-from service.core.crypto import keyring
 from service.core.database import Base
 from service.core.ids import new_id
 from service.features.accounts.models import totp
 from service.guardrails.personal_data import internal, personal, secret
 from service.guardrails.retention import after_deletion
+from service.guardrails.sealed import hashed, key_index, seal, sealed, unseal
 from service.guardrails.soft_delete import SoftDeletable
 
 UNDO_DAYS = 30
@@ -32,6 +32,7 @@ class User(SoftDeletable, Base):
         UniqueConstraint("email"),
         CheckConstraint("email = lower(email)", "email_lower"),
         Index("ix_users_unconfirmed", "created_at", postgresql_where=text("email_verified_at IS NULL")),
+        key_index("users", "totp_secret"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, info=internal("subject"))
@@ -39,14 +40,14 @@ class User(SoftDeletable, Base):
     email_verified_at: Mapped[datetime | None] = mapped_column(info=internal())
     name: Mapped[str] = mapped_column(String(120), info=personal("name"))
     # None: the person logs in with another provider only.
-    password_hash: Mapped[str | None] = mapped_column(String(200), info=secret())
+    password_hash: Mapped[str | None] = mapped_column(String(200), info=hashed(secret()))
     password_changed_at: Mapped[datetime | None] = mapped_column(info=internal())
     # Compared with every session on every request: adding one ends them all, whatever Redis remembers.
     session_epoch: Mapped[int] = mapped_column(default=0, server_default="0", info=internal())
     is_staff: Mapped[bool] = mapped_column(default=False, server_default="false", info=internal())
     # Where the person worked last; no foreign key, because organizations already point at users.
     last_organization_id: Mapped[UUID | None] = mapped_column(info=internal("tenant"))
-    totp_secret: Mapped[bytes | None] = mapped_column(info=secret())
+    totp_secret: Mapped[bytes | None] = mapped_column(info=sealed(secret()))
     totp_confirmed_at: Mapped[datetime | None] = mapped_column(info=internal())
     # The newest time step used: an overheard code opens nothing a second time (RFC 6238 section 5.2).
     totp_last_step: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0", info=internal())
@@ -74,14 +75,14 @@ class User(SoftDeletable, Base):
 
     def offer_totp(self) -> None:
         """A new secret, without effect until a code from it has been seen."""
-        self.totp_secret = keyring().encrypt(totp.new_secret(), self._totp_place)
+        self.totp_secret = seal(User.totp_secret, totp.new_secret(), self.id)
         self.totp_confirmed_at, self.totp_last_step = None, 0
 
     def shown_totp_secret(self) -> bytes:
         """For the QR code while setting up, and for checking."""
         if self.totp_secret is None:
             raise LookupError("this account has no second factor")
-        return keyring().decrypt(self.totp_secret, self._totp_place)
+        return unseal(User.totp_secret, self.totp_secret, self.id)
 
     def use_totp(self, code: str) -> bool:
         """Whether the code is right and new; it is used up by this. Call it on a locked row only."""
@@ -95,7 +96,3 @@ class User(SoftDeletable, Base):
 
     def drop_totp(self) -> None:
         self.totp_secret, self.totp_confirmed_at, self.totp_last_step = None, None, 0
-
-    @property
-    def _totp_place(self) -> str:
-        return f"users:totp_secret:{self.id}"

@@ -72,7 +72,7 @@ async def act_on_message(request: Request, ctx: StaffCtx, message_id: MessageId)
         try:
             if act == "read":
                 found = await actions.read_body(ctx, message_id, reason)
-                return await _message(request, ctx, message_id, body=found.row.body or b"")
+                return await _message(request, ctx, message_id, body=found.row.open_body())
             if act == "replay":
                 await actions.replay(ctx, Filters(), reason, only=message_id)
             else:

@@ -13,7 +13,7 @@ from service.core.context import Resources
 from service.core.logging import get_logger
 from service.features.notifications.schemas import SOURCE
 from service.guardrails import mailing
-from service.guardrails.inbox import State
+from service.guardrails.inbox import State, opened
 from service.guardrails.mailing import Cause, MailState
 
 AT_ONCE = 100
@@ -38,7 +38,7 @@ DROPPED = {
 }
 """Why SendGrid did not even try: its own list knows what we missed."""
 DUE = """
-    SELECT id, type, subject, body, attempts FROM inbox
+    SELECT id, source, realm, external_id, type, subject, body, attempts FROM inbox
     WHERE source = $1 AND state IN ('pending', 'unmatched') AND next_attempt_at <= $2
     ORDER BY next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED
 """
@@ -60,7 +60,7 @@ async def work_off(resources: Resources) -> int:
             try:
                 # What PostgreSQL refuses would end the whole transaction, so each has a savepoint.
                 await work.raw.execute("SAVEPOINT event")
-                await _apply(work.raw, row["type"], row["subject"], orjson.loads(row["body"] or b"{}"))
+                await _apply(work.raw, row["type"], row["subject"], orjson.loads(opened(row) or b"{}"))
             except (ValueError, TypeError, KeyError, OverflowError, asyncpg.DataError) as error:
                 # One that nobody understands must not hold up the next; a person may look at it.
                 await work.raw.execute("ROLLBACK TO SAVEPOINT event")

@@ -25,7 +25,7 @@ async def plant_endpoint(work: UnitOfWork, identifier: UUID, url: str) -> str:
     if endpoint is None:
         endpoint = Endpoint(id=identifier, description="Demo receiver", event_types=list(EventType), ordered=False)
         endpoint.url = url
-        endpoint.seal(new_secret())
+        endpoint.keep_secret(new_secret())
         work.session.add(endpoint)
         await work.session.flush()
         for indicator_id in (await work.session.execute(select(Indicator.id).limit(SHOWN))).scalars():
