@@ -13,6 +13,7 @@ import typer
 from service.cli._running import as_maintenance, as_system
 from service.cli.billing import billing
 from service.cli.keys import keys
+from service.cli.privacy import privacy
 from service.core.settings import InsecureSettings, get_settings, insist_on
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ cli.add_typer(jobs, name="jobs")
 cli.add_typer(staff, name="staff")
 cli.add_typer(billing, name="billing")
 cli.add_typer(keys, name="keys")
+cli.add_typer(privacy, name="privacy")
 
 
 @cli.command()
@@ -132,7 +134,7 @@ def settings(
     ] = "",
 ) -> None:
     """Print every setting with its meaning and default, as .env.example."""
-    from service.core.settings import env_example
+    from service.core.env_example import env_example
 
     if not check:
         typer.echo(env_example(), nl=False)

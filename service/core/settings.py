@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from datetime import date
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import lru_cache
@@ -177,12 +178,28 @@ class Settings(BaseSettings):
         (), description="Private hosts that webhooks may reach over http, comma separated; the sandbox's receiver"
     )
 
+    # Who answers for personal data (the record of processing and the privacy notice name them)
+    controller_name: str = Field("The operator of this service", description="Company that runs the service, with seat")
+    privacy_contact: str = Field(
+        "privacy@ballast.example", description="Address for questions about personal data; the protection officer's"
+    )
+    processor_agreements: CommaSeparated = Field(
+        (),
+        description="Processors (python -m service privacy record names them) with the day their agreement was signed: "
+        "stripe=2026-01-31, comma separated",
+    )
+
     # Telemetry
     otlp_endpoint: str = Field("", description="OTLP/HTTP collector address; empty exports no spans")
     trace_sample_ratio: float = Field(0.1, ge=0, le=1, description="Share of requests traced")
 
     @field_validator(
-        "allowed_hosts", "trusted_proxies", "webhook_sandbox_hosts", "sendgrid_webhook_keys", mode="before"
+        "allowed_hosts",
+        "trusted_proxies",
+        "webhook_sandbox_hosts",
+        "sendgrid_webhook_keys",
+        "processor_agreements",
+        mode="before",
     )
     @classmethod
     def split_commas(cls, value: Any) -> Any:
@@ -193,6 +210,13 @@ class Settings(BaseSettings):
     def be_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for network in value:
             ip_network(network)
+        return value
+
+    @field_validator("processor_agreements")
+    @classmethod
+    def be_signed_on_a_day(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            date.fromisoformat(each.partition("=")[2])
         return value
 
     @field_validator("sendgrid_webhook_keys")
@@ -261,21 +285,6 @@ def misspelt(variables: Iterable[str]) -> list[tuple[str, str]]:
     unknown = [name for name in variables if name.upper() not in known]
     near = [(name, get_close_matches(name.upper(), known, 1, MISSPELT)) for name in unknown]
     return [(name, found[0]) for name, found in near if found]
-
-
-def env_example() -> str:
-    """The text of `.env.example`: each setting with its meaning and its development default."""
-    lines = ["# Made by `python -m service settings`; a test keeps it equal to the code.", ""]
-    for name, field in Settings.model_fields.items():
-        default = field.default
-        if isinstance(default, SecretStr):
-            default = default.get_secret_value()
-        elif isinstance(default, tuple):
-            default = ",".join(default)
-        elif isinstance(default, bool):
-            default = str(default).lower()
-        lines += [f"# {field.description}", f"{name.upper()}={default}", ""]
-    return "\n".join(lines)
 
 
 @lru_cache

@@ -44,7 +44,7 @@ from service.core.database import Base
 from service.core.errors import BadRequest, Conflict, Invalid, PayloadTooLarge
 from service.core.statements import PreparedText
 from service.guardrails.contexts import admit_body
-from service.guardrails.personal_data import internal, secret
+from service.guardrails.personal_data import internal, pointer, secret
 from service.guardrails.retention import days_after
 from service.guardrails.sealed import key_index, seal, sealed, unseal
 from service.guardrails.strict_json import CheckedRequest
@@ -67,7 +67,7 @@ class IdempotencyRecord(Base):
     )
 
     owner_id: Mapped[UUID] = mapped_column(primary_key=True, info=internal("tenant"))
-    actor_id: Mapped[UUID] = mapped_column(primary_key=True, info=internal("subject"))
+    actor_id: Mapped[UUID] = mapped_column(primary_key=True, info=pointer())
     route: Mapped[str] = mapped_column(String(500), primary_key=True, info=internal())
     key: Mapped[str] = mapped_column(String(255), primary_key=True, info=internal())
     fingerprint: Mapped[bytes] = mapped_column(info=internal())

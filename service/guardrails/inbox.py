@@ -29,12 +29,16 @@ from service.core.context import Context
 from service.core.database import Base
 from service.core.pools import DriverPool
 from service.guardrails.jobs import periodic
-from service.guardrails.personal_data import internal, personal
+from service.guardrails.personal_data import Erasure, internal, personal
 from service.guardrails.retention import days_after
 from service.guardrails.sealed import key_index, seal, sealed, unseal
+from service.guardrails.subjects import By, Subject
 
 BODY_DAYS = 90
 """Bodies carry names and addresses; what is left after this answers "did it arrive?" without them."""
+
+
+COPIES = "a copy of what another system sent, about others too (GDPR Art. 15(4)); its content is in other tables"
 
 
 class State(StrEnum):
@@ -58,6 +62,8 @@ class InboxMessage(Base):
         key_index("inbox", "body"),
     )
 
+    __subject__ = Subject("body", By.MENTION)
+
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True, info=internal())
     source: Mapped[str] = mapped_column(String(32), info=internal())
     realm: Mapped[str] = mapped_column(String(64), info=internal())
@@ -68,7 +74,11 @@ class InboxMessage(Base):
     """Whom it is about, in the sender's words; messages about one subject are worked on together."""
     facts: Mapped[dict[str, Any]] = mapped_column(info=internal())
     body: Mapped[bytes | None] = mapped_column(
-        info=sealed(personal("message"), by=("source", "realm", "external_id"), once_plain=True)
+        info=sealed(
+            personal("message", erasure=Erasure.NULL, withheld=COPIES),
+            by=("source", "realm", "external_id"),
+            once_plain=True,
+        )
     )
     """As it came, whatever is in it: a signature can be checked again only over the same bytes."""
     gen: Mapped[int | None] = mapped_column(BigInteger, info=internal())

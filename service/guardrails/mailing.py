@@ -26,7 +26,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from service.core import clock, telemetry
 from service.core.context import Context, Resources
-from service.core.crypto import keyed_hash
 from service.core.database import LOST, Base
 from service.core.errors import Unavailable
 from service.core.ids import new_id
@@ -34,10 +33,12 @@ from service.guardrails.inbox import AcknowledgingPool
 from service.guardrails.personal_data import Erasure, internal, personal
 from service.guardrails.rate_limits import folded
 from service.guardrails.retention import days_after
+from service.guardrails.subjects import By, Subject, address_hash
 
 DOUBT_SECONDS = 120
 LATE = timedelta(minutes=1)
 FRESH_SECONDS = 10.0
+NOT_AGAIN = "an address that bounced, complained or left is not written to again (GDPR Art. 21(3), 6(1)(f))"
 AWAY: tuple[type[Exception], ...] = (*LOST, Unavailable)
 
 
@@ -87,7 +88,10 @@ class SentMail(Base):
         Index("ix_sent_mails_late", "first_tried_at", postgresql_where=text("state IN ('trying', 'waiting')")),
         Index("ix_sent_mails_accepted_at", "accepted_at", postgresql_where=text("accepted_at IS NOT NULL")),
         Index("ix_sent_mails_first_tried_at", "first_tried_at"),
+        Index("ix_sent_mails_address_hash", "address_hash"),
     )
+
+    __subject__ = Subject("address_hash", By.ADDRESS_HASH)
 
     reference: Mapped[str] = mapped_column(String(255), primary_key=True, info=internal())
     template: Mapped[str] = mapped_column(String(80), info=internal())
@@ -112,9 +116,15 @@ class MailSuppression(Base):
         Index("ix_mail_suppressions_newest", "id", postgresql_where=text("lifted_at IS NULL")),
     )
 
+    __subject__ = Subject("address_hash", By.ADDRESS_HASH)
+
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, info=internal())
-    address_hash: Mapped[bytes] = mapped_column(info=internal("pseudonym"))
-    email: Mapped[str] = mapped_column(String(254), info=personal("contact.email", erasure=Erasure.KEEP))
+    address_hash: Mapped[bytes] = mapped_column(
+        info=internal("pseudonym", purpose="objection", erasure=Erasure.KEEP, because=NOT_AGAIN)
+    )
+    email: Mapped[str] = mapped_column(
+        String(254), info=personal("contact.email", purpose="objection", erasure=Erasure.PSEUDONYMIZE)
+    )
     cause: Mapped[Cause] = mapped_column(String(16), info=internal())
     code: Mapped[str] = mapped_column(String(32), info=internal())
     """The status that the receiving server gave (RFC 3463), never its words."""
@@ -205,7 +215,7 @@ async def suppress(raw: Connection, address: str, cause: Cause, code: str, seen_
 
 
 def hash_of(address: str) -> bytes:
-    return keyed_hash("mail.address", folded(address))
+    return address_hash(address)
 
 
 async def lateness(resources: Resources) -> Lateness:

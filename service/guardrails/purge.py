@@ -28,7 +28,7 @@ from service.core.ids import new_id
 from service.core.logging import get_logger
 from service.guardrails import audit
 from service.guardrails.jobs import periodic
-from service.guardrails.personal_data import content, internal
+from service.guardrails.personal_data import content, internal, pointer
 from service.guardrails.retention import DELETED_AT, ORGANIZATIONS, Retention, forever, parts_of, retention_of
 
 BATCH = 1_000
@@ -49,10 +49,10 @@ class LegalHold(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, info=internal())
     # An organization's or a person's id; no foreign key, because the hold must outlive what it held.
-    subject_id: Mapped[UUID] = mapped_column(index=True, info=internal("subject"))
+    subject_id: Mapped[UUID] = mapped_column(index=True, info=pointer())
     reason: Mapped[str] = mapped_column(info=content())
     placed_at: Mapped[datetime] = mapped_column(default=clock.now, info=internal())
-    placed_by: Mapped[UUID | None] = mapped_column(info=internal())
+    placed_by: Mapped[UUID | None] = mapped_column(info=pointer())
     lifted_at: Mapped[datetime | None] = mapped_column(default=None, info=internal())
 
 

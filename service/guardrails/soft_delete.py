@@ -28,7 +28,7 @@ from service.core.database import GuardedSession
 from service.core.errors import Conflict, NotFound
 from service.core.ids import new_id
 from service.core.statements import Prepared, read_criteria
-from service.guardrails.personal_data import internal
+from service.guardrails.personal_data import internal, pointer
 from service.guardrails.retention import declared_parts, retention_of
 
 UNIQUE_VIOLATION = "23505"
@@ -43,7 +43,7 @@ class SoftDeletable:
     __mapper__: ClassVar[Mapper[Any]]
 
     deleted_at: Mapped[datetime | None] = mapped_column(default=None, info=internal())
-    deleted_by: Mapped[UUID | None] = mapped_column(default=None, info=internal("subject"))
+    deleted_by: Mapped[UUID | None] = mapped_column(default=None, info=pointer())
     deletion_id: Mapped[UUID | None] = mapped_column(default=None, info=internal())
 
 

@@ -23,7 +23,7 @@ from service.core import clock, telemetry
 from service.core.context import Context, Resources
 from service.core.database import LOST, Base
 from service.core.errors import ReadOnly
-from service.guardrails.personal_data import internal
+from service.guardrails.personal_data import internal, pointer
 from service.guardrails.retention import forever
 
 FRESH_SECONDS = 2.0
@@ -46,7 +46,7 @@ class SwitchState(Base):
     is_on: Mapped[bool] = mapped_column(info=internal())
     reason: Mapped[str] = mapped_column(info=internal())
     changed_at: Mapped[datetime] = mapped_column(info=internal())
-    changed_by: Mapped[UUID | None] = mapped_column(info=internal())
+    changed_by: Mapped[UUID | None] = mapped_column(info=pointer())
 
 
 _known: WeakKeyDictionary[Resources, tuple[float, dict[str, str]]] = WeakKeyDictionary()

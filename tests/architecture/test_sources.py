@@ -12,22 +12,23 @@ from pydantic.fields import FieldInfo
 
 from service import features
 from service.catalog import load_tables
+from service.core.env_example import env_example
 from service.core.logging import hidden_names
-from service.core.settings import Settings, env_example
+from service.core.settings import Settings
 from service.guardrails import rate_limits
 from service.guardrails.rate_limits import Policy
 from tests.architecture.conftest import ROOT, SERVICE, at_least
 
 LIMIT_OF_LINES = 300
 SHELVES, FEATURES = "service", "service/features"
-BUDGETS = {SHELVES: 11_500, "service/guardrails": 5_200}
+BUDGETS = {SHELVES: 12_900, "service/guardrails": 6_350}
 """Lines of code, without the features: what everybody who clones this has to read (decision 0010)."""
 LARGEST_FEATURES = {"billing": 3_650}
 BUDGET_OF_A_FEATURE = 2_000
 BUDGETS |= {f"{FEATURES}/{name}": LARGEST_FEATURES.get(name, BUDGET_OF_A_FEATURE) for name in features.FEATURES}
 READABLE_SUFFIXES = (".py", ".md", ".sql", ".yml", ".yaml", ".html", ".txt", ".js", ".css", ".lua", ".toml")
 OWN = SERVICE / "core" / "settings.py"
-SETTINGS = 49
+SETTINGS = 52
 
 
 def shown(path: Path) -> str:

@@ -16,7 +16,7 @@ from service.core.ids import new_id
 from service.features.organizations.models import Organization, RoleColumn
 from service.guardrails.api_keys import SHOWN, hash_of, mint
 from service.guardrails.permissions import Role
-from service.guardrails.personal_data import Erasure, content, internal, secret
+from service.guardrails.personal_data import author, content, internal, pointer, secret
 from service.guardrails.retention import with_parent
 from service.guardrails.sealed import hashed
 from service.guardrails.tenancy import TenantScoped
@@ -48,11 +48,11 @@ class ApiKey(TenantScoped, Base):
     secret_hash: Mapped[bytes] = mapped_column(LargeBinary, info=hashed(secret()))
     previous_hash: Mapped[bytes | None] = mapped_column(LargeBinary, info=hashed(secret()))
     previous_until: Mapped[datetime | None] = mapped_column(info=internal())
-    previous_by: Mapped[UUID | None] = mapped_column(info=internal("subject"))
+    previous_by: Mapped[UUID | None] = mapped_column(info=pointer())
     """Who was shown the secret before: what somebody else may, who renews it, is not theirs."""
     created_at: Mapped[datetime] = mapped_column(default=clock.now, info=internal())
     created_by: Mapped[UUID | None] = mapped_column(
-        ForeignKey("users.id", ondelete="SET NULL"), index=True, info=internal("subject", erasure=Erasure.NULL)
+        ForeignKey("users.id", ondelete="SET NULL"), index=True, info=author()
     )
     """Who was shown the secret that counts: whoever renews a key answers for it from then on."""
     expires_at: Mapped[datetime | None] = mapped_column(info=internal())

@@ -15,7 +15,7 @@ from service.core import clock
 from service.core.database import Base
 from service.core.errors import Conflict
 from service.core.ids import new_id
-from service.guardrails.personal_data import content, internal
+from service.guardrails.personal_data import author, content, internal
 from service.guardrails.retention import after_deletion, days_after
 from service.guardrails.soft_delete import SoftDeletable
 from service.guardrails.tenancy import TenantScoped
@@ -110,7 +110,7 @@ class File(TenantScoped, SoftDeletable, Base):
     """When the store was last seen to have it."""
     created_at: Mapped[datetime] = mapped_column(default=clock.now, info=internal())
     created_by: Mapped[UUID | None] = mapped_column(
-        ForeignKey("users.id", ondelete="SET NULL"), index=True, info=internal("subject")
+        ForeignKey("users.id", ondelete="SET NULL"), index=True, info=author()
     )
 
     def insist_on_being_clean(self) -> None:

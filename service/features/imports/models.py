@@ -29,7 +29,7 @@ from service.core.database import Base
 from service.core.errors import Conflict
 from service.core.ids import new_id
 from service.features.notifications.models import Kind
-from service.guardrails.personal_data import content, internal
+from service.guardrails.personal_data import author, content, internal
 from service.guardrails.retention import days_after, with_parent
 from service.guardrails.tenancy import TenantScoped
 from service.guardrails.uploads.kept import keep
@@ -88,7 +88,7 @@ class Import(TenantScoped, Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, info=internal())
     created_at: Mapped[datetime] = mapped_column(default=clock.now, info=internal())
     created_by: Mapped[UUID | None] = mapped_column(
-        ForeignKey("users.id", ondelete="SET NULL"), index=True, info=internal("subject")
+        ForeignKey("users.id", ondelete="SET NULL"), index=True, info=author()
     )
     name: Mapped[str] = mapped_column(String(120), info=content())
     size: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0", info=internal())

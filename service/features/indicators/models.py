@@ -25,7 +25,7 @@ from service.core import clock
 from service.core.database import Base
 from service.core.errors import Conflict
 from service.core.ids import new_id
-from service.guardrails.personal_data import content, internal
+from service.guardrails.personal_data import author, content, internal
 from service.guardrails.retention import after_deletion, with_parent
 from service.guardrails.soft_delete import SoftDeletable
 from service.guardrails.tenancy import TenantScoped
@@ -60,7 +60,7 @@ class Indicator(TenantScoped, SoftDeletable, Base):
     unit: Mapped[str] = mapped_column(String(16), default="", server_default="", info=content())
     created_at: Mapped[datetime] = mapped_column(default=clock.now, info=internal())
     created_by: Mapped[UUID | None] = mapped_column(
-        ForeignKey("users.id", ondelete="SET NULL"), index=True, info=internal("subject")
+        ForeignKey("users.id", ondelete="SET NULL"), index=True, info=author()
     )
     changed_at: Mapped[datetime] = mapped_column(default=clock.now, onupdate=clock.now, info=internal())
     archived_at: Mapped[datetime | None] = mapped_column(info=internal())

@@ -19,10 +19,11 @@ from service.core.database import Base
 from service.core.errors import Conflict
 from service.core.ids import new_id
 from service.guardrails.permissions import Role
-from service.guardrails.personal_data import Erasure, content, internal, personal, secret
+from service.guardrails.personal_data import author, content, internal, personal, secret
 from service.guardrails.retention import after_deletion, days_after, with_parent
 from service.guardrails.sealed import hashed
 from service.guardrails.soft_delete import SoftDeletable
+from service.guardrails.subjects import By, Subject
 from service.guardrails.tenancy import TenantScoped
 
 RESTORE_DAYS = 30
@@ -71,6 +72,7 @@ class Invitation(TenantScoped, Base):
     """Open until accepted, revoked or expired. Only the hash of its token is stored (ASVS 6.5.2)."""
 
     __tablename__ = "invitations"
+    __subject__ = Subject("email", By.EMAIL)
     __retention__ = days_after(
         "expires_at", days=30, reason="answers 'was I invited?' for a month, then the address goes"
     )
@@ -93,7 +95,7 @@ class Invitation(TenantScoped, Base):
     email: Mapped[str] = mapped_column(String(254), info=personal("contact.email"))
     role: Mapped[Role] = mapped_column(RoleColumn, info=internal())
     invited_by: Mapped[UUID | None] = mapped_column(
-        ForeignKey("users.id", ondelete="SET NULL"), index=True, info=internal("subject", erasure=Erasure.NULL)
+        ForeignKey("users.id", ondelete="SET NULL"), index=True, info=author()
     )
     sendings: Mapped[int] = mapped_column(SmallInteger, info=internal())
     token_hash: Mapped[bytes] = mapped_column(info=hashed(secret()))

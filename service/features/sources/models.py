@@ -19,7 +19,7 @@ from service.core import clock
 from service.core.database import Base
 from service.core.errors import Conflict
 from service.core.ids import new_id
-from service.guardrails.personal_data import content, internal, secret
+from service.guardrails.personal_data import author, content, internal, secret
 from service.guardrails.retention import after_deletion, days_after, with_parent
 from service.guardrails.sealed import key_index, seal, sealed, unseal
 from service.guardrails.soft_delete import SoftDeletable
@@ -78,7 +78,7 @@ class Source(TenantScoped, SoftDeletable, Base):
     sealed_key: Mapped[bytes | None] = mapped_column(info=sealed(secret()))
     created_at: Mapped[datetime] = mapped_column(default=clock.now, info=internal())
     created_by: Mapped[UUID | None] = mapped_column(
-        ForeignKey("users.id", ondelete="SET NULL"), index=True, info=internal("subject")
+        ForeignKey("users.id", ondelete="SET NULL"), index=True, info=author()
     )
     paused_at: Mapped[datetime | None] = mapped_column(info=internal())
     next_pull_at: Mapped[datetime] = mapped_column(default=clock.now, info=internal())

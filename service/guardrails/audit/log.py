@@ -22,6 +22,7 @@ from service.guardrails.addresses import region_of
 from service.guardrails.audit.changes import Changes, plain
 from service.guardrails.personal_data import Erasure, content, internal
 from service.guardrails.retention import forever
+from service.guardrails.subjects import Subject
 from service.guardrails.tenancy import TenantScoped
 
 log = get_logger()
@@ -29,9 +30,12 @@ CLUSTER = "(pg_control_system()).system_identifier"
 MOST_BYTES = 16_000
 
 
+KEPT = "who did what must be provable afterwards (GDPR Art. 5(2), 17(3)(b) and (e)); ids, no names"
+
+
 def _kept(*arguments: Any, **options: Any) -> Any:
     """A column that erasing a person leaves alone: ids, times and outcomes say nothing without the person's own row."""
-    return mapped_column(*arguments, info=internal(erasure=Erasure.KEEP), **options)
+    return mapped_column(*arguments, info=internal(purpose="security", erasure=Erasure.KEEP, because=KEPT), **options)
 
 
 class AuditRow(TenantScoped, Base):
@@ -41,8 +45,11 @@ class AuditRow(TenantScoped, Base):
         Index(None, "organization_id", "id"),
         Index(None, "organization_id", "action", "id"),
         Index(None, "organization_id", "actor_id", "id"),
+        Index(None, "actor_id", "id"),
         Index(None, "cluster", "txid", "id"),
     )
+
+    __subject__ = Subject("actor_id")
 
     id: Mapped[UUID] = _kept(primary_key=True)
     at: Mapped[datetime] = _kept()

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from service.core import clock
 from service.core.database import Base
 from service.core.ids import new_id
-from service.guardrails.personal_data import content, internal
+from service.guardrails.personal_data import content, internal, pointer
 from service.guardrails.retention import with_parent
 from service.guardrails.tenancy import TenantScoped
 
@@ -121,5 +121,5 @@ class PlanOverride(TenantScoped, Base):
     plan: Mapped[str] = mapped_column(String(32), info=internal())
     reason: Mapped[str] = mapped_column(String(200), info=internal())
     created_at: Mapped[datetime] = mapped_column(default=clock.now, info=internal())
-    created_by: Mapped[UUID] = mapped_column(info=internal())
+    created_by: Mapped[UUID] = mapped_column(info=pointer())
     ends_at: Mapped[datetime] = mapped_column(info=internal())

@@ -1,0 +1,52 @@
+"""`python -m service privacy ...`: the data map, and the record of processing that is made from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.core.settings import get_settings
+
+privacy = typer.Typer(no_args_is_help=True, help="What personal data is where, and why.")
+
+RECORD = Path("docs/compliance/record-of-processing.md")
+
+
+@privacy.command("map")
+def show_map(
+    form: Annotated[str, typer.Option("--format", help="csv or markdown")] = "csv",
+) -> None:
+    """Print every column, store and processor with purpose, basis, period, erasure and export."""
+    from service.catalog import load_tables
+    from service.guardrails.data_map import record
+
+    if form not in ("csv", "markdown"):
+        raise SystemExit("--format is csv or markdown")
+    tables = load_tables()
+    typer.echo(record.as_csv(tables) if form == "csv" else record.as_markdown(tables), nl=False)
+
+
+@privacy.command("record")
+def write_record(
+    out: Annotated[Path, typer.Option(help="Where to write it.")] = RECORD,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 when the file is out of date.")] = False,
+) -> None:
+    """Write the record of processing activities (GDPR Art. 30); names the agreements that are still to be signed."""
+    from service.catalog import load_tables
+    from service.guardrails.data_map import PROCESSORS
+    from service.guardrails.data_map.processors import agreements
+    from service.guardrails.data_map.record import record
+
+    settings = get_settings()
+    made = record(load_tables(), settings)
+    if check and (not out.exists() or out.read_text() != made):
+        typer.echo(f"{out} is out of date: run `python -m service privacy record`", err=True)
+        raise typer.Exit(1)
+    if not check:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(made)
+    open_ones = [name for name, one in PROCESSORS.items() if one.needs_agreement and name not in agreements(settings)]
+    if open_ones:
+        typer.echo(f"no agreement entered in PROCESSOR_AGREEMENTS for: {', '.join(open_ones)}", err=True)

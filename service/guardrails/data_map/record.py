@@ -1,0 +1,213 @@
+"""The map as tables that people read: the whole of it, the record of processing (GDPR Art. 30), the privacy notice."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+
+from sqlalchemy import MetaData, Table
+
+from service.core.settings import Settings
+from service.guardrails.data_map.processors import PROCESSORS, agreements
+from service.guardrails.data_map.stores import STORES
+from service.guardrails.personal_data import CATEGORIES, PURPOSES, Erasure, privacy_of, residency_of
+from service.guardrails.retention import retention_of
+from service.guardrails.subjects import personal_tables, subject_of
+
+HEAD = (
+    "place", "holds", "categories", "protection", "purpose", "basis", "retention", "residency", "erasure", "because",
+    "export", "processors",
+)  # fmt: skip
+PARENTS = {"users": "account", "organizations": "organization"}
+MADE = "<!-- Made by `python -m service privacy record`; a test keeps it equal to the code. -->"
+
+
+def rows(metadata: MetaData) -> Iterator[tuple[str, ...]]:
+    """Every place where data is, in the order of HEAD: columns by table, then everything else."""
+    for table in metadata.sorted_tables:
+        for column in table.columns:
+            if (held := privacy_of(column)) is None:
+                continue
+            yield (
+                str(column), CATEGORIES[held.category].meaning, held.key, held.protection, held.purpose, held.basis,
+                retention_text(table), residency_of(column), held.erasure, held.because,
+                f"no: {held.withheld}" if held.withheld else "yes", receivers([held.category]),
+            )  # fmt: skip
+    for store in STORES.values():
+        yield (
+            f"{store.kind}: {store.name}", store.holds, " ".join(CATEGORIES[one].key for one in store.categories), "",
+            store.purpose, store.basis, store.retention, store.residency, store.erasure, store.how,
+            f"no: {store.withheld}" if store.withheld else "yes", receivers(store.categories),
+        )  # fmt: skip
+
+
+def receivers(categories: Iterable[str]) -> str:
+    """Which processors may be sent one of these."""
+    wanted = set(categories)
+    return " ".join(name for name, one in PROCESSORS.items() if wanted & set(one.receives))
+
+
+def retention_text(table: Table) -> str:
+    rule = retention_of(table)
+    if rule is None:
+        return ""
+    if rule.days is not None:
+        return f"{rule.days} days after {rule.after}: {rule.reason}"
+    return f"with {rule.parent}: {rule.reason}" if rule.parent else f"for ever: {rule.reason}"
+
+
+def as_csv(metadata: MetaData) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(HEAD)
+    writer.writerows(rows(metadata))
+    return out.getvalue()
+
+
+def as_markdown(metadata: MetaData) -> str:
+    return table_of(HEAD, rows(metadata))
+
+
+def table_of(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+    titles = list(head)
+    made = [titles, ["---"] * len(titles), *([str(cell).replace("|", "\\|") for cell in line] for line in lines)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in made) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One line of the notice: a kind of personal data, what we have it for, on which basis, how long, where."""
+
+    meaning: str
+    purpose: str
+    basis: str
+    retention: tuple[str, ...]
+    receivers: tuple[str, ...]
+
+
+def notice(metadata: MetaData) -> list[Held]:
+    """What we hold about a person, by kind and purpose: one line however many columns and stores it is in."""
+    periods: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    for table in personal_tables(metadata):
+        for column in table.columns:
+            held = privacy_of(column)
+            if held is not None and CATEGORIES[held.category].is_personal:
+                periods[held.category, held.purpose][_period(table)] = None
+    for store in STORES.values():
+        for one in store.categories:
+            if CATEGORIES[one].is_personal and store.name != "backups":
+                periods[one, store.purpose][store.retention] = None
+    return [
+        Held(
+            CATEGORIES[category].meaning,
+            PURPOSES[purpose].sentence,
+            PURPOSES[purpose].basis.replace("_", " "),
+            tuple(found),
+            tuple(PROCESSORS[name].title for name in receivers([category]).split()),
+        )
+        for (category, purpose), found in periods.items()
+    ]
+
+
+def _period(table: Table) -> str:
+    rule = retention_of(table)
+    if rule is None:
+        return ""
+    if rule.days is not None:
+        what = {"expires_at": "it expired", "seen_at": "it was last seen"}
+        since = what.get(rule.after, f"it was {rule.after.removesuffix('_at').replace('_', ' ')}")
+        return f"{rule.days} day{'s' * (rule.days > 1)} after {since}"
+    return f"as long as the {PARENTS.get(rule.parent, rule.parent)}" if rule.parent else "as long as the service"
+
+
+def record(metadata: MetaData, settings: Settings) -> str:
+    """The record of processing activities, as a document."""
+    signed = agreements(settings)
+    activities = [
+        (one.sentence, one.basis.replace("_", " "), ", ".join(_categories(metadata, name)), _receivers(name))
+        for name, one in PURPOSES.items()
+    ]
+    firms = [
+        (
+            name, one.title, one.role, one.purpose, ", ".join(CATEGORIES[each].key for each in one.receives),
+            one.region, one.transfer, _signed(name, signed) if one.needs_agreement else "not needed",
+            "yes" if one.baa else "no",
+        )
+        for name, one in PROCESSORS.items()
+    ]  # fmt: skip
+    kept = [row for row in rows(metadata) if row[8] == Erasure.KEEP and "user." in row[2]]
+    return "\n".join(
+        [
+            MADE,
+            "# Record of processing activities (GDPR Art. 30)",
+            "",
+            f"Controller: {settings.controller_name}. Contact for personal data: {settings.privacy_contact}.",
+            "For what people write into their organization's workspace the organization is the controller and we are "
+            "its processor; everything about accounts is ours.",
+            "",
+            "## Purposes",
+            "",
+            table_of(("purpose", "lawful basis", "personal data", "recipients"), activities),
+            "## Recipients",
+            "",
+            "The day of an agreement comes from PROCESSOR_AGREEMENTS. What is not used can be left out of the notice.",
+            "",
+            table_of(("name", "who", "role", "purpose", "receives", "region", "transfer", "agreement", "BAA"), firms),
+            "## What outlives its person, and why",
+            "",
+            table_of(("place", "holds", "kept because"), [(row[0], row[1], row[9]) for row in kept]),
+            "## Security measures (Art. 32)",
+            "",
+            "Encryption in transit and of secrets at rest, row-level security by organization, roles and a second "
+            "factor, an audit log that shows tampering, limits on every route, backups, alerts with runbooks. "
+            "The README leads to each of them.",
+            "",
+            "## Where personal data is, and for how long",
+            "",
+            "Each column, with its purpose, basis and erasure: `python -m service privacy map`.",
+            "",
+            table_of(("place", "personal data", "how it reaches its person", "period"), _places(metadata)),
+        ]
+    )
+
+
+def _places(metadata: MetaData) -> Iterator[tuple[str, str, str, str]]:
+    for table in personal_tables(metadata):
+        held = {
+            one.key: None for column in table.columns if (one := privacy_of(column)) and one.key.startswith("user.")
+        }
+        subject = subject_of(table)
+        path = f"{subject.column} ({subject.by})" if subject else "through what it is part of"
+        yield table.name, ", ".join(sorted(held)), path, retention_text(table)
+    for store in STORES.values():
+        if store.is_personal:
+            held = {CATEGORIES[one].key: None for one in store.categories if CATEGORIES[one].is_personal}
+            yield f"{store.kind}: {store.name}", ", ".join(held), "", store.retention
+
+
+def _categories(metadata: MetaData, purpose: str) -> list[str]:
+    found = {
+        held.key: None
+        for table in metadata.sorted_tables
+        for column in table.columns
+        if (held := privacy_of(column)) and held.purpose == purpose and CATEGORIES[held.category].is_personal
+    }
+    found |= {
+        CATEGORIES[one].key: None
+        for store in STORES.values()
+        for one in store.categories
+        if store.purpose == purpose and CATEGORIES[one].is_personal and store.name != "backups"
+    }
+    return sorted(found)
+
+
+def _receivers(purpose: str) -> str:
+    return ", ".join(one.title for one in PROCESSORS.values() if one.purpose == purpose) or "nobody besides our host"
+
+
+def _signed(name: str, signed: Mapping[str, date]) -> str:
+    return f"signed {signed[name]}" if name in signed else "to be entered"
