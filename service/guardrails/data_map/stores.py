@@ -184,7 +184,8 @@ Store(
 
 LOG_FIELDS: dict[str, str] = dict.fromkeys(
     (
-        "alarm", "attempt", "check", "column", "count", "customer", "dead", "delivery", "details", "drift", "duration_ms",
+        "alarm", "attempt", "check", "column", "count", "customer", "dead", "delivery", "details", "drift",
+        "duration_ms",
         "error", "event", "event_id", "examples", "exception", "file", "import_id", "invariant", "jobs", "kind",
         "level", "livemode", "logger", "measure", "message", "message_id", "method", "ms", "number", "operation",
         "outcome", "pause_seconds", "problem", "request_id", "route", "rows", "seal", "sentence", "settled", "source",
