@@ -13,6 +13,7 @@ FEATURES = (
     "billing",
     "webhooks",
     "notifications",
+    "consents",
     "api_keys",
     "sources",
     "files",

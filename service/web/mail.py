@@ -5,7 +5,8 @@
 
 reads `features/accounts/templates/mail/reset.txt`. Its first line is `Subject: ...`; a line that is nothing but an
 address becomes a link. Values appear in both parts as they are: what a person chose (a name) does not belong in a mail
-that a stranger can trigger.
+that a stranger can trigger. A notice also says which `person` it goes to (None: no account of ours): nobody gets one
+whose data are restricted, or who may not be written to for its `purpose` (guardrails.purposes).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
+from types import EllipsisType
+from uuid import UUID
 
 from jinja2 import Environment
 from markupsafe import Markup, escape
@@ -23,10 +26,11 @@ from service.core import telemetry
 from service.core.context import Context
 from service.core.crypto import sign
 from service.core.logging import get_logger
-from service.guardrails import mailing, switches
+from service.guardrails import mailing, purposes, switches
 from service.guardrails.inbox import AcknowledgingPool
 from service.guardrails.jobs import Retry
-from service.guardrails.mailing import HOLDS_BACK, InDoubt, MailState, Reach
+from service.guardrails.mailing import HOLDS_BACK, Connection, InDoubt, MailState, Reach
+from service.guardrails.purposes import Purpose
 from service.guardrails.switches import Switch
 from service.integrations.mail import Mail, Mailer, MailFailed, MailRefused
 from service.web.templating import environment
@@ -47,23 +51,36 @@ class Letter:
     template: str
     reach: Reach
     sample: Mapping[str, object]
+    purpose: Purpose | None = None
 
 
 LETTERS: dict[str, Letter] = {}
 
 
-def letter(template: str, reach: Reach, **sample: object) -> None:
+def letter(template: str, reach: Reach, purpose: Purpose | None = None, /, **sample: object) -> None:
     """Declare a template; every template must be, with every value that it uses."""
-    LETTERS[template] = Letter(template, reach, sample)
+    if purpose is not None:
+        purposes.SERVED.setdefault(purpose.name, []).append(template)
+    LETTERS[template] = Letter(template, reach, sample, purpose)
 
 
-async def deliver(ctx: Context, to: str, template: str, reference: str, **values: object) -> None:
+async def deliver(
+    ctx: Context,
+    to: str,
+    template: str,
+    reference: str,
+    person: UUID | EllipsisType | None = ...,
+    /,
+    **values: object,
+) -> None:
     """Send one mail, once. Raises MailFailed when the job shall try again: the provider is away, or mail is stopped.
 
     News can be unsubscribed from: with `unsubscribe=` its own link, without from all news to the address. Raises
-    KeyError for a template that no `letter` declares.
+    KeyError for a template that no `letter` declares, TypeError for a notice that does not say to whom it goes.
     """
     kind = LETTERS[template]
+    if isinstance(person, EllipsisType) and (kind.reach is Reach.NOTICE or kind.purpose is not None):
+        raise TypeError(f"{template} is a notice: say to which person, or people who want their data left alone get it")
     if await switches.is_on(ctx, Switch.STOP_MAIL):
         raise MailFailed("an operator has stopped all mail")
     mailer = ctx.resources.get(Mailer)
@@ -77,7 +94,7 @@ async def deliver(ctx: Context, to: str, template: str, reference: str, **values
                 return
         except InDoubt:
             raise MailFailed("the answer to an earlier try was lost; waiting for news of it") from None
-        if await mailing.causes(raw, to) & HOLDS_BACK[kind.reach]:
+        if await mailing.causes(raw, to) & HOLDS_BACK[kind.reach] or not await _may_write(raw, kind, person):
             await mailing.settle(raw, reference, MailState.SUPPRESSED)
             telemetry.mails.labels(MailState.SUPPRESSED.value).inc()
             return
@@ -96,6 +113,15 @@ async def deliver(ctx: Context, to: str, template: str, reference: str, **values
         raise
     telemetry.mails.labels(state.value).inc()
     await _settle(ctx, reference, state)
+
+
+async def _may_write(raw: Connection, kind: Letter, person: UUID | EllipsisType | None) -> bool:
+    """What somebody asked for, or must know, is written to everybody: restriction does not reach it (Art. 18(2))."""
+    if kind.reach is not Reach.NOTICE and kind.purpose is None:
+        return True
+    if not isinstance(person, UUID):
+        return kind.purpose is None
+    return await purposes.permits(raw, kind.purpose, person)
 
 
 async def _settle(ctx: Context, reference: str, state: MailState) -> None:

@@ -60,6 +60,7 @@ GLOBAL_TABLES: dict[str, str] = {
     "billing_customers": "a message names Stripe's customer, not the organization; ids and counters only",
     "billing_sweeps": "how far the comparison with Stripe has come, for all organizations",
     "encryption_keys": "what was encrypted by which key, for all organizations; holds no key",
+    "consents": "belongs to a person, who may be in several organizations",
     "external_identities": "belongs to a person, who may be in several organizations",
     "file_findings": "staff look at what the scanner found in any organization; ids and the scanner's word only",
     "file_removals": "keys of objects whose rows, and perhaps whose organization, are gone already",
@@ -68,9 +69,11 @@ GLOBAL_TABLES: dict[str, str] = {
     "invariant_results": "what holds for the whole service",
     "legal_holds": "set by staff for any table",
     "mail_suppressions": "belongs to an address, which may be nobody's or a person's of several organizations",
+    "news": "what staff send to everybody who agreed to it",
     "notification_choices": "belongs to a person, who may be in several organizations",
     "one_time_tokens": "belongs to a person",
     "organizations": "is the tenant; forced row-level security shows it to its members only",
+    "processing_limits": "belongs to a person, who may be in several organizations",
     "recovery_codes": "belongs to a person",
     "sent_mails": "belongs to an address; holds no word of the mail, and only jobs read it",
     "switches": "an operator's switch is for everybody",
@@ -89,3 +92,20 @@ WIDER_POLICIES: dict[str, str] = {
     "organizations_of_member": "people see the organizations they have a place in, to switch and to restore",
 }
 """Policies that ask for something else than the acting organization, each with the reason; they may only read."""
+
+AGREED_WORDS: dict[str, str] = {
+    "product_news 1": "b1514c2b2b3318c1",
+    "usage_figures 1": "90d08b7ac881bc65",
+}
+"""Purpose and version -> what its words were: whoever agreed to a version agreed to these and to no others."""
+
+JOBS_BY_THE_CLOCK: dict[str, str] = {
+    "accounts.forget_unconfirmed": "removes people's data",
+    "billing.find_what_ran_out": "looks at organizations' plans, which the contract needs",
+    "inbox.forget_bodies": "removes people's data",
+    "invariants.check_invariants": "counts what is broken, and uses nothing for anything",
+    "jobs.forget_old_entries": "removes what jobs left behind",
+    "purge.remove_expired": "removes people's data",
+    "resealing.reseal_old_values": "puts secrets under a newer key, and uses none",
+}
+"""Jobs that run without anybody asking and need no purpose of their own, each with the reason."""

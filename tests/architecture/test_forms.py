@@ -19,6 +19,7 @@ from tests.architecture.test_role_matrix import (
     api_key,
     billing_customer,
     inbox_message,
+    restriction,
     suppression,
     webhook_endpoint,
 )
@@ -29,7 +30,7 @@ from tests.support.factories import Factory, Person
 from tests.support.servers import RunningWorker
 from tests.web.conftest import Elements
 
-FORMS = 41
+FORMS = 45
 FILLED_BY_A_REDIRECT = {"POST /login/provider/finish", "POST /account/provider/finish"}
 """Their forms have nothing to type: our own page passes on what the other provider's redirect brought."""
 PAGES = {
@@ -39,6 +40,8 @@ PAGES = {
     "/account/name": "/account",
     "/account/email": "/account",
     "/account/notifications/{kind}": "/account/notifications",
+    "/privacy/restriction": "/privacy/choices",
+    "/staff/restrictions/{limit_id}/lift": "/staff/restrictions",
     "/account/totp/confirmation": "/account/totp",
     "/webhook-endpoints/{endpoint_id}/replay": "/webhook-endpoints/{endpoint_id}",
     "/staff/mail/{suppression_id}/lift": "/staff/mail",
@@ -115,6 +118,7 @@ async def plant(factory: Factory, owner: Person) -> dict[str, str]:
         "system": "github",
         "kind": "role_changed",
         "suppression_id": await suppression(factory, owner.organization_id, owner),
+        "limit_id": await restriction(factory, owner.organization_id, owner),
         "key_id": await api_key(factory, owner.organization_id, owner),
     }
 

@@ -272,6 +272,16 @@ async def suppression(factory: Factory, _: UUID, __: Owner) -> str:
     return str(identifier)
 
 
+async def restriction(factory: Factory, _: UUID, __: Owner) -> str:
+    """Of somebody who belongs nowhere."""
+    identifier, person = new_id(), await factory.person()
+    await factory.superuser.execute(
+        "INSERT INTO processing_limits (id, user_id, purpose, reason, placed_at) VALUES ($1, $2, '*', '', now())",
+        identifier, person.id,
+    )  # fmt: skip
+    return str(identifier)
+
+
 async def signed_wish(_: Factory, __: UUID, ___: Owner) -> str:
     """The link in a mail to somebody who is gone: it stops nothing, and nobody is told so."""
     return sign(UNSUBSCRIBE, f"role_changed {new_id()}".encode())
@@ -313,6 +323,7 @@ THINGS: dict[str, Plant] = {
     "operation_id": billing_operation,
     "notification_id": notification,
     "suppression_id": suppression,
+    "limit_id": restriction,
     "wish": signed_wish,
     "source_id": paused_source,
     "endpoint_id": webhook_endpoint,
@@ -331,6 +342,7 @@ WORDS = {
     "switch": "stop_mail",
     "kind": "role_changed",
     "system": "rates",
+    "purpose": "product_news",
     "code": "not-found",
 }
 

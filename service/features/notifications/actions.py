@@ -18,6 +18,7 @@ from service.guardrails import mailing
 from service.guardrails.actions import action
 from service.guardrails.mailing import Cause, MailSuppression
 from service.guardrails.permissions import Role, Who
+from service.guardrails.purposes import PURPOSES, said
 from service.guardrails.rate_limits import MAIL, spend
 
 
@@ -57,7 +58,12 @@ async def unsubscribe(ctx: Context, token: str) -> None:
     if wish.user_id is not None:
         ctx.facts |= {"account": str(wish.user_id)}
         known = select(User.id).where(User.id == wish.user_id)
-        if (await ctx.db.execute(known)).scalar_one_or_none() is not None:
+        if (await ctx.db.execute(known)).scalar_one_or_none() is None:
+            return
+        if aim := PURPOSES.get(wish.kind):
+            ctx.add(said(wish.user_id, aim, given=False, source="mail"))
+            ctx.facts |= {"purpose": aim.name}
+        else:
             await _choose(ctx, wish.user_id, wish.kind, Channel.APP)
     else:
         await mailing.suppress(ctx.work.raw, wish.address, Cause.UNSUBSCRIBED, "", clock.now())

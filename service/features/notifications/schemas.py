@@ -14,6 +14,7 @@ from service.core.errors import BadRequest
 from service.core.schemas import Input, Line, Output
 from service.features.notifications.models import KINDS, Channel, Kind
 from service.guardrails.mailing import Cause
+from service.guardrails.purposes import PURPOSES
 from service.web.mail import UNSUBSCRIBE
 
 SOURCE = "sendgrid"
@@ -69,7 +70,7 @@ class Unsubscription:
 
     @property
     def title(self) -> str:
-        known = KINDS.get(self.kind)
+        known = KINDS.get(self.kind) or PURPOSES.get(self.kind)
         return known.title if known else "News from us"
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from sqlalchemy import bindparam
+from sqlalchemy.orm import aliased
 
 from service.core.context import Context
 from service.core.statements import Prepared
@@ -27,9 +28,11 @@ letter(
     link="https://app.example/invitations/7Yt0sample",
 )
 
+invited = aliased(User)
 TO_SEND = Prepared(
-    queries.INVITATION.add_columns(User.name.label("inviter"))
+    queries.INVITATION.add_columns(User.name.label("inviter"), invited.id.label("person"))
     .outerjoin(User, User.id == Invitation.invited_by)
+    .outerjoin(invited, invited.email == Invitation.email)
     .where(Invitation.id == bindparam("id"))
 )
 OWNERLESS = """
@@ -60,6 +63,7 @@ async def _send(ctx: Context, event: Event) -> None:
         row["email"],
         "organizations/mail/invitation",
         f"invitation.{row['id']}.{row['sendings']}",
+        row["person"],
         organization=_harmless(row["organization"]),
         inviter=_harmless(row["inviter"] or "Somebody"),
         role=row["role"],

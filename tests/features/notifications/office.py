@@ -43,7 +43,7 @@ class Office:
         reference = reference or f"test.{new_id()}"
         async with self.acting() as ctx:
             sample = {name: value for name, value in LETTERS[template].sample.items() if name != "unsubscribe"}
-            await deliver(ctx, to, template, reference, **sample)
+            await deliver(ctx, to, template, reference, None, **sample)
         return reference
 
     async def post(self, *events: dict[str, Any], **headers: str) -> httpx.Response:

@@ -105,6 +105,7 @@ async def mail_news(ctx: Context, notification_id: UUID) -> None:
         email,
         "notifications/mail/news",
         f"news.{news.id}",
+        news.user_id,
         unsubscribe=unsubscribe_link(ctx, news.kind, str(news.user_id)),
         organization=_said(organization),
         text=_said(news.text),
