@@ -113,13 +113,15 @@ def build(settings: Settings) -> FastAPI:
         _add_routes(
             app, module.router, prefix=f"/api/{API_VERSION}/{name}", tags=[name], generate_unique_id_function=_name
         )
-    app.state.nav = []
+    app.state.nav, app.state.staff_pages, app.state.dead_letters = [], [], []
     app.openapi = partial(contract, app)  # type: ignore[method-assign]  # the documented way to replace it
     for kind in ("pages", "admin"):
         for _, module in load(FEATURES, kind):
             if hasattr(module, "router"):
                 _add_routes(app, module.router, include_in_schema=False)
             app.state.nav += getattr(module, "NAV", ())
+            app.state.staff_pages += getattr(module, "STAFF_PAGES", ())
+            app.state.dead_letters += getattr(module, "DEAD_LETTERS", ())
             # Programs call these, hundreds of times a second: finding the 125th route took a third of the answer.
             app.router.routes[:0] = getattr(module, "infrastructure", ())
     app.state.counts = {item.count.href: item.count.ask for item in app.state.nav if item.count}

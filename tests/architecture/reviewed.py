@@ -83,6 +83,8 @@ GLOBAL_TABLES: dict[str, str] = {
 """Tables without a tenant, each with the reason."""
 
 WIDER_POLICIES: dict[str, str] = {
+    "audit_log_of_nobody": "staff see what was done for no organization: switches, replays, what staff did for all",
+    "webhook_deliveries_failed": "staff see which messages were given up on anywhere; their query reads no payload",
     "invitations_by_token": "whoever holds an invitation's link sees that one, before belonging anywhere",
     "invitations_to_me": "a verified address sees the invitations sent to it",
     "memberships_own": "people see their own places in every organization, to switch between them",

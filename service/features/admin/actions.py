@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from service.core.context import Context
-from service.core.errors import Conflict, Invalid
-from service.guardrails import jobs, switches
+from service.core.errors import Conflict
+from service.features.admin.queries import JOBS
+from service.guardrails import switches
 from service.guardrails.actions import action
+from service.guardrails.jobs import dead
 from service.guardrails.permissions import Who
 from service.guardrails.switches import Switch, SwitchState
+from service.web.dead_letters import AT_ONCE
 
 
 @action("admin.turn_switch", requires=Who.STAFF, step_up=True, while_read_only=True)
 async def turn_switch(ctx: Context, switch: Switch, *, on: bool, reason: str) -> SwitchState:
-    """Works everywhere within two seconds. Turning on needs a reason, because people will read it and ask."""
-    if on and not reason:
-        raise Invalid("Say why.", fields={"reason": "Say why: people see this while the switch is on."})
+    """Works everywhere within two seconds."""
     await _act_for_nobody(ctx)
-    ctx.facts |= {"switch": switch.value, "reason": reason}
+    ctx.facts |= {"switch": switch.value, "on": on, "reason": reason}
     return await switches.turn(ctx, switch, on=on, reason=reason)
 
 
 @action("admin.replay_jobs", requires=Who.STAFF, step_up=True)
-async def replay_jobs(ctx: Context, ids: list[int]) -> int:
-    """Give dead letters their attempts back; how many there were."""
+async def replay_jobs(ctx: Context, sought: str, reason: str) -> int:
+    """Give dead letters their attempts back; the oldest thousand of those that are sought."""
     await _act_for_nobody(ctx)
-    count = await jobs.replay(ctx.work, ids)
-    if not count:
+    return _done(ctx, sought, reason, await dead.replay_some(ctx.work, JOBS.terms(sought), AT_ONCE))
+
+
+@action("admin.discard_jobs", requires=Who.STAFF, step_up=True)
+async def discard_jobs(ctx: Context, sought: str, reason: str) -> int:
+    """Forget dead letters: what they would have done is never done."""
+    await _act_for_nobody(ctx)
+    return _done(ctx, sought, reason, await dead.discard_some(ctx.work, JOBS.terms(sought), AT_ONCE))
+
+
+def _done(ctx: Context, sought: str, reason: str, names: Sequence[str]) -> int:
+    if not names:
         raise Conflict(
             "None of these is a dead letter any more.", mend="Reload the page; somebody may have been faster."
         )
-    ctx.facts |= {"jobs": count}
-    return count
+    ctx.facts |= {"jobs": len(names), "names": sorted(set(names)), "sought": sought, "reason": reason}
+    return len(names)
 
 
 async def _act_for_nobody(ctx: Context) -> None:

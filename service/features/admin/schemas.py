@@ -1,15 +1,14 @@
-"""What the staff panel shows and takes."""
+"""What the staff's own pages show and take."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
 from service.core.schemas import Input, Line
-from service.guardrails.jobs.queue import DeadLetter
 from service.guardrails.switches import Switch
 
 MEANING = {
@@ -19,11 +18,37 @@ MEANING = {
 }
 
 
+class Why(Input):
+    reason: Annotated[Line, StringConstraints(min_length=3, max_length=200)] = Field(
+        title="Reason", description="It stands in the log beside your name."
+    )
+
+
 class SwitchChange(Input):
     on: bool
-    reason: Annotated[Line, StringConstraints(max_length=200)] = Field(
-        "", title="Reason", description="People see it while the switch is on."
+    reason: Annotated[Line, StringConstraints(min_length=3, max_length=200)] = Field(
+        title="Reason", description="People see it while the switch is on; the log keeps it for ever."
     )
+
+
+class LettersAct(Why):
+    act: Literal["replay", "discard"]
+
+
+class LettersSearch(Input):
+    q: Annotated[Line, StringConstraints(max_length=255)] = Field(
+        "", title="Find", description="A whole name, or the id of one."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Somebody turned a switch."""
+
+    at: datetime
+    who: str
+    on: bool
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +59,4 @@ class SwitchRow:
     is_on: bool
     reason: str
     changed_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class InvariantRow:
-    sentence: str
-    violations: int
-    checked_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Overview:
-    switches: list[SwitchRow]
-    dead_letters: list[DeadLetter]
-    invariants: list[InvariantRow]
+    history: list[Turn]

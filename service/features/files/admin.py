@@ -7,9 +7,12 @@ from fastapi import APIRouter, Request, Response
 from service.features.files import queries
 from service.guardrails.contexts import StaffCtx
 from service.guardrails.pagination import PageRequest
+from service.web.staff_home import StaffPage
 from service.web.templating import render
 
 router = APIRouter()
+
+STAFF_PAGES = [StaffPage("Quarantine", "/staff/files", "What the scanner found in files of any organization.", 60)]
 
 
 @router.get("/staff/files")

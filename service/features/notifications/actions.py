@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select, update
@@ -13,13 +14,16 @@ from service.core.context import Context
 from service.core.errors import Conflict, NotFound
 from service.features.accounts.models import User
 from service.features.notifications.models import KINDS, Channel, Notification, NotificationChoice
-from service.features.notifications.schemas import read_unsubscription
+from service.features.notifications.queries import DEAD
+from service.features.notifications.schemas import SOURCE, read_unsubscription
 from service.guardrails import mailing
 from service.guardrails.actions import action
+from service.guardrails.inbox import InboxMessage, State
 from service.guardrails.mailing import Cause, MailSuppression
 from service.guardrails.permissions import Role, Who
 from service.guardrails.purposes import PURPOSES, said
 from service.guardrails.rate_limits import MAIL, spend
+from service.web.dead_letters import AT_ONCE
 
 
 @action("notifications.read", requires=Role.VIEWER, while_unpaid=True)
@@ -91,6 +95,32 @@ async def lift_suppression(ctx: Context, suppression_id: UUID, reason: str) -> M
     ctx.facts |= {"reason": reason}
     _lift(ctx, [found])
     return found
+
+
+@action("notifications.replay_events", requires=Who.STAFF, step_up=True)
+async def replay_events(ctx: Context, sought: str, reason: str) -> int:
+    """Try again to understand what the provider told us; the oldest thousand of those that are sought."""
+    return await _settle(
+        ctx, sought, reason, state=State.PENDING, attempts=0, last_error=None, next_attempt_at=clock.now()
+    )
+
+
+@action("notifications.discard_events", requires=Who.STAFF, step_up=True)
+async def discard_events(ctx: Context, sought: str, reason: str) -> int:
+    """Leave them alone from now on."""
+    return await _settle(ctx, sought, reason, state=State.IGNORED, reason="discarded", processed_at=clock.now())
+
+
+async def _settle(ctx: Context, sought: str, why: str, **values: Any) -> int:
+    await ctx.work.act_for(tenant=None, user=ctx.user_id)
+    dead = (InboxMessage.source == SOURCE, InboxMessage.state == State.DEAD, *DEAD.terms(sought))
+    some = select(InboxMessage.id).where(*dead).order_by(InboxMessage.id).limit(AT_ONCE).with_for_update()
+    found = (await ctx.db.execute(some)).scalars().all()
+    if not found:
+        raise Conflict("None of these waits any more.", mend="Reload the page; somebody may have been faster.")
+    await ctx.db.execute(update(InboxMessage).where(InboxMessage.id.in_(found)).values(**values))
+    ctx.facts |= {"events": len(found), "sought": sought, "reason": why}
+    return len(found)
 
 
 def _lift(ctx: Context, suppressions: Sequence[MailSuppression]) -> None:

@@ -14,12 +14,28 @@ from service.features.notifications.schemas import Lift
 from service.guardrails import mailing
 from service.guardrails.contexts import StaffCtx
 from service.guardrails.pagination import PageRequest, Position
+from service.web.dead_letters import DeadLetters
 from service.web.flash import flash
 from service.web.forms import Form
 from service.web.responses import redirect
+from service.web.staff_home import StaffPage
 from service.web.templating import render
 
 router = APIRouter()
+
+STAFF_PAGES = [StaffPage("Mail", "/staff/mail", "Whether mail leaves, and the addresses that it does not go to.", 40)]
+DEAD_LETTERS = [
+    DeadLetters(
+        "mail-events",
+        "Events about mail",
+        "What SendGrid told us and five attempts could not make sense of: an address may have bounced unnoticed.",
+        "MailLate",
+        queries.count_dead_events,
+        queries.list_dead_events,
+        actions.replay_events,
+        actions.discard_events,
+    )
+]
 
 
 @router.get("/staff/mail")
@@ -50,5 +66,5 @@ async def _page(request: Request, ctx: Context, page: PageRequest, q: str, form:
     if form:
         forms[form.prefix] = form
     late = await mailing.late_since(ctx)
-    dead = await queries.list_dead_events(ctx)
+    dead = await queries.count_dead_events(ctx)
     return render(request, "notifications/staff.html", found=found, forms=forms, form=form, q=q, late=late, dead=dead)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, func, literal_column, select
+from sqlalchemy import bindparam, func, literal_column, null, select
 
 from service.core.context import Context
 from service.core.statements import Prepared, context_user
 from service.features.notifications.models import KINDS, Notification, NotificationChoice
-from service.features.notifications.schemas import SOURCE, Choice, DeadEventRead, NotificationRead, SuppressionRead
+from service.features.notifications.schemas import SOURCE, Choice, NotificationRead, SuppressionRead
 from service.guardrails.actions import query
 from service.guardrails.inbox import InboxMessage, State
 from service.guardrails.mailing import MailSuppression, hash_of
 from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
 from service.guardrails.permissions import Role, Who
+from service.web.dead_letters import Letter, Lists
 
 MOST_COUNTED = 100
-DEAD_SHOWN = 50
 MINE = Notification.user_id == context_user()
 LIST = Keyset(
     select(
@@ -44,11 +44,18 @@ SUPPRESSED = Keyset(_held_back, order=(MailSuppression.id.desc(),))
 OF_ADDRESS = Keyset(
     _held_back.where(MailSuppression.address_hash == bindparam("address_hash")), order=(MailSuppression.id.desc(),)
 )
-DEAD = Prepared(
-    select(InboxMessage.id, InboxMessage.type, InboxMessage.received_at, InboxMessage.last_error)
-    .where(InboxMessage.source == SOURCE, InboxMessage.state == State.DEAD)
-    .order_by(InboxMessage.id.desc())
-    .limit(DEAD_SHOWN)
+DEAD = Lists(
+    select(
+        InboxMessage.id,
+        InboxMessage.type.label("name"),
+        null().label("organization_id"),
+        InboxMessage.last_error.label("error"),
+        InboxMessage.attempts,
+        InboxMessage.received_at.label("gave_up_at"),
+    ).where(InboxMessage.source == SOURCE, InboxMessage.state == State.DEAD),
+    order=(InboxMessage.id.desc(),),
+    name=InboxMessage.type,
+    identifier=InboxMessage.id,
 )
 CHOICES = Prepared(
     select(NotificationChoice.kind, NotificationChoice.channel).where(NotificationChoice.user_id == context_user())
@@ -77,9 +84,14 @@ async def list_suppressions(ctx: Context, email: str, page: PageRequest) -> Page
 
 
 @query("notifications.list_dead_events", requires=Who.STAFF)
-async def list_dead_events(ctx: Context) -> list[DeadEventRead]:
+async def list_dead_events(ctx: Context, sought: str, page: PageRequest) -> Page[Letter]:
     """What the provider told us and nobody understood, newest first."""
-    return [DeadEventRead.model_validate(dict(row)) for row in await ctx.fetch(DEAD)]
+    return await DEAD.page(ctx, sought, page)
+
+
+@query("notifications.count_dead_events", requires=Who.STAFF)
+async def count_dead_events(ctx: Context) -> int:
+    return await DEAD.count(ctx)
 
 
 @query("notifications.list_choices", requires=Who.SIGNED_IN)

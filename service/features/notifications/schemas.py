@@ -53,13 +53,6 @@ class SuppressionRead(Output):
     seen_at: datetime
 
 
-class DeadEventRead(Output):
-    id: int
-    type: str
-    received_at: datetime
-    last_error: str | None
-
-
 @dataclass(frozen=True, slots=True)
 class Unsubscription:
     """What a link in a mail stops: one kind for one person, or all news to one address."""

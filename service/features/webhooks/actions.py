@@ -12,12 +12,14 @@ from service.core.context import Context
 from service.core.errors import Conflict
 from service.core.ids import new_id
 from service.features.organizations.models import Organization
-from service.features.webhooks.models import Delivery, Endpoint, Progress, payload_of
+from service.features.webhooks.models import Delivery, Endpoint, Progress, State, payload_of
+from service.features.webhooks.queries import DEAD, FAILED
 from service.features.webhooks.schemas import REPLAYED_AT_ONCE, TEST, EndpointCreate, EndpointUpdate, Range
 from service.guardrails import preconditions, soft_delete
 from service.guardrails.actions import action
 from service.guardrails.permissions import Role, Who
 from service.integrations.webhooks import new_secret
+from service.web.dead_letters import AT_ONCE
 
 MOST_ENDPOINTS = 20
 
@@ -159,6 +161,35 @@ async def skip_delivery(ctx: Context, delivery_id: UUID) -> Delivery:
     # Out of its bundle: a newer message may bear the name by the time this one is replayed.
     delivery.state, delivery.finished_at, delivery.bundle = Progress.FAILED, clock.now(), None
     return delivery
+
+
+@action("webhooks.replay_dead", requires=Who.STAFF, step_up=True)
+async def replay_dead(ctx: Context, sought: str, reason: str) -> int:
+    """Send again what was given up on, in whichever organization; the oldest thousand of those that are sought.
+
+    What an organization has paused, or we have switched off, stays: nobody there expects it now. Raises Conflict.
+    """
+    await ctx.work.act_for(tenant=None, user=ctx.user_id)
+    some = select(Delivery.organization_id, Delivery.id).where(FAILED, *DEAD.terms(sought))
+    oldest = some.order_by(Delivery.created_at, Delivery.id).limit(AT_ONCE).execution_options(across_tenants=True)
+    found: dict[UUID, list[UUID]] = {}
+    for organization, identifier in (await ctx.db.execute(oldest)).all():
+        found.setdefault(organization, []).append(identifier)
+    count = 0
+    for organization, some_of_it in found.items():
+        await ctx.work.act_for(tenant=organization, user=ctx.user_id)
+        active = select(Endpoint.id).where(Endpoint.state == State.ACTIVE)
+        mine = (Delivery.id.in_(some_of_it), Delivery.state == Progress.FAILED, Delivery.endpoint_id.in_(active))
+        again: Any = await ctx.db.execute(update(Delivery).where(*mine).values(**AGAIN, next_attempt_at=clock.now()))
+        count += again.rowcount
+    await ctx.work.act_for(tenant=None, user=ctx.user_id)
+    if not count:
+        raise Conflict(
+            "None of these can be sent again.",
+            mend="Their endpoints are paused, switched off or deleted, or somebody was faster: reload the page.",
+        )
+    ctx.facts |= {"messages": count, "organizations": len(found), "sought": sought, "reason": reason}
+    return count
 
 
 async def _insist_on_room(ctx: Context) -> None:

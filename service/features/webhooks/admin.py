@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from service.features.webhooks import queries
+from service.features.webhooks import actions, queries
 from service.guardrails.contexts import StaffCtx
+from service.web.dead_letters import DeadLetters
+from service.web.staff_home import StaffPage
 from service.web.templating import render
 
 router = APIRouter()
+
+STAFF_PAGES = [StaffPage("Webhooks", "/staff/webhooks", "Which endpoints of customers take nothing.", 50)]
+DEAD_LETTERS = [
+    DeadLetters(
+        "webhooks",
+        "Outgoing webhooks",
+        "Messages that a customer's endpoint did not take in ten attempts over two days, or that somebody skipped.",
+        "WebhooksLate",
+        queries.count_dead,
+        queries.list_dead,
+        actions.replay_dead,
+    )
+]
 
 
 @router.get("/staff/webhooks")

@@ -165,6 +165,7 @@ class Delivery(TenantScoped, Base):
         Index("ix_webhook_deliveries_log", "organization_id", "endpoint_id", "created_at", "id"),
         Index("ix_webhook_deliveries_state", "organization_id", "endpoint_id", "state", "created_at", "id"),
         Index("ix_webhook_deliveries_created_at", "created_at"),
+        Index("ix_webhook_deliveries_failed", "created_at", "id", postgresql_where=text("state = 'failed'")),
         Index(
             "ix_webhook_deliveries_due", "endpoint_id", "next_attempt_at", postgresql_where=text("state = 'waiting'")
         ),

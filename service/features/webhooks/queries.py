@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import ColumnClause, String, bindparam, cast, func, literal_column, select
 
 from service.core.context import Context
 from service.core.errors import NotFound
@@ -20,6 +20,7 @@ from service.features.webhooks.schemas import (
 from service.guardrails.actions import query
 from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
 from service.guardrails.permissions import Role, Who
+from service.web.dead_letters import Letter, Lists
 
 ATTEMPTS_SHOWN = 50
 FAILING_SHOWN = 100
@@ -51,6 +52,22 @@ ATTEMPTS = Prepared(
     .limit(ATTEMPTS_SHOWN)
 )
 
+FAILED: ColumnClause[bool] = literal_column("webhook_deliveries.state = 'failed'")
+"""Written out: as a parameter, PostgreSQL could not know that the small index over the failed ones fits."""
+DEAD = Lists(
+    select(
+        Delivery.id,
+        Delivery.type.label("name"),
+        Delivery.organization_id,
+        func.coalesce(literal_column("'HTTP '") + cast(Delivery.last_status, String), "no answer").label("error"),
+        Delivery.attempts,
+        func.coalesce(Delivery.finished_at, Delivery.created_at).label("gave_up_at"),
+    ).where(FAILED),
+    order=NEWEST,
+    name=Delivery.type,
+    identifier=Delivery.id,
+    across_tenants=True,
+)
 FAILING = Prepared(
     select(
         Endpoint.id, Endpoint.organization_id, Endpoint.url, Endpoint.state, Endpoint.reason, Endpoint.failures,
@@ -104,3 +121,14 @@ async def get_delivery(ctx: Context, delivery_id: UUID) -> DeliveryDetail:
 async def list_failing(ctx: Context) -> list[FailingRead]:
     """Whoever has failed longest comes first; of every organization, which a policy lets staff alone see."""
     return [FailingRead.model_validate(dict(row)) for row in await ctx.fetch(FAILING)]
+
+
+@query("webhooks.list_dead", requires=Who.STAFF)
+async def list_dead(ctx: Context, sought: str, page: PageRequest) -> Page[Letter]:
+    """Messages of every organization that were given up on; a policy lets staff alone see them, and no payload here."""
+    return await DEAD.page(ctx, sought, page)
+
+
+@query("webhooks.count_dead", requires=Who.STAFF)
+async def count_dead(ctx: Context) -> int:
+    return await DEAD.count(ctx)

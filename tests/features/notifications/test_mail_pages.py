@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import replace
+from datetime import timedelta
 
 import httpx
 import pytest
 
 from infra.sandbox.sendgrid import SendGridKnobs
+from service.core import clock
 from service.core.context import Actor, ActorKind
 from service.core.errors import ReadOnly
 from service.core.ids import new_id
 from service.features.notifications import actions
+from service.features.notifications.flows.events import MOST_ATTEMPTS, work_off
 from service.features.notifications.flows.tell import mail_news
 from service.features.notifications.jobs import prove_that_mail_arrives
 from service.features.notifications.models import MEMBER_JOINED
@@ -145,16 +148,40 @@ async def test_staff_finds_an_address_and_lifts_it_for_a_reason(office: Office, 
     assert reader.email not in str(dict(row))
 
 
-async def test_staff_sees_what_nobody_understood(office: Office, reader: Person) -> None:
-    await office.superuser.execute(
-        "INSERT INTO inbox (source, realm, external_id, type, facts, body, state, reason, attempts, last_error,"
-        " received_at) VALUES ('sendgrid', '', $1, 'bounce', '{}', $2, 'dead', '', 5, 'KeyError', now())",
-        reader.id.hex, reader.email.encode(),
-    )  # fmt: skip
+async def test_what_nobody_understood_is_tried_again_or_discarded(office: Office, reader: Person) -> None:
+    """An event without its time: five attempts, and it waits for a person, who has it tried anew or left alone."""
+    event = office.event(reader.email, "bounce")
+    del event["timestamp"]
+    await office.hear(event)
+    known = "SELECT * FROM inbox WHERE external_id = $1"
+    for _ in range(MOST_ATTEMPTS):
+        clock.advance(timedelta(minutes=2))
+        await office.superuser.execute(
+            "UPDATE inbox SET next_attempt_at = now() WHERE external_id = $1", event["sg_event_id"]
+        )
+        await work_off(office.resources)
+    row = await office.superuser.fetchrow(known, event["sg_event_id"])
+    assert row is not None
+    assert (row["state"], row["attempts"]) == ("dead", MOST_ATTEMPTS)
+    clock.reset()
+    letters = "/staff/dead-letters/mail-events"
+    one = f"{letters}?q={row['id']}"
     staff = await office.factory.person(staff=True)
     async with await office.factory.client(staff, "password", "totp") as client:
-        page = await client.page("/staff/mail")
-    assert "Not understood" in page
-    assert "KeyError" in page
-    assert reader.email not in page, "whom it is about stands in the body, which is not shown"
-    await office.superuser.execute("DELETE FROM inbox WHERE external_id = $1", reader.id.hex)
+        assert letters in await client.page("/staff/mail")
+        page = await client.page(one)
+        assert "KeyError" in page
+        assert reader.email not in page, "whom it is about stands in the body, which is not shown"
+        again = await client.submit(one, page=one, act="replay", reason="Understood since today")
+        assert again.status_code == 303, again.text
+        row = await office.superuser.fetchrow(known, event["sg_event_id"])
+        assert row is not None
+        assert (row["state"], row["attempts"], row["last_error"]) == ("pending", 0, None)
+        await office.superuser.execute("UPDATE inbox SET state = 'dead' WHERE id = $1", row["id"])
+        assert (await client.submit(one, page=one, act="discard", reason="A test of theirs")).status_code == 303
+        assert await office.superuser.fetchval("SELECT state FROM inbox WHERE id = $1", row["id"]) == "ignored"
+    reasons = await office.superuser.fetch(
+        "SELECT reason FROM audit_log WHERE actor_id = $1 AND action LIKE 'notifications.%_events' ORDER BY id",
+        staff.id,
+    )
+    assert [each["reason"] for each in reasons] == ["Understood since today", "A test of theirs"]

@@ -11,6 +11,7 @@ from service.features.billing.actions.customer import (
 )
 from service.features.billing.actions.staff import (
     discard,
+    discard_unmatched,
     link,
     open_customer,
     override_plan,
@@ -23,7 +24,7 @@ from service.features.billing.actions.staff import (
 from service.features.billing.actions.system import notify, set_entitlement, settle_up
 
 __all__ = [
-    "discard", "link", "notify", "open_customer", "override_plan", "plan_cancel_now", "plan_cancellation",
-    "plan_change", "plan_checkout", "plan_end", "plan_portal", "plan_refund", "plan_resumption", "plan_seats",
-    "read_body", "replay", "resync", "resync_all", "resync_dead", "set_entitlement", "settle_up",
+    "discard", "discard_unmatched", "link", "notify", "open_customer", "override_plan", "plan_cancel_now",
+    "plan_cancellation", "plan_change", "plan_checkout", "plan_end", "plan_portal", "plan_refund", "plan_resumption",
+    "plan_seats", "read_body", "replay", "resync", "resync_all", "resync_dead", "set_entitlement", "settle_up",
 ]  # fmt: skip

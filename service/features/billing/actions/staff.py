@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import or_, select
+from sqlalchemy import or_, select, update
 
 from service.core import clock
 from service.core.context import Context
@@ -17,11 +17,13 @@ from service.core.errors import Conflict, Invalid, NotFound
 from service.features.billing.actions.marks import read_again, tie
 from service.features.billing.models import BillingCustomer, PlanOverride
 from service.features.billing.models.plans import BY_KEY, FREE
+from service.features.billing.queries.dead import CUSTOMERS, MESSAGES, UNMATCHED
 from service.features.billing.queries.staff import DEAD, Filters, Message, fits, get_message, visit
 from service.features.organizations.models import Organization
 from service.guardrails.actions import action
 from service.guardrails.inbox import InboxMessage, State
 from service.guardrails.permissions import Who
+from service.web.dead_letters import AT_ONCE
 
 MOST = 10_000
 OPEN = (State.PENDING, State.UNMATCHED, State.DEAD)
@@ -81,6 +83,20 @@ async def discard(ctx: Context, message_id: int, reason: str) -> InboxMessage:
     return message
 
 
+@action("billing.discard_unmatched", requires=Who.STAFF, step_up=True, while_read_only=True)
+async def discard_unmatched(ctx: Context, sought: str, reason: str) -> int:
+    """Stop asking whose these messages are; the oldest thousand of those that are sought. Raises Conflict."""
+    await _act_for_nobody(ctx)
+    some = select(InboxMessage.id).where(UNMATCHED, *MESSAGES.terms(sought)).order_by(InboxMessage.id)
+    found = (await ctx.db.execute(some.limit(AT_ONCE).with_for_update())).scalars().all()
+    if not found:
+        raise Conflict("None of these is unmatched any more.", mend="Reload the page to see what became of them.")
+    settled = {"state": State.IGNORED, "reason": "discarded", "processed_at": clock.now()}
+    await ctx.db.execute(update(InboxMessage).where(InboxMessage.id.in_(found)).values(**settled))
+    ctx.facts |= {"messages": len(found), "sought": sought, "reason": reason}
+    return len(found)
+
+
 @action("billing.link", requires=Who.STAFF, step_up=True, while_read_only=True)
 async def link(ctx: Context, message_id: int, organization_id: UUID, reason: str) -> UUID:
     """Tie the customer of an unmatched message to an organization; the customer's id here. Raises Conflict."""
@@ -111,13 +127,12 @@ async def resync(ctx: Context, customer_id: UUID, reason: str) -> BillingCustome
 
 
 @action("billing.resync_dead", requires=Who.STAFF, step_up=True, while_read_only=True)
-async def resync_dead(ctx: Context, reason: str) -> int:
-    """Try every customer again that was given up on; how many there were."""
+async def resync_dead(ctx: Context, reason: str, sought: str = "") -> int:
+    """Try every customer again that was given up on, or those that are sought; how many there were."""
     await _act_for_nobody(ctx)
-    dead = (
-        await ctx.db.execute(select(BillingCustomer.id).where(*DEAD).order_by(BillingCustomer.id).limit(MOST))
-    ).all()
-    ctx.facts |= {"customers": len(dead), "reason": reason}
+    mine = select(BillingCustomer.id).where(*DEAD, *CUSTOMERS.terms(sought))
+    dead = (await ctx.db.execute(mine.order_by(BillingCustomer.id).limit(MOST))).all()
+    ctx.facts |= {"customers": len(dead), "sought": sought, "reason": reason}
     return await read_again(ctx.work, [row.id for row in dead])
 
 

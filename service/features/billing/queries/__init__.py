@@ -1,4 +1,10 @@
 from service.features.billing.queries.customer import find_customer, get_billing, get_operation, list_invoices
+from service.features.billing.queries.dead import (
+    count_dead_customers,
+    count_unmatched,
+    list_dead_customers,
+    list_unmatched,
+)
 from service.features.billing.queries.staff import (
     find_customers,
     get_message,
@@ -11,6 +17,7 @@ from service.features.billing.queries.staff import (
 )
 
 __all__ = [
-    "find_customer", "find_customers", "get_billing", "get_message", "get_operation", "get_overview",
-    "get_workbench", "is_own_charge", "list_dead", "list_invoices", "list_messages", "visit",
+    "count_dead_customers", "count_unmatched", "find_customer", "find_customers", "get_billing", "get_message",
+    "get_operation", "get_overview", "get_workbench", "is_own_charge", "list_dead", "list_dead_customers",
+    "list_invoices", "list_messages", "list_unmatched", "visit",
 ]  # fmt: skip

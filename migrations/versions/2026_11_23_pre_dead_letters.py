@@ -1,0 +1,39 @@
+"""What staff see across organizations: messages that were given up on, and the log of what is nobody's.
+
+Phase: expand (pre). Follows 2026_11_23_post_sources_due.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "2026_11_23_pre_dead_letters"
+down_revision = "2026_11_23_post_sources_due"
+branch_labels = None
+depends_on = None
+
+STAFF = "(SELECT is_staff FROM users WHERE id = nullif(current_setting('app.user', true), '')::uuid)"
+
+
+def upgrade() -> None:
+    op.execute(f"""
+        CREATE POLICY webhook_deliveries_failed ON webhook_deliveries FOR SELECT TO ballast_app USING (
+            state = 'failed' AND {STAFF}
+        )
+    """)
+    op.execute(f"""
+        CREATE POLICY audit_log_of_nobody ON audit_log FOR SELECT TO ballast_app USING (
+            organization_id IS NULL AND {STAFF}
+        )
+    """)
+    # Beside the traffic: a plain CREATE INDEX lets nobody write to the table meanwhile.
+    with op.get_context().autocommit_block():
+        op.create_index(
+            "ix_webhook_deliveries_failed",
+            "webhook_deliveries",
+            ["created_at", "id"],
+            postgresql_where=sa.text("state = 'failed'"),
+            postgresql_concurrently=True,
+            if_not_exists=True,
+        )

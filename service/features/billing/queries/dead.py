@@ -1,0 +1,63 @@
+"""What was given up on, as the page of dead letters shows it: customers, and messages of nobody we know."""
+
+from __future__ import annotations
+
+from sqlalchemy import ColumnClause, literal_column, null, select
+
+from service.core.context import Context
+from service.features.billing.models import BillingCustomer
+from service.guardrails.actions import query
+from service.guardrails.inbox import InboxMessage
+from service.guardrails.pagination import Page, PageRequest
+from service.guardrails.permissions import Who
+from service.web.dead_letters import Letter, Lists
+
+# Written out: as parameters, PostgreSQL could not know that the small indexes fit.
+GIVEN_UP = (BillingCustomer.dirty_gen > BillingCustomer.synced_gen, BillingCustomer.dead_at.is_not(None))
+UNMATCHED: ColumnClause[bool] = literal_column("inbox.source = 'stripe' AND inbox.state = 'unmatched'")
+CUSTOMERS = Lists(
+    select(
+        BillingCustomer.id,
+        BillingCustomer.stripe_customer_id.label("name"),
+        BillingCustomer.organization_id,
+        BillingCustomer.last_error.label("error"),
+        BillingCustomer.failures.label("attempts"),
+        BillingCustomer.dead_at.label("gave_up_at"),
+    ).where(*GIVEN_UP),
+    order=(BillingCustomer.id.desc(),),
+    name=BillingCustomer.stripe_customer_id,
+    identifier=BillingCustomer.id,
+)
+MESSAGES = Lists(
+    select(
+        InboxMessage.id,
+        InboxMessage.type.label("name"),
+        null().label("organization_id"),
+        InboxMessage.last_error.label("error"),
+        InboxMessage.attempts,
+        InboxMessage.received_at.label("gave_up_at"),
+    ).where(UNMATCHED),
+    order=(InboxMessage.id.desc(),),
+    name=InboxMessage.type,
+    identifier=InboxMessage.id,
+)
+
+
+@query("billing.dead_customers", requires=Who.STAFF)
+async def list_dead_customers(ctx: Context, sought: str, page: PageRequest) -> Page[Letter]:
+    return await CUSTOMERS.page(ctx, sought, page)
+
+
+@query("billing.count_dead_customers", requires=Who.STAFF)
+async def count_dead_customers(ctx: Context) -> int:
+    return await CUSTOMERS.count(ctx)
+
+
+@query("billing.unmatched", requires=Who.STAFF)
+async def list_unmatched(ctx: Context, sought: str, page: PageRequest) -> Page[Letter]:
+    return await MESSAGES.page(ctx, sought, page)
+
+
+@query("billing.count_unmatched", requires=Who.STAFF)
+async def count_unmatched(ctx: Context) -> int:
+    return await MESSAGES.count(ctx)

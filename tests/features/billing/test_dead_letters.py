@@ -1,0 +1,62 @@
+"""What billing gave up on is on the page of dead letters: customers that cannot be read, messages of nobody."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+
+from service.core.ids import new_id
+from service.guardrails.permissions import Role
+from tests.features.billing.test_staff_pages import message
+from tests.support.factories import Factory
+
+PAGE = "/staff/dead-letters"
+
+
+async def test_a_customer_that_could_not_be_read_is_tried_again(
+    factory: Factory, superuser: asyncpg.Connection[Any]
+) -> None:
+    organization, identifier, stripe_id = await factory.organization(), new_id(), f"cus_{new_id().hex[-12:]}"
+    await superuser.execute(
+        "INSERT INTO billing_customers (id, organization_id, stripe_customer_id, livemode, created_at, dirty_gen,"
+        " synced_gen, failures, dead_at, last_error)"
+        " VALUES ($1, $2, $3, true, now(), 5, 2, 12, now(), 'StripeUnreadable')",
+        identifier, organization, stripe_id,
+    )  # fmt: skip
+    staff = await factory.person(Role.OWNER, staff=True)
+    async with await factory.client(staff, "password", "totp") as client:
+        here = f"{PAGE}/stripe-customers?q={stripe_id}"
+        page = await client.page(here)
+        assert "StripeUnreadable" in page
+        assert str(organization) in page
+        assert f"/staff/billing/customers/{identifier}" in await client.page(f"{PAGE}/stripe-customers?q={identifier}")
+        assert (await client.submit(here, page=here, act="replay", reason="Stripe is mended")).status_code == 303
+    row = await superuser.fetchrow("SELECT * FROM billing_customers WHERE id = $1", identifier)
+    assert row is not None
+    assert (row["dead_at"], row["failures"]) == (None, 0)
+    assert row["dirty_gen"] > 5, "it is read in full"
+    await superuser.execute("DELETE FROM billing_customers WHERE id = $1", identifier)
+
+
+async def test_messages_of_nobody_are_tried_again_or_discarded(
+    factory: Factory, superuser: asyncpg.Connection[Any]
+) -> None:
+    kind = f"invoice.probe_{new_id().hex[-8:]}"
+    known = [await message(superuser, type=kind, attempts=4) for _ in range(2)]
+    staff = await factory.person(Role.OWNER, staff=True)
+    async with await factory.client(staff, "password", "totp") as client:
+        here, one = f"{PAGE}/stripe-messages?q={kind}", f"{PAGE}/stripe-messages?q={known[0]}"
+        page = await client.page(here)
+        assert all(f"?q={each}" in page for each in known)
+        assert f"/staff/billing/inbox/{known[0]}" in await client.page(one)
+        assert (await client.submit(one, page=one, act="replay", reason="Linked by now")).status_code == 303
+        rows = await superuser.fetch("SELECT attempts, state FROM inbox WHERE type = $1 ORDER BY id", kind)
+        assert [row["attempts"] for row in rows] == [0, 4], "one alone"
+        assert (await client.submit(here, page=here, act="discard", reason="Not ours")).status_code == 303
+        rows = await superuser.fetch("SELECT reason, state FROM inbox WHERE type = $1", kind)
+        assert {(row["state"], row["reason"]) for row in rows} == {("ignored", "discarded")}
+        late = await client.post(here, csrf=client.csrf, act="discard", reason="Once more")
+        assert late.status_code == 422
+    reason = "SELECT reason FROM audit_log WHERE action = 'billing.discard_unmatched' AND actor_id = $1"
+    assert await superuser.fetchval(reason, staff.id) == "Not ours"
