@@ -18,6 +18,7 @@ from tests.architecture.reviewed import PUBLIC_ROUTES
 from tests.architecture.test_role_matrix import (
     api_key,
     billing_customer,
+    dead_jobs,
     inbox_message,
     restriction,
     suppression,
@@ -30,11 +31,11 @@ from tests.support.factories import Factory, Person
 from tests.support.servers import RunningWorker
 from tests.web.conftest import Elements
 
-FORMS = 45
+FORMS = 46
 FILLED_BY_A_REDIRECT = {"POST /login/provider/finish", "POST /account/provider/finish"}
 """Their forms have nothing to type: our own page passes on what the other provider's redirect brought."""
 PAGES = {
-    "/staff/switches/{switch}": "/staff",
+    "/staff/switches/{switch}": "/staff/switches",
     "/indicators/{indicator_id}/readings": "/indicators/{indicator_id}",
     "/members/{membership_id}/role": "/members",
     "/account/name": "/account",
@@ -117,6 +118,7 @@ async def plant(factory: Factory, owner: Person) -> dict[str, str]:
         "source_id": str(await factory.source(owner.organization_id, "github")),
         "system": "github",
         "kind": "role_changed",
+        "letters": await dead_jobs(factory, owner.organization_id, owner),
         "suppression_id": await suppression(factory, owner.organization_id, owner),
         "limit_id": await restriction(factory, owner.organization_id, owner),
         "key_id": await api_key(factory, owner.organization_id, owner),

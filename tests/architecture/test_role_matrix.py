@@ -156,6 +156,11 @@ async def dead_letter(factory: Factory, _: UUID, __: Owner) -> str:
     return str(found)
 
 
+async def dead_jobs(factory: Factory, organization: UUID, owner: Owner) -> str:
+    await dead_letter(factory, organization, owner)
+    return "jobs"
+
+
 async def billing_customer(factory: Factory, organization: UUID, _: Owner) -> str:
     """Of an organization of its own: there is one living customer to each."""
     identifier = new_id()
@@ -317,7 +322,7 @@ THINGS: dict[str, Plant] = {
     "organization_id": own_organization,
     "identity_id": connected_login,
     "token": token_of_mine,
-    "job_id": dead_letter,
+    "letters": dead_jobs,
     "customer_id": billing_customer,
     "message_id": inbox_message,
     "operation_id": billing_operation,

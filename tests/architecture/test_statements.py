@@ -41,6 +41,8 @@ MORE: dict[str, tuple[int, str]] = {
     "GET /billing": (10, "the plan, the invoices, and a count of each thing that a plan limits"),
     "GET /billing/change": (9, "the plan, and a count of each thing that a plan limits"),
     "GET /billing/operations/{operation_id}": (11, "one change, beside everything that the plan page shows"),
+    "GET /staff": (9, "a count of each kind of dead letters, and the switches"),
+    "GET /staff/dead-letters": (7, "a count of each kind of dead letters"),
     "GET /staff/billing/customers/{customer_id}": (12, "one customer's seven short lists, each from its own table"),
     "GET /staff/billing/customers/{customer_id}/diff": (6, "subscriptions, invoices and the ledger beside Stripe's"),
 }
@@ -54,7 +56,6 @@ ALSO_LISTS = {
     "GET /audit-log/export/{form}",
     "GET /dashboard",
     "GET /organizations/new",
-    "GET /staff",
     "GET /staff/webhooks",
     *(f"GET {path}" for path in VARIANTS),
 }

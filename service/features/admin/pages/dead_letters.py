@@ -42,15 +42,15 @@ async def show_kinds(request: Request, ctx: StaffCtx) -> Response:
     return render(request, "admin/dead_letters.html", kinds=kinds, most=MOST_COUNTED)
 
 
-@router.get("/staff/dead-letters/{kind}")
-async def list_letters(request: Request, ctx: StaffCtx, kind: Kind, page: PageRequest) -> Response:
-    return await _page(request, ctx, _kind(request, kind), Form(LettersAct), page)
+@router.get("/staff/dead-letters/{letters}")
+async def list_letters(request: Request, ctx: StaffCtx, letters: Kind, page: PageRequest) -> Response:
+    return await _page(request, ctx, _kind(request, letters), Form(LettersAct), page)
 
 
-@router.post("/staff/dead-letters/{kind}")
-async def act_on_letters(request: Request, ctx: StaffCtx, kind: Kind) -> Response:
+@router.post("/staff/dead-letters/{letters}")
+async def act_on_letters(request: Request, ctx: StaffCtx, letters: Kind) -> Response:
     """Whatever the search in the address shows: all, those of one name, or the one with an id."""
-    found = _kind(request, kind)
+    found = _kind(request, letters)
     form, search = await Form.parse(LettersAct, request), Form.from_query(LettersSearch, request)
     if form.valid and search.valid:
         act = found.replay if form.data.act == "replay" else found.discard
