@@ -1,6 +1,6 @@
 """What staff see across organizations: messages that were given up on, and the log of what is nobody's.
 
-Phase: expand (pre). Follows 2026_11_23_post_sources_due.
+Phase: expand (pre). Follows 2026_11_23_pre_sealed_columns.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "2026_11_23_pre_dead_letters"
-down_revision = "2026_11_23_post_sources_due"
+down_revision = "2026_11_23_pre_sealed_columns"
 branch_labels = None
 depends_on = None
 
