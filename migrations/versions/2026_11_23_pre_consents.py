@@ -1,6 +1,6 @@
 """Consents, objections and restrictions; and the news that depends on a consent.
 
-Phase: expand (pre). Follows 2026_11_23_pre_sealed_columns.
+Phase: expand (pre). Follows 2026_11_23_pre_find_a_person.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from alembic import op
 from migrations import ddl
 
 revision = "2026_11_23_pre_consents"
-down_revision = "2026_11_23_pre_sealed_columns"
+down_revision = "2026_11_23_pre_find_a_person"
 branch_labels = None
 depends_on = None
 

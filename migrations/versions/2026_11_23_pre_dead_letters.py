@@ -1,6 +1,6 @@
 """What staff see across organizations: messages that were given up on, and the log of what is nobody's.
 
-Phase: expand (pre). Follows 2026_11_23_pre_sealed_columns.
+Phase: expand (pre). Follows 2026_11_23_pre_consents.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "2026_11_23_pre_dead_letters"
-down_revision = "2026_11_23_pre_sealed_columns"
+down_revision = "2026_11_23_pre_consents"
 branch_labels = None
 depends_on = None
 
