@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import re
 from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import urlsplit
 
@@ -43,6 +44,8 @@ DOWNLOAD_PREFIX, DOWNLOAD_SECONDS = "/downloads/", 900.0
 """A file on a slow line takes longer than a page; its bytes come from the store, so nothing else waits for it."""
 MOST_AT_ONCE = 1_000
 """Requests of one process; more would only wait for each other. uvicorn's own limit answers without our headers."""
+PORT = re.compile(rb":\d{1,5}$")
+"""Digits and no more: `ours:80.attacker.example` is a host of theirs in whatever is made from the header."""
 CSRF_FIELD = "csrf"
 CSRF_HEADER = "x-csrf-token"
 
@@ -138,6 +141,11 @@ class Shield:
                 if self.under_way > self.most_at_once:
                     raise Unavailable("Too many requests are under way.", retry_after=2)
                 self._check_host(scope["headers"])
+                # PostgreSQL stores no NUL, and no log line should carry an escape sequence of somebody's terminal.
+                if not scope["path"].isprintable():
+                    raise BadRequest(
+                        "The address has characters that no address of ours has.", mend="Check the address."
+                    )
                 if policy := self.streams.get((scope["method"], scope["path"])):
                     stream = Stream(scope, receive, send, policy)
                     receive, send, seconds = stream.receive, stream.send, seconds + policy.seconds
@@ -163,7 +171,8 @@ class Shield:
 
     def _check_host(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         hosts = [value for name, value in headers if name == b"host"]
-        if len(hosts) != 1 or hosts[0].rsplit(b":", 1)[0].lower() not in self.hosts:
+        found = PORT.sub(b"", hosts[0]).lower() if len(hosts) == 1 else b""
+        if found not in self.hosts:
             raise BadRequest("This host name is not served here.", mend="Use the address you were given.")
 
     async def _buffer_body(self, scope: Scope, receive: Receive) -> Receive:

@@ -243,7 +243,7 @@ async def _show(
     return render(
         request,
         "indicators/detail.html",
-        fragment="chart",
+        fragment="chart" if request.method == "GET" else None,  # what is wrong with a form stands elsewhere
         indicator=detail.indicator,
         source_id=detail.source_id,
         chart=detail.chart,
