@@ -29,7 +29,7 @@ from service.core.startup import freeze_startup_objects, share_one_heap
 from service.features import FEATURES
 from service.features.api_keys.queries import KEY_STORE
 from service.features.billing.models import plans
-from service.features.organizations.queries import identify
+from service.features.organizations.queries import identify, look_up_region
 from service.guardrails import deprecation, entitlements
 from service.guardrails.addresses import client_address, is_from_proxy
 from service.guardrails.api_keys import KeyStore
@@ -39,11 +39,12 @@ from service.guardrails.entitlements import Plans
 from service.guardrails.inbox import AcknowledgingPool
 from service.guardrails.jobs.runner import AWAY
 from service.guardrails.resealing import MissingKeys, compare_with_noted
+from service.guardrails.residency import Regions
 from service.guardrails.strict_json import API_PREFIX, Larger
 from service.guardrails.uploads.policy import UploadPolicy, upload_policy_of
 from service.integrations.http import HttpClient
 from service.integrations.identity import IdentityProvider
-from service.integrations.mail import Mailer, mailer_of
+from service.integrations.mail import Mailers, mailers_of
 from service.integrations.scanner import Scanner
 from service.integrations.sources.systems import Systems
 from service.integrations.storage import Storage
@@ -188,6 +189,7 @@ def create_resources(settings: Settings, *, maintenance: bool = False) -> Resour
     resources = Resources(settings, database, create_redis(settings), second)
     resources.provide(Identifier, Identifier(identify))
     resources.provide(KeyStore, KEY_STORE)
+    resources.provide(Regions, Regions(settings.home_region, tuple(settings.places), look_up_region))
     names = {plan.key: plan.name for plan in plans.PLANS}
     stripe = StripeApi(settings)
     resources.provide(Plans, Plans(plans.FREE.key, plans.grants_of(plans.FREE), names, sold=stripe.enabled))
@@ -195,7 +197,7 @@ def create_resources(settings: Settings, *, maintenance: bool = False) -> Resour
     http = HttpClient(settings)
     resources.provide(HttpClient, http)
     resources.provide(IdentityProvider, IdentityProvider(settings, http))
-    resources.provide(Mailer, mailer_of(settings, http))
+    resources.provide(Mailers, mailers_of(settings, http))
     resources.provide(Scanner, Scanner(settings))
     resources.provide(Storage, Storage(settings, http))
     resources.provide(StripeApi, stripe)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import asyncpg
@@ -15,11 +15,13 @@ from service.core.database import Database
 from service.core.insecurities import insecurities
 from service.core.migrate import head
 from service.core.redis import create_redis
+from service.core.regions import in_region
 from service.core.settings import Settings, misspelt
 from service.features.billing.flows.catalogue import mismatches
 from service.guardrails.resealing import MissingKeys, compare_with_noted, note_keys
 from service.integrations.http import HttpClient
-from service.integrations.mail import MailFailed, mailer_of
+from service.integrations.mail import MailFailed, mailers_of
+from service.integrations.storage import NotStored, Storage, StorageAway
 from service.integrations.stripe.client import StripeApi
 from service.integrations.stripe.errors import StripeFailed, StripeMisconfigured
 
@@ -122,11 +124,42 @@ async def _redis(settings: Settings) -> str:
 async def _mail(settings: Settings) -> str:
     http = HttpClient(settings)
     try:
-        return await mailer_of(settings, http).check()
+        said = {region: await mailer.check() for region, mailer in mailers_of(settings, http).by_region.items()}
+        return "; ".join(f"{region}: {sentence}" for region, sentence in said.items())
     except MailFailed as error:
         raise Trouble(f"{error}; check MAIL_THROUGH and what goes with it") from None
     finally:
         await http.aclose()
+
+
+async def _storage(settings: Settings) -> str:
+    """Each region's, by asking for what is not there."""
+    http = HttpClient(settings)
+    storage = Storage(settings, http)
+    try:
+        for region in settings.places:
+            with suppress(NotStored):
+                await storage.size(in_region(region, "doctor/nothing"))
+    except StorageAway as error:
+        raise Trouble(f"{region}: {error}; check its STORAGE_ settings") from None
+    finally:
+        await http.aclose()
+    return f"answers in {', '.join(settings.places)}"
+
+
+async def _regions(settings: Settings) -> str:
+    """An organization whose region is not declared any more sends no mail and keeps no file."""
+    if settings.is_production and "database_maintenance_url" not in settings.model_fields_set:
+        return f"{', '.join(settings.places)}; which ones are in use only a process with DATABASE_MAINTENANCE_URL sees"
+    database = Database(settings.database_maintenance_url.get_secret_value(), settings, name="doctor", size=1)
+    try:
+        async with database.unit_of_work(read_only=True) as work:
+            found = {row["region"] for row in await work.raw.fetch("SELECT DISTINCT region FROM organizations")}
+    finally:
+        await database.dispose()
+    if gone := found - settings.places.keys():
+        raise Trouble(f"organizations live in {', '.join(sorted(gone))}, which no setting declares: see REGIONS")
+    return f"home is {settings.home_region}; {', '.join(sorted(settings.regions)) or 'no other'} beside it"
 
 
 async def _stripe(settings: Settings) -> str:
@@ -205,6 +238,8 @@ CHECKS: dict[str, Check] = {
     "connections": _connections,
     "redis": _redis,
     "mail": _mail,
+    "storage": _storage,
+    "regions": _regions,
     "stripe": _stripe,
     "prices": _prices,
     "keys": _keys,

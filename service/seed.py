@@ -58,7 +58,12 @@ async def plant(settings: Settings) -> list[dict[str, str]]:
     await catalogue.stock(settings)
     database = Database(settings.database_url.get_secret_value(), settings)
     try:
-        planting = [_organization(database, number, *each) for number, each in enumerate(ORGANIZATIONS)]
+        # The last one shows what another region looks like, where there is one.
+        regions = [settings.home_region, settings.home_region, [*settings.places][-1]]
+        planting = [
+            _organization(database, number, region, *each)
+            for number, (region, each) in enumerate(zip(regions, ORGANIZATIONS, strict=True))
+        ]
         logins = await asyncio.gather(*planting)
         logins[0][0]["api_key"] = await _api_key(database)
         await plant_files(database, settings, FIRST)
@@ -78,11 +83,13 @@ async def plant_webhooks(settings: Settings, url: str) -> list[str]:
         await database.dispose()
 
 
-async def _organization(database: Database, number: int, name: str, indicators: int) -> list[dict[str, str]]:
+async def _organization(
+    database: Database, number: int, region: str, name: str, indicators: int
+) -> list[dict[str, str]]:
     suffix = "" if number == 0 else f"{number + 1}"
     people = [(person, f"{word}{suffix}@ballast.example", role) for person, word, role in PEOPLE]
     logins = [{"role": role.label, "email": email, "password": PASSWORD} for _, email, role in people]
-    organization = Organization(name=name)
+    organization = Organization(name=name, region=region)
     async with database.unit_of_work(tenant=None) as work:
         if await work.fetch_one(BY_EMAIL, email=people[0][1]):
             return logins

@@ -23,6 +23,8 @@ def main() -> None:
     parser.add_argument("--host", default=HOST, help="address to listen on; 0.0.0.0 in a container")
     parser.add_argument("--inbox-port", type=int, default=8025, help="mail as web pages")
     parser.add_argument("--smtp-port", type=int, default=1025, help="mail as SMTP")
+    parser.add_argument("--inbox-us-port", type=int, default=8026, help="the other region's mail as web pages")
+    parser.add_argument("--smtp-us-port", type=int, default=1026, help="the other region's mail as SMTP")
     parser.add_argument("--oidc-port", type=int, default=8090, help="OpenID Connect provider")
     parser.add_argument("--stripe-port", type=int, default=8091, help="Stripe's API, pages and event console")
     parser.add_argument("--scanner-port", type=int, default=8097, help="the virus scanner's faults")
@@ -42,6 +44,7 @@ def main() -> None:
     run_until_told(
         lambda: (
             inbox,
+            MailSink(given.inbox_us_port, given.smtp_us_port, given.host),
             SendGridStandIn(inbox, given.sendgrid_port, given.host, webhook_url=given.sendgrid_webhook_url),
             Clamd(given.scanner_port, given.clamd_port, given.host),
             OIDCProvider(given.oidc_port, given.host, identities=given.identities),

@@ -19,6 +19,8 @@ DEFAULT_PORTS = {
     "app": 8000,
     "inbox": 8025,
     "smtp": 1025,
+    "inbox-us": 8026,
+    "smtp-us": 1026,
     "oidc": 8090,
     "stripe": 8091,
     "rates": 8092,

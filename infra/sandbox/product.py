@@ -62,7 +62,7 @@ class Product:
             with self.console.step("Outside systems") as step:
                 wait_until_answers(f"http://{HOST}:{self.ports['stripe']}/", stand_ins)
                 step.detail = self._where(
-                    "inbox", "smtp", "oidc", "stripe", "sendgrid", "receiver", "scanner", *SOURCES.values()
+                    "inbox", "smtp", "inbox-us", "oidc", "stripe", "sendgrid", "receiver", "scanner", *SOURCES.values()
                 )
         with self.console.step("Migrations") as step:
             step.detail = self._command("migrate").strip().splitlines()[-1]
@@ -92,7 +92,8 @@ class Product:
         if all(own) and brought_stripe:
             return None
         names = (
-            "inbox", "smtp", "oidc", "stripe", "sendgrid", "receiver", "scanner", "clamd", *SOURCES.values(),
+            "inbox", "smtp", "inbox-us", "smtp-us", "oidc", "stripe", "sendgrid", "receiver", "scanner", "clamd",
+            *SOURCES.values(),
         )  # fmt: skip
         self._choose_ports(*names)
         flags = [word for name in names for word in (f"--{name}-port", str(self.ports[name]))]
@@ -111,6 +112,12 @@ class Product:
                 MAIL_THROUGH="sendgrid",
                 SENDGRID_API_BASE=f"http://{HOST}:{self.ports['sendgrid']}",
                 SENDGRID_WEBHOOK_KEYS=PUBLIC_KEY,
+            )
+            # A second region, so that an organization can be somewhere else than at home.
+            self._default(
+                REGIONS__US__STORAGE_URL=f"file:{self.home.path / 'files-us'}",
+                REGIONS__US__MAIL_THROUGH="smtp",
+                REGIONS__US__SMTP_URL=f"smtp://{HOST}:{self.ports['smtp-us']}",
             )
         if not brought_stripe:
             # The keys that go with it are the ones that development knows anyway.

@@ -93,7 +93,7 @@ async def _import(
 ) -> tuple[float, float]:
     """(seconds from the stored file to its end, megabytes by which the worker's peak exceeds what it had before)."""
     indicator, identifier = await _indicator(db, organization), new_id()
-    key = f"imports/{organization}/{identifier}"
+    key = f"eu:imports/{organization}/{identifier}"
 
     async def parts() -> AsyncIterator[bytes]:
         yield b"time,value\n"

@@ -28,8 +28,11 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from service.core import telemetry
 from service.core.errors import Unavailable
 from service.core.pools import Pool
+from service.core.regions import everywhere
 from service.core.settings import Settings
 from service.core.statements import AnyPrepared
+
+REACH = everywhere("one PostgreSQL, at home, with every organization's rows")
 
 NAMING = {
     "pk": "pk_%(table_name)s",

@@ -18,5 +18,7 @@ def env_example() -> str:
             default = ",".join(default)
         elif isinstance(default, bool):
             default = str(default).lower()
+        elif isinstance(default, dict):
+            default = ""
         lines += [f"# {field.description}", f"{name.upper()}={default}", ""]
     return "\n".join(lines)

@@ -7,8 +7,12 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from service.core.regions import Place
+
 if TYPE_CHECKING:
     from service.core.settings import Settings
+
+Refuse = Callable[[bool, str, str], None]
 
 SANDBOX_HOSTS = frozenset({"mail", "sendgrid", "oidc", "testserver"})
 """What the stand-ins are called in infra/compose.yaml, and the name that test clients use."""
@@ -63,7 +67,20 @@ def insecurities(settings: Settings) -> list[tuple[str, str]]:
     refuse(not redis.startswith("rediss://"), "REDIS_URL", "must use TLS (rediss://)")
     refuse(urlsplit(redis).password is None, "REDIS_URL", "must carry a password")
     refuse(_points_here(redis), "REDIS_URL", "points at the sandbox on this machine")
-    _judge_mail(settings, refuse)
+    known = settings.sendgrid_webhook_keys
+    # Whatever carries the mail: the webhook answers as soon as there is a key.
+    refuse(SANDBOX_SENDGRID_KEY in known, "SENDGRID_WEBHOOK_KEYS", "is the sandbox's, whose other half everybody has")
+    through_sendgrid = any(place.mail_through == "sendgrid" for place in settings.places.values())
+    refuse(
+        through_sendgrid and not known,
+        "SENDGRID_WEBHOOK_KEYS",
+        "is empty: nobody would learn which addresses bounce or complain",
+    )
+    for region, place in settings.places.items():
+        prefix = "" if place is settings else f"REGIONS__{region.upper()}__"
+        _judge_mail(place, prefix, refuse)
+        _judge_storage(place, prefix, refuse)
+    _judge_regions(settings, refuse)
     if settings.oidc_issuer:
         refuse(not settings.oidc_issuer.startswith("https://"), "OIDC_ISSUER", "must start with https://")
         refuse(_points_here(settings.oidc_issuer), "OIDC_ISSUER", "points at the sandbox on this machine")
@@ -79,7 +96,8 @@ def insecurities(settings: Settings) -> list[tuple[str, str]]:
     refuse(settings.rate_limit_scale != 1, "RATE_LIMIT_SCALE", "must be 1: more lets guessing through")
     refuse("ballast.example" in settings.mail_from, "MAIL_FROM", "is the example sender")
     _judge_billing(settings, refuse)
-    _judge_storage(settings, refuse)
+    said = settings.model_fields_set
+    refuse("scanner_url" not in said, "SCANNER_URL", "is not set; name a clamd, or say none: nobody scans files then")
     refuse(bool(settings.webhook_sandbox_hosts), "WEBHOOK_SANDBOX_HOSTS", "must be empty: it opens our own network")
     demand = settings.database_demand
     room = settings.database_max_connections - settings.database_reserved_connections
@@ -92,23 +110,22 @@ def insecurities(settings: Settings) -> list[tuple[str, str]]:
     return problems
 
 
-def _judge_mail(settings: Settings, refuse: Callable[[bool, str, str], None]) -> None:
+def _judge_mail(place: Place, prefix: str, refuse: Refuse) -> None:
     """One carrier, chosen by name: what the other one needs is not asked for."""
-    refuse("mail_through" not in settings.model_fields_set, "MAIL_THROUGH", "is not set: say smtp or sendgrid")
-    known = settings.sendgrid_webhook_keys
-    # Whatever carries the mail: the webhook answers as soon as there is a key.
-    refuse(SANDBOX_SENDGRID_KEY in known, "SENDGRID_WEBHOOK_KEYS", "is the sandbox's, whose other half everybody has")
-    if settings.mail_through == "smtp":
-        refuse(_points_here(settings.smtp_url.get_secret_value()), "SMTP_URL", "points at the sandbox on this machine")
+    refuse("mail_through" not in place.model_fields_set, f"{prefix}MAIL_THROUGH", "is not set: say smtp or sendgrid")
+    if place.mail_through == "smtp":
+        url = place.smtp_url.get_secret_value()
+        refuse(not url, f"{prefix}SMTP_URL", "is not set")
+        refuse(_points_here(url), f"{prefix}SMTP_URL", "points at the sandbox on this machine")
         return
-    key, base = settings.sendgrid_api_key.get_secret_value(), settings.sendgrid_api_base
-    refuse(SANDBOX_SENDGRID in key, "SENDGRID_API_KEY", "is the sandbox's; use your account's")
-    refuse(not key.startswith("SG."), "SENDGRID_API_KEY", "does not look like an API key (SG.)")
-    refuse(base not in ("", *SENDGRID), "SENDGRID_API_BASE", f"must be empty or one of {', '.join(SENDGRID)}")
-    refuse(not known, "SENDGRID_WEBHOOK_KEYS", "is empty: nobody would learn which addresses bounce or complain")
+    key, base = place.sendgrid_api_key.get_secret_value(), place.sendgrid_api_base
+    refuse(SANDBOX_SENDGRID in key, f"{prefix}SENDGRID_API_KEY", "is the sandbox's; use your account's")
+    refuse(not key.startswith("SG."), f"{prefix}SENDGRID_API_KEY", "does not look like an API key (SG.)")
+    allowed = SENDGRID if prefix else ("", *SENDGRID)
+    refuse(base not in allowed, f"{prefix}SENDGRID_API_BASE", f"must be one of {', '.join(SENDGRID)}")
 
 
-def _judge_billing(settings: Settings, refuse: Callable[[bool, str, str], None]) -> None:
+def _judge_billing(settings: Settings, refuse: Refuse) -> None:
     """A key that was left out means that nothing is sold; one that is there must be whole and fit its mode."""
     refuse(settings.stripe_api_base not in ("", STRIPE), "STRIPE_API_BASE", f"must be empty or {STRIPE}")
     if not settings.billing_enabled:
@@ -127,19 +144,44 @@ def _judge_billing(settings: Settings, refuse: Callable[[bool, str, str], None])
     refuse(not secrets, "STRIPE_WEBHOOK_SECRETS", "is empty; nobody could tell Stripe's events from forged ones")
 
 
-def _judge_storage(settings: Settings, refuse: Callable[[bool, str, str], None]) -> None:
+def _judge_storage(place: Place, prefix: str, refuse: Refuse) -> None:
     """A directory is a choice that must be said: a second machine, or a new container, would not see its files."""
-    kind, _, place = settings.storage_url.partition(":")
-    said = settings.model_fields_set
-    unfit = "storage_url" not in said or (kind == "file" and not place.startswith("/"))
-    refuse(unfit, "STORAGE_URL", "must name a bucket (s3://...) or the whole path of a shared directory")
-    refuse("scanner_url" not in said, "SCANNER_URL", "is not set; name a clamd, or say none: nobody scans files then")
-    endpoint = settings.storage_endpoint
-    refuse(bool(endpoint) and not endpoint.startswith("https://"), "STORAGE_ENDPOINT", "must start with https://")
-    refuse(bool(endpoint) and _points_here(endpoint), "STORAGE_ENDPOINT", "points at this machine")
+    kind, _, path = place.storage_url.partition(":")
+    unfit = "storage_url" not in place.model_fields_set or (kind == "file" and not path.startswith("/"))
+    refuse(unfit, f"{prefix}STORAGE_URL", "must name a bucket (s3://...) or the whole path of a shared directory")
+    endpoint, name = place.storage_endpoint, f"{prefix}STORAGE_ENDPOINT"
+    refuse(bool(endpoint) and not endpoint.startswith("https://"), name, "must start with https://")
+    refuse(bool(endpoint) and _points_here(endpoint), name, "points at this machine")
     if kind == "s3":
-        for name in ("storage_access_key", "storage_secret_key"):
-            refuse(not getattr(settings, name).get_secret_value(), name.upper(), "is not set")
+        refuse(
+            not place.storage_region, f"{prefix}STORAGE_REGION", "is not set: it decides on which continent files lie"
+        )
+        for field in ("storage_access_key", "storage_secret_key"):
+            refuse(not getattr(place, field).get_secret_value(), f"{prefix}{field.upper()}", "is not set")
+
+
+def _judge_regions(settings: Settings, refuse: Refuse) -> None:
+    """Two regions that share what should keep them apart are one region with two names."""
+    refuse(
+        settings.home_region in settings.regions, "REGIONS", "repeats the home region, whose settings have no prefix"
+    )
+    # The rows are at home: an EU organization's would be in America whatever its files did.
+    refuse("eu" in settings.regions, "HOME_REGION", "must be eu when there is a region eu: the database is at home")
+    stores: dict[object, str] = {}
+    pools: dict[object, str] = {}
+    for region, place in settings.places.items():
+        prefix = "" if place is settings else f"REGIONS__{region.upper()}__"
+        amazon = "" if place.storage_url.startswith("file:") else place.storage_endpoint or place.storage_region
+        store = (place.storage_url, amazon)
+        smtp = urlsplit(place.smtp_url.get_secret_value())
+        pool = (smtp.hostname, smtp.port) if place.mail_through == "smtp" else place.sendgrid_api_base or SENDGRID[0]
+        for what, taken, name in ((store, stores, "STORAGE_URL"), (pool, pools, _pool_setting(place))):
+            other = taken.setdefault(what, region)
+            refuse(other != region, f"{prefix}{name}", f"is also what region {other} uses; each needs its own")
+
+
+def _pool_setting(place: Place) -> str:
+    return "SMTP_URL" if place.mail_through == "smtp" else "SENDGRID_API_BASE"
 
 
 def _points_here(url: str) -> bool:

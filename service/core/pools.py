@@ -13,7 +13,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from service.core import telemetry
 from service.core.errors import Unavailable
+from service.core.regions import everywhere
 from service.core.settings import Settings
+
+REACH = everywhere("one PostgreSQL, at home, with every organization's rows")
 
 Lent = TypeVar("Lent")
 

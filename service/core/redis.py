@@ -10,7 +10,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from service.core.regions import everywhere
 from service.core.settings import Settings
+
+REACH = everywhere("one Redis, at home: sessions and limits, with ids of people and organizations")
 
 LOST: tuple[type[Exception], ...] = (RedisError, OSError, TimeoutError)
 """What a call raises when Redis is away, full, read-only or too slow."""

@@ -1,41 +1,32 @@
 """Every setting of the service in one typed, frozen place; production refuses insecure values by name.
 
-`python -m service settings` prints this as `.env.example`; a test keeps the two equal.
+`python -m service settings` prints this as `.env.example` (env_example.py); a test keeps the two equal.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
-from datetime import date
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.core.curves import curve_key
 from service.core.insecurities import SANDBOX_SENDGRID, SANDBOX_STRIPE, WORKER_EXTRA, insecurities
+from service.core.regions import NAME, FurtherRegions, MailThrough, Place
+from service.core.setting_types import CommaSeparated, Copied, Networks, PublicKeys, SignedOn, SigningSecrets
 
 DEVELOPMENT_SECRET = "development-only-secret-change-me-please-0123456789"
 MISSPELT = 0.885
 """How alike a name must be to count as a misspelt setting: above DATABASE_USER, below REDIS_URI."""
 
-CommaSeparated = Annotated[tuple[str, ...], NoDecode]
-
 
 class Environment(StrEnum):
     DEVELOPMENT = "development"
     PRODUCTION = "production"
-
-
-class MailThrough(StrEnum):
-    SMTP = "smtp"
-    SENDGRID = "sendgrid"
 
 
 class InsecureSettings(Exception):
@@ -45,7 +36,9 @@ class InsecureSettings(Exception):
 class Settings(BaseSettings):
     """Read once at start from the environment (12-factor), then frozen."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True, env_nested_delimiter="__"
+    )
 
     # Where we are
     environment: Environment = Field(Environment.DEVELOPMENT, description="development or production")
@@ -53,7 +46,7 @@ class Settings(BaseSettings):
     allowed_hosts: CommaSeparated = Field(
         ("127.0.0.1", "localhost"), description="Host names we answer to, comma separated; no wildcard in production"
     )
-    trusted_proxies: CommaSeparated = Field(
+    trusted_proxies: Networks = Field(
         (), description="Networks (CIDR) whose X-Forwarded-For we believe, comma separated; empty trusts nobody"
     )
     debug: bool = Field(False, description="Readable console logs; refused in production")
@@ -126,14 +119,14 @@ class Settings(BaseSettings):
     mail_through: MailThrough = Field(MailThrough.SMTP, description="Who carries our mail: smtp or sendgrid")
     mail_from: str = Field("Ballast <hello@ballast.example>", description="Sender of transactional mail")
     smtp_url: SecretStr = Field(SecretStr("smtp://127.0.0.1:1025"), description="smtp:// or smtps://, user:password@")
-    sendgrid_api_key: SecretStr = Field(
+    sendgrid_api_key: Copied = Field(
         SecretStr(f"SG.{SANDBOX_SENDGRID}"), description="API key with the right to send mail and to mend suppressions"
     )
     sendgrid_api_base: str = Field(
         "",
         description="Where SendGrid's API is; empty is https://api.sendgrid.com, for the EU https://api.eu.sendgrid.com",
     )
-    sendgrid_webhook_keys: CommaSeparated = Field(
+    sendgrid_webhook_keys: PublicKeys = Field(
         (),
         description="Public keys of SendGrid's signed event webhook, comma separated; two during a change",
     )
@@ -145,10 +138,10 @@ class Settings(BaseSettings):
     oidc_client_secret: SecretStr = Field(SecretStr("ballast-secret"), description="Client secret at the provider")
 
     # Billing (Stripe); production without a key sells nothing
-    stripe_secret_key: SecretStr = Field(
+    stripe_secret_key: Copied = Field(
         SecretStr(f"sk_test_{SANDBOX_STRIPE}"), description="Secret or restricted key of the account"
     )
-    stripe_webhook_secrets: SecretStr = Field(
+    stripe_webhook_secrets: SigningSecrets = Field(
         SecretStr(f"whsec_{SANDBOX_STRIPE}_secret"),
         description="Signing secrets of the webhook endpoints, comma separated, newest first; two during a roll",
     )
@@ -165,6 +158,14 @@ class Settings(BaseSettings):
     storage_region: str = Field("eu-central-1", description="Region of the bucket")
     storage_access_key: SecretStr = Field(SecretStr(""), description="Access key of the bucket; reading and writing it")
     storage_secret_key: SecretStr = Field(SecretStr(""), description="Its secret")
+
+    # Residency: what is above (mail and files) is the home region's, and so is the database
+    home_region: str = Field("eu", pattern=f"^{NAME.pattern}$", description="Name of the region of the settings above")
+    regions: FurtherRegions = Field(
+        {},
+        description="Further regions that organizations may choose, each with its own store and mail pool:"
+        " REGIONS__US__STORAGE_URL and so on, as for home; none is one region",
+    )
 
     # Business APIs that indicators are fed from
     rates_api_base: str = Field("https://api.frankfurter.dev", description="Exchange rates (Frankfurter, API v1)")
@@ -183,7 +184,7 @@ class Settings(BaseSettings):
     privacy_contact: str = Field(
         "privacy@ballast.example", description="Address for questions about personal data; the protection officer's"
     )
-    processor_agreements: CommaSeparated = Field(
+    processor_agreements: SignedOn = Field(
         (),
         description="Processors (python -m service privacy record names them) with the day their agreement was signed: "
         "stripe=2026-01-31, comma separated",
@@ -192,53 +193,6 @@ class Settings(BaseSettings):
     # Telemetry
     otlp_endpoint: str = Field("", description="OTLP/HTTP collector address; empty exports no spans")
     trace_sample_ratio: float = Field(0.1, ge=0, le=1, description="Share of requests traced")
-
-    @field_validator(
-        "allowed_hosts",
-        "trusted_proxies",
-        "webhook_sandbox_hosts",
-        "sendgrid_webhook_keys",
-        "processor_agreements",
-        mode="before",
-    )
-    @classmethod
-    def split_commas(cls, value: Any) -> Any:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def be_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for network in value:
-            ip_network(network)
-        return value
-
-    @field_validator("processor_agreements")
-    @classmethod
-    def be_signed_on_a_day(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for each in value:
-            date.fromisoformat(each.partition("=")[2])
-        return value
-
-    @field_validator("sendgrid_webhook_keys")
-    @classmethod
-    def be_public_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for key in value:
-            curve_key(key)
-        return value
-
-    @field_validator("stripe_secret_key", "stripe_webhook_secrets", "sendgrid_api_key", mode="before")
-    @classmethod
-    def strip_copied_whitespace(cls, value: Any) -> Any:
-        """A secret with a trailing newline never matches, and says so to nobody."""
-        value = value.get_secret_value() if isinstance(value, SecretStr) else value
-        return ",".join(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
-
-    @field_validator("stripe_webhook_secrets")
-    @classmethod
-    def be_signing_secrets(cls, value: SecretStr) -> SecretStr:
-        if not all(re.fullmatch(r"whsec_\S{8,}", part) for part in value.get_secret_value().split(",") if part):
-            raise ValueError("each must start with whsec_, and none may be cut off there")
-        return value
 
     @model_validator(mode="after")
     def refuse_insecure_production(self) -> Settings:
@@ -249,6 +203,11 @@ class Settings(BaseSettings):
             lines = "\n".join(f"  {name}: {problem}" for name, problem in problems)
             raise InsecureSettings(f"production refuses to start with insecure settings:\n{lines}")
         return self
+
+    @property
+    def places(self) -> dict[str, Place]:
+        """Each region with its store and its mail pool, home first."""
+        return {self.home_region: self, **self.regions}
 
     @property
     def database_demand(self) -> int:

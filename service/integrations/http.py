@@ -83,7 +83,8 @@ class HttpClient:
         connections: int = MOST_CONNECTIONS,
     ) -> None:
         sources = (settings.rates_api_base, settings.github_api_base, settings.plausible_api_base)
-        own = (settings.oidc_issuer, settings.storage_endpoint, settings.sendgrid_api_base, *sources)
+        pools = (url for place in settings.places.values() for url in (place.storage_endpoint, place.sendgrid_api_base))
+        own = (settings.oidc_issuer, *pools, *sources)
         known = () if settings.is_production else own if sandbox is None else sandbox
         self._private_hosts = frozenset(host for url in known if (host := urlsplit(url).hostname))
         self._ports = ports

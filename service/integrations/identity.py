@@ -26,8 +26,11 @@ from joserfc.jwk import KeySet
 from service.core import clock
 from service.core.crypto import new_token
 from service.core.errors import Unavailable
+from service.core.regions import everywhere
 from service.core.settings import Settings
 from service.integrations.http import HttpClient, PeerFailed
+
+REACH = everywhere("the provider that people log in with: accounts belong to no region")
 
 ALGORITHMS = ("RS256", "PS256", "ES256")
 LEEWAY_SECONDS = 60

@@ -13,8 +13,11 @@ from collections.abc import AsyncIterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from service.core.regions import everywhere
 from service.core.settings import Settings
 from service.guardrails.circuit_breaker import CircuitBreaker, CircuitOpen
+
+REACH = everywhere("our own scanner, at home; it keeps nothing of what it reads")
 
 DEADLINE = 30.0
 CONNECT_SECONDS = 3.0

@@ -1,10 +1,12 @@
-"""Where files live: a directory on this machine, or a bucket that speaks S3; the same few verbs for both.
+"""Where files live: in each region a directory, or a bucket that speaks S3; the same few verbs for all.
 
     await storage.put(key, parts)                    # bytes as they come; never the whole file in memory
     async for part in storage.get(key, start, end)
     await storage.delete(key)                        # with all its versions; a missing one is no error
     async for found in storage.walk("t/")            # by whole path segments, in no order
     storage.presign(key, seconds=60, name="x.pdf")   # None on a disk: then the application serves
+
+A key comes from guardrails.residency and says in which region the object lies.
 
 Protects from: a store that hangs (a deadline per part, a breaker), a versioned bucket that keeps what was "deleted"
 (GDPR Art. 17), keys that climb out of the directory. Raises StorageAway when later may help, NotStored when the object
@@ -20,7 +22,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from html import unescape
@@ -31,11 +33,13 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
+from service.core.regions import Place, by_region, in_region, split_key
 from service.core.settings import Settings
 from service.guardrails.circuit_breaker import CircuitBreaker, CircuitOpen
 from service.integrations.http import HttpClient, PeerFailed
 from service.integrations.s3_signature import Signer
 
+REACH = by_region()
 PART = 4 * 1024 * 1024
 SMALL_PART = 64 * 1024
 """For whoever hands bytes on: a reader who takes nothing pins one, and one more in the server's buffer."""
@@ -58,33 +62,82 @@ class NotStored(Exception):
 @dataclass(frozen=True, slots=True)
 class Stored:
     key: str
+    path: str
     size: int
     changed_at: datetime
 
 
 class Storage:
-    """One per process; a resource."""
+    """A resource: the stores of all regions; an object's key says in which one it lies."""
 
     def __init__(self, settings: Settings, http: HttpClient) -> None:
-        self._settings, self._http = settings, http
-        kind, _, place = settings.storage_url.partition(":")
-        if kind not in ("file", "s3") or not place.strip("/"):
+        self._home = settings.home_region
+        self._stores = {name: Store(settings, http, place, name) for name, place in settings.places.items()}
+
+    async def put(self, key: str, parts: AsyncIterable[bytes]) -> int:
+        """Store what comes, all or nothing; answers its size in bytes. A key that names no region is refused."""
+        region, path = split_key(key)
+        if region is None:
+            raise ValueError("the key names no region: make it with guardrails.residency.place(ctx, path), or at_home")
+        return await self._of(region).put(path, parts)
+
+    def get(self, key: str, start: int = 0, end: int | None = None, *, most: int = PART) -> AsyncGenerator[bytes]:
+        store, path = self._found(key)
+        return store.get(path, start, end, most=most)
+
+    async def size(self, key: str) -> int:
+        store, path = self._found(key)
+        return await store.size(path)
+
+    async def delete(self, key: str) -> None:
+        store, path = self._found(key)
+        await store.delete(path)
+
+    async def walk(self, prefix: str = "") -> AsyncIterator[Stored]:
+        """Of every region; `path` is what the region's own store calls it."""
+        for region, store in self._stores.items():
+            async for found in store.walk(prefix):
+                yield replace(found, key=in_region(region, found.path))
+
+    def presign(self, key: str, *, seconds: int, disposition: str) -> str | None:
+        store, path = self._found(key)
+        return store.presign(path, seconds=seconds, disposition=disposition)
+
+    def _found(self, key: str) -> tuple[Store, str]:
+        region, path = split_key(key)
+        return self._of(region or self._home), path
+
+    def _of(self, region: str) -> Store:
+        if (store := self._stores.get(region)) is None:
+            raise StorageAway(f"no store is declared for region {region}")
+        return store
+
+
+class Store:
+    """One region's."""
+
+    def __init__(self, settings: Settings, http: HttpClient, place: Place, region: str) -> None:
+        self._settings, self._region, self._http = settings, place, http
+        kind, _, path = place.storage_url.partition(":")
+        if kind not in ("file", "s3") or not path.strip("/"):
             raise ValueError("STORAGE_URL must look like file:/a/directory or s3://bucket/prefix")
         self._signer = None
         if kind == "s3":
             self._signer = Signer(
-                settings.storage_access_key.get_secret_value(),
-                settings.storage_secret_key.get_secret_value(),
-                settings.storage_region,
+                place.storage_access_key.get_secret_value(),
+                place.storage_secret_key.get_secret_value(),
+                place.storage_region,
             )
-        self._place = re.sub(r"^//+", "/" if kind == "file" else "", place)
+        self._place = re.sub(r"^//+", "/" if kind == "file" else "", path)
         self._bucket, _, prefix = self._place.partition("/")
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         # Amazon wants the bucket in the host's name, the compatible ones in the path.
-        amazon = f"https://{self._bucket}.s3.{settings.storage_region}.amazonaws.com"
-        own = settings.storage_endpoint.rstrip("/")
+        amazon = f"https://{self._bucket}.s3.{place.storage_region}.amazonaws.com"
+        own = place.storage_endpoint.rstrip("/")
         self._bucket_address = f"{own}/{self._bucket}" if own else amazon
-        self._breaker = CircuitBreaker("storage", counts=(StorageAway,))
+        self._breaker = CircuitBreaker(
+            "storage" if region == settings.home_region else f"storage-{region}", counts=(StorageAway,)
+        )
 
     async def put(self, key: str, parts: AsyncIterable[bytes]) -> int:
         """Store what comes, all or nothing; answers its size in bytes."""
@@ -140,7 +193,7 @@ class Storage:
             if chunk is None:
                 return
             for found in chunk:
-                yield Stored(found["path"], found["size"], found["last_modified"])
+                yield Stored(found["path"], found["path"], found["size"], found["last_modified"])
 
     def presign(self, key: str, *, seconds: int, disposition: str) -> str | None:
         """An address that hands out this one object for so long, always as an attachment of no type."""
@@ -174,22 +227,22 @@ class Storage:
     @cached_property
     def _store(self) -> LocalStore | S3Store:
         """Made when first needed: a command that stores nothing makes no directory."""
-        settings = self._settings
+        region = self._region
         if self._signer is None:
             return LocalStore(Path(self._place).resolve(), mkdir=True, automatic_cleanup=True)
-        endpoint = settings.storage_endpoint
+        endpoint = region.storage_endpoint
         return S3Store(
             self._bucket,
             prefix=self._prefix or None,
             config={
-                "region": settings.storage_region,
+                "region": region.storage_region,
                 "access_key_id": self._signer.access_key,
                 "secret_access_key": self._signer.secret_key,
                 **({"endpoint": endpoint} if endpoint else {}),
             },
             client_options={
                 "timeout": timedelta(seconds=3 * DEADLINE),
-                "allow_http": urlsplit(endpoint).scheme == "http" and not settings.is_production,
+                "allow_http": urlsplit(endpoint).scheme == "http" and not self._settings.is_production,
             },
             retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=DEADLINE)},
         )

@@ -18,8 +18,11 @@ from math import ceil
 from standardwebhooks import Webhook
 
 from service.core import clock
+from service.core.regions import everywhere
 from service.core.settings import Settings
 from service.integrations.http import HttpClient
+
+REACH = everywhere("the address that the customer chose")
 
 AT_ONCE = 48
 """Connections of one worker to all customers' servers together."""

@@ -31,8 +31,9 @@ from service.guardrails.inbox import AcknowledgingPool
 from service.guardrails.jobs import Retry
 from service.guardrails.mailing import HOLDS_BACK, Connection, InDoubt, MailState, Reach
 from service.guardrails.purposes import Purpose
+from service.guardrails.residency import region_of
 from service.guardrails.switches import Switch
-from service.integrations.mail import Mail, Mailer, MailFailed, MailRefused
+from service.integrations.mail import Mail, Mailers, MailFailed, MailRefused
 from service.web.templating import environment
 
 PATIENT = Retry(attempts=24, first=timedelta(seconds=5))
@@ -75,15 +76,16 @@ async def deliver(
 ) -> None:
     """Send one mail, once. Raises MailFailed when the job shall try again: the provider is away, or mail is stopped.
 
-    News can be unsubscribed from: with `unsubscribe=` its own link, without from all news to the address. Raises
-    KeyError for a template that no `letter` declares, TypeError for a notice that does not say to whom it goes.
+    The mail pool is the one of the acting organization's region. News can be unsubscribed from: with `unsubscribe=` its
+    own link, without from all news to the address. Raises KeyError for a template that no `letter` declares, TypeError
+    for a notice that does not say to whom it goes.
     """
     kind = LETTERS[template]
     if isinstance(person, EllipsisType) and (kind.reach is Reach.NOTICE or kind.purpose is not None):
         raise TypeError(f"{template} is a notice: say to which person, or people who want their data left alone get it")
     if await switches.is_on(ctx, Switch.STOP_MAIL):
         raise MailFailed("an operator has stopped all mail")
-    mailer = ctx.resources.get(Mailer)
+    mailer = ctx.resources.get(Mailers).of(await region_of(ctx))
     unsubscribe = str(values.pop("unsubscribe", ""))
     if kind.reach is Reach.NOTICE and not unsubscribe:
         unsubscribe = unsubscribe_link(ctx, "address", to)

@@ -302,7 +302,7 @@ async def download(factory: Factory, organization: UUID, _: Owner) -> str:
     async def parts() -> AsyncIterator[bytes]:
         yield b"x"
 
-    key = f"t/{organization.hex}/{new_id().hex}"
+    key = f"eu:t/{organization.hex}/{new_id().hex}"
     await factory.resources.get(Storage).put(key, parts())
     return make_link(factory.resources, key, "file.txt", 1).url.rpartition("/")[2]
 

@@ -48,6 +48,17 @@ SENDGRID: dict[str, object] = {
     "sendgrid_webhook_keys": CURVE_KEY,
 }
 
+US: dict[str, object] = {
+    "storage_url": "s3://files-us",
+    "storage_region": "us-east-1",
+    "storage_access_key": SECRET,
+    "storage_secret_key": SECRET,
+    "mail_through": "smtp",
+    "smtp_url": "smtps://user:pw@mail-us.acme.test",
+}
+"""A further region; tests/core/test_regions.py tries what each of its settings may be."""
+
+KEYS: dict[str, object] = {"storage_access_key": SECRET, "storage_secret_key": SECRET}
 TLS = "?sslmode=verify-full"
 INSECURE: list[tuple[str, dict[str, object]]] = [
     ("SECRET_KEY", {"secret_key": DEVELOPMENT_SECRET}),
@@ -108,6 +119,9 @@ INSECURE: list[tuple[str, dict[str, object]]] = [
     ("STORAGE_ENDPOINT", {"storage_endpoint": "https://127.0.0.1:9000"}),
     ("STORAGE_ACCESS_KEY", {"storage_url": "s3://files", "storage_secret_key": SECRET}),
     ("STORAGE_SECRET_KEY", {"storage_url": "s3://files", "storage_access_key": SECRET}),
+    ("STORAGE_REGION", {"storage_url": "s3://files", "storage_region": "", **KEYS}),
+    ("HOME_REGION", {"home_region": "us", "regions": {"eu": US}}),
+    ("REGIONS", {"home_region": "us", "regions": {"us": US}}),
     ("RATES_API_BASE", {"rates_api_base": "http://rates.acme.test"}),
     ("GITHUB_API_BASE", {"github_api_base": "http://api.github.com"}),
     ("PLAUSIBLE_API_BASE", {"plausible_api_base": "https://127.0.0.1:8094"}),
@@ -166,7 +180,7 @@ def test_every_refusal_is_tried() -> None:
     """One case for each sentence that the code can say."""
     assert len(INSECURE) >= 44
     source = inspect.getsource(rules)
-    assert {name for name, _ in INSECURE} >= set(re.findall(r'"([A-Z_]{4,})"', source))
+    assert {name for name, _ in INSECURE} >= set(re.findall(r'"(?:\{prefix\})?([A-Z_]{4,})"', source))
 
 
 @pytest.mark.parametrize("host", HERE)

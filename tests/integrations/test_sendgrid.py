@@ -11,7 +11,8 @@ from pydantic import SecretStr
 from infra.sandbox.mail import MailSink
 from infra.sandbox.ports import free_port
 from infra.sandbox.sendgrid import SendGridKnobs, SendGridStandIn
-from service.core.settings import Environment, MailThrough, Settings
+from service.core.regions import MailThrough
+from service.core.settings import Environment, Settings
 from service.guardrails.circuit_breaker import CircuitOpen
 from service.integrations.http import HttpClient
 from service.integrations.mail import Mail, Mailer, MailFailed, MailRefused, mailer_of

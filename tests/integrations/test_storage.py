@@ -27,7 +27,7 @@ from service.guardrails.circuit_breaker import CircuitBreaker
 from service.integrations import storage as port
 from service.integrations.http import HttpClient
 from service.integrations.s3_signature import Signer
-from service.integrations.storage import NotStored, Storage, StorageAway
+from service.integrations.storage import NotStored, StorageAway, Store
 
 REGION, KEY, SECRET = "eu-central-1", "AKIDEXAMPLE", "not/a+secret"
 
@@ -64,13 +64,18 @@ def bucket_settings(address: str) -> Settings:
 
 
 @pytest.fixture(params=["disk", "s3"])
-async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Storage]:
+async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     settings = Settings(storage_url=f"file:{tmp_path}/files")
     if request.param == "s3":
         settings = bucket_settings(request.getfixturevalue("s3"))
     http = HttpClient(settings)
-    yield Storage(settings, http)
+    yield store_of(settings, http)
     await http.aclose()
+
+
+def store_of(settings: Settings, http: HttpClient) -> Store:
+    """The home region's."""
+    return Store(settings, http, settings, settings.home_region)
 
 
 async def stream(*parts: bytes) -> AsyncIterator[bytes]:
@@ -78,15 +83,15 @@ async def stream(*parts: bytes) -> AsyncIterator[bytes]:
         yield part
 
 
-async def read(storage: Storage, key: str, *span: int) -> bytes:
+async def read(storage: Store, key: str, *span: int) -> bytes:
     return b"".join([part async for part in storage.get(key, *span)])
 
 
-async def names(storage: Storage, prefix: str) -> dict[str, int]:
+async def names(storage: Store, prefix: str) -> dict[str, int]:
     return {found.key: found.size async for found in storage.walk(prefix)}
 
 
-async def test_what_was_put_can_be_read_whole_and_in_part(storage: Storage) -> None:
+async def test_what_was_put_can_be_read_whole_and_in_part(storage: Store) -> None:
     """Larger than a part: the pieces come back in order."""
     parts = [secrets.token_bytes(1_000_000) for _ in range(11)]
     key = "t/one/ä b%+&=.csv"
@@ -103,13 +108,13 @@ async def test_what_was_put_can_be_read_whole_and_in_part(storage: Storage) -> N
     await storage.delete(key)
 
 
-async def test_nothing_at_all_is_an_object_too(storage: Storage) -> None:
+async def test_nothing_at_all_is_an_object_too(storage: Store) -> None:
     assert await storage.put("t/two/empty", stream()) == 0
     assert await read(storage, "t/two/empty") == b""
     await storage.delete("t/two/empty")
 
 
-async def test_an_upload_that_breaks_off_leaves_nothing(storage: Storage, s3: str) -> None:
+async def test_an_upload_that_breaks_off_leaves_nothing(storage: Store, s3: str) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield bytes(6_000_000)
         raise ConnectionAbortedError("the browser was closed")
@@ -122,7 +127,7 @@ async def test_an_upload_that_breaks_off_leaves_nothing(storage: Storage, s3: st
     assert "Uploads" not in bucket(s3).list_multipart_uploads(Bucket="files")
 
 
-async def test_deleting_removes_every_version_and_twice_is_no_error(storage: Storage, s3: str) -> None:
+async def test_deleting_removes_every_version_and_twice_is_no_error(storage: Store, s3: str) -> None:
     for content in (b"first", b"second"):
         await storage.put("t/four/x", stream(content))
     await storage.put("t/four/x-longer", stream(b"stays"))
@@ -136,13 +141,13 @@ async def test_deleting_removes_every_version_and_twice_is_no_error(storage: Sto
 
 
 @pytest.mark.parametrize("key", ["../outside", "/etc/passwd", "t//x", "t/\x00"])
-async def test_a_key_that_climbs_is_refused(storage: Storage, key: str, tmp_path: Path) -> None:
+async def test_a_key_that_climbs_is_refused(storage: Store, key: str, tmp_path: Path) -> None:
     with pytest.raises((ValueError, NotStored)):
         await storage.size(key)
     assert not (tmp_path / "outside").exists()
 
 
-async def test_what_is_not_there_says_so(storage: Storage) -> None:
+async def test_what_is_not_there_says_so(storage: Store) -> None:
     with pytest.raises(NotStored):
         await read(storage, "t/nobody/none")
 
@@ -150,7 +155,7 @@ async def test_what_is_not_there_says_so(storage: Storage) -> None:
 async def test_a_signed_address_hands_out_one_object_as_an_attachment(s3: str) -> None:
     settings = bucket_settings(s3)
     async with httpx.AsyncClient() as browser:
-        storage = Storage(settings, HttpClient(settings))
+        storage = store_of(settings, HttpClient(settings))
         await storage.put("t/five/x", stream(b"<script>"))
         address = storage.presign("t/five/x", seconds=60, disposition="attachment; filename*=UTF-8''%C3%A4.html")
         assert address is not None
@@ -162,7 +167,7 @@ async def test_a_signed_address_hands_out_one_object_as_an_attachment(s3: str) -
 
 def test_a_directory_signs_nothing(tmp_path: Path) -> None:
     settings = Settings(storage_url=f"file:{tmp_path}")
-    assert Storage(settings, HttpClient(settings)).presign("t/x", seconds=60, disposition="attachment") is None
+    assert store_of(settings, HttpClient(settings)).presign("t/x", seconds=60, disposition="attachment") is None
 
 
 def test_the_signature_is_the_one_that_amazons_own_library_makes() -> None:
@@ -183,7 +188,7 @@ async def test_a_store_that_is_away_fails_in_our_words_and_is_then_left_alone(tm
     """A file where the directory should be stands for a disk that went away."""
     (tmp_path / "files").write_text("not a directory")
     settings = Settings(storage_url=f"file:{tmp_path}/files/deeper")
-    storage = Storage(settings, HttpClient(settings))
+    storage = store_of(settings, HttpClient(settings))
     for _ in range(6):
         with pytest.raises(StorageAway) as away:
             await storage.size("t/secret-key")
@@ -194,7 +199,7 @@ async def test_a_store_that_is_away_fails_in_our_words_and_is_then_left_alone(tm
 async def test_an_upload_keeps_nobody_from_asking_whether_the_store_is_back(tmp_path: Path) -> None:
     """An upload lasts as long as its sender likes; as the one call that finds out, it kept all others away."""
     settings = Settings(storage_url=f"file:{tmp_path}/files")
-    storage = Storage(settings, HttpClient(settings))
+    storage = store_of(settings, HttpClient(settings))
     storage._breaker = CircuitBreaker("storage", failures=1, rest=0.0, counts=(StorageAway,))
     (tmp_path / "files").write_text("not a directory")
     with pytest.raises(StorageAway):

@@ -37,11 +37,11 @@ class Factory:
     def __init__(self, superuser: asyncpg.Connection[Any], resources: Resources, url: str) -> None:
         self.superuser, self.resources, self.url = superuser, resources, url
 
-    async def organization(self, name: str = "") -> UUID:
+    async def organization(self, name: str = "", region: str = "eu") -> UUID:
         identifier = new_id()
         await self.superuser.execute(
-            "INSERT INTO organizations (id, name, region, created_at) VALUES ($1, $2, 'eu', $3)",
-            identifier, name or f"Organization {identifier.hex[-6:]}", clock.now(),
+            "INSERT INTO organizations (id, name, region, created_at) VALUES ($1, $2, $3, $4)",
+            identifier, name or f"Organization {identifier.hex[-6:]}", region, clock.now(),
         )  # fmt: skip
         return identifier
 

@@ -10,12 +10,13 @@ from service.core import clock
 from service.core.context import Context
 from service.core.errors import NotFound
 from service.features.files import queries
-from service.features.files.models import FILES, File, FileFinding, FileState, new_key
+from service.features.files.models import FILES, File, FileFinding, FileState, new_path
 from service.features.files.schemas import Judgement
 from service.guardrails import soft_delete
 from service.guardrails.actions import action
 from service.guardrails.entitlements import Feature, counted
 from service.guardrails.permissions import Role, Who
+from service.guardrails.residency import place
 
 
 @counted(Feature.FILES_MB, "delete files and then, in the bin, delete them for good")
@@ -33,7 +34,13 @@ async def begin_upload(ctx: Context, name: str, declared: int | None) -> File:
     reserved = min(declared or FILES.most_bytes, FILES.most_bytes)
     await ctx.allow(Feature.FILES_MB, -(-reserved // 1_000_000))
     assert ctx.organization_id is not None  # noqa: S101 - a role is one in an organization
-    file = File(name=name, kind=kind, key=new_key(ctx.organization_id), size=reserved, created_by=ctx.person_id)
+    file = File(
+        name=name,
+        kind=kind,
+        key=await place(ctx, new_path(ctx.organization_id)),
+        size=reserved,
+        created_by=ctx.person_id,
+    )
     ctx.add(file)
     await ctx.db.flush()
     return file

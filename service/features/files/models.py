@@ -70,8 +70,8 @@ StateColumn = Enum(
 )
 
 
-def new_key(organization_id: UUID) -> str:
-    """Where bytes are put: by tenant, and by nothing that anybody chose or could guess."""
+def new_path(organization_id: UUID) -> str:
+    """Where bytes are put in their region: by tenant, and by nothing that anybody chose or could guess."""
     return f"t/{organization_id}/{uuid4().hex}"
 
 

@@ -18,6 +18,7 @@ from service.features.indicators.models import Indicator
 from service.features.organizations.models import Organization
 from service.guardrails.actions import action
 from service.guardrails.permissions import Role, Who
+from service.guardrails.residency import place
 
 MOST_OPEN = 5
 HOW_MANY_OPEN = Prepared(select(func.count().label("open")).select_from(Import).where(Import.object_key.is_not(None)))
@@ -38,7 +39,7 @@ async def begin_import(ctx: Context, given: ImportForm, name: str) -> Import:
         id=identifier,
         created_by=ctx.actor.id,
         name=name,
-        object_key=f"imports/{ctx.organization_id}/{identifier}",
+        object_key=await place(ctx, f"imports/{ctx.organization_id}/{identifier}"),
         indicator_id=given.indicator,
         mode=given.mode,
         zone=given.zone,

@@ -22,7 +22,7 @@ from service.features.organizations.models import Membership
 from service.guardrails.jobs import Event, on, pause, standing
 from service.guardrails.mailing import MailSuppression, measure
 from service.guardrails.permissions import Role
-from service.integrations.mail import Mailer
+from service.integrations.mail import Mailers
 from service.web.mail import PATIENT, deliver
 
 PAUSE_SECONDS = 1.0
@@ -99,7 +99,8 @@ async def _forgotten(ctx: Context, event: Event) -> set[str]:
     found = await ctx.db.execute(select(MailSuppression.email).where(MailSuppression.id.in_(ids)))
     addresses = set(found.scalars())
     for address in addresses:
-        await ctx.resources.get(Mailer).forget(address)
+        for mailer in ctx.resources.get(Mailers).all():
+            await mailer.forget(address)
     return addresses
 
 

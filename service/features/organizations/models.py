@@ -48,7 +48,7 @@ class Organization(SoftDeletable, Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, info=internal("tenant"))
     name: Mapped[str] = mapped_column(String(120), info=content())
-    region: Mapped[str] = mapped_column(String(16), default="eu", server_default="eu", info=internal())
+    region: Mapped[str] = mapped_column(String(16), server_default="eu", info=internal())
     created_at: Mapped[datetime] = mapped_column(default=clock.now, info=internal())
 
 

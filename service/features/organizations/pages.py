@@ -16,6 +16,7 @@ from service.features.organizations.schemas import (
     ROLES,
     DeletionConfirmation,
     InvitationCreate,
+    OrganizationCreate,
     OrganizationName,
     OrganizationRead,
     RoleChange,
@@ -53,21 +54,21 @@ async def list_organizations(request: Request, ctx: UserCtx, page: PageRequest) 
 
 @router.get("/organizations/new")
 async def new_organization(request: Request, ctx: UserCtx) -> Response:
-    return render(request, "organizations/new.html", form=Form(OrganizationName), **await _waiting(ctx))
+    return await _new(request, ctx, Form(OrganizationCreate, {"region": ctx.settings.home_region}))
 
 
 @router.post("/organizations/new")
 async def create_organization(request: Request, ctx: UserCtx) -> Response:
-    form = await Form.parse(OrganizationName, request)
+    form = await Form.parse(OrganizationCreate, request)
     if form.valid:
         try:
-            organization = await actions.create_organization(ctx, form.data.name)
+            organization = await actions.create_organization(ctx, form.data.name, form.data.region)
         except (Conflict, Invalid) as error:
             form.refuse(error)
         else:
             flash(request, f"{organization.name} is ready. Invite your colleagues, or look around first.")
             return await _go_to(request, ctx, organization.id, HOME)
-    return render(request, "organizations/new.html", form=form, **await _waiting(ctx))
+    return await _new(request, ctx, form)
 
 
 @router.post("/organizations/{organization_id}/switch")
@@ -222,6 +223,11 @@ async def accept_invitation(request: Request, ctx: UserCtx, token: str) -> Respo
     membership = await actions.accept_invitation(ctx, token)
     flash(request, f"Welcome. You are {membership.role.label} here.")
     return await _go_to(request, ctx, membership.organization_id, HOME)
+
+
+async def _new(request: Request, ctx: Context, form: Form[OrganizationCreate]) -> Response:
+    regions = [(name, name.upper()) for name in ctx.settings.places]
+    return render(request, "organizations/new.html", form=form, regions=regions, **await _waiting(ctx))
 
 
 async def _waiting(ctx: Context) -> dict[str, Any]:

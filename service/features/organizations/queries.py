@@ -66,6 +66,7 @@ _mine = (
     .where(Membership.user_id == context_user())
 )
 MINE = Keyset(_mine, order=(Organization.id.asc(),), across_tenants=True)
+REGION = Prepared(select(Organization.region).where(Organization.id == context_tenant()), include_deleted=True)
 CURRENT = Prepared(
     select(Organization.id, Organization.name, Organization.region, Organization.created_at).where(
         Organization.id == context_tenant()
@@ -188,6 +189,12 @@ async def get_invitation(ctx: Context, token: str) -> InvitationView:
     if row is None:
         raise NotFound("This invitation does not exist, or a newer one replaced it.", mend="Ask for a new one.")
     return _view(row)
+
+
+async def look_up_region(work: UnitOfWork) -> str | None:
+    """Of the organization that the transaction acts for, deleted or not; None when it is gone for good."""
+    row = await work.fetch_one(REGION)
+    return row["region"] if row else None
 
 
 def _view(row: Mapping[str, Any]) -> InvitationView:

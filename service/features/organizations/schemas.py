@@ -32,9 +32,13 @@ RoleName = Annotated[
 
 
 class OrganizationName(Input):
-    """For creating and for renaming."""
-
     name: Name = Field(title="Name", description="Your company or team, as your colleagues know it.")
+
+
+class OrganizationCreate(OrganizationName):
+    region: Line | None = Field(
+        None, title="Region", description="Where files are kept and mail is sent from. It cannot be changed later."
+    )
 
 
 class DeletionConfirmation(Input):

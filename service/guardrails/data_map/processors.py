@@ -110,8 +110,11 @@ def outbound_hosts(settings: Settings) -> dict[str, frozenset[str]]:
 
 def _hosts(processor: Processor, settings: Settings) -> set[str]:
     told: set[str] = set()
-    for name in processor.settings:
-        value = getattr(settings, name)
+    # Further regions name stores and mail pools of their own, under the same names.
+    for name, where in (
+        (name, where) for name in processor.settings for where in (settings, *settings.regions.values())
+    ):
+        value = getattr(where, name, "")
         value = value.get_secret_value() if isinstance(value, SecretStr) else value
         told |= {host_of(each) for each in (value if isinstance(value, tuple) else (value,)) if host_of(each)}
     return told or set(processor.hosts)

@@ -14,11 +14,13 @@ from pgqueuer.domain.types import QueueExecutionMode
 
 from service.core.context import Resources
 from service.core.database import Database
+from service.core.regions import everywhere
 from service.guardrails.jobs.picking import LineQueries
 from service.guardrails.jobs.queue import ENQUEUE_ONCE
 from service.guardrails.jobs.registry import JOBS
 from service.guardrails.jobs.runner import Runner
 
+REACH = everywhere("one PostgreSQL, at home, with the queue")
 HEARTBEAT_TIMEOUT = timedelta(seconds=30)
 """A picked job without a sign of life for so long is taken to be lost with its worker."""
 HAND_BACK_SECONDS = 2

@@ -14,11 +14,13 @@ from opentelemetry.trace import SpanKind
 
 from service.core import telemetry
 from service.core.insecurities import SENDGRID
+from service.core.regions import Place, by_region
 from service.core.settings import Settings
 from service.guardrails.circuit_breaker import CircuitBreaker, CircuitOpen
 from service.integrations.http import Answer, HttpClient, PeerFailed, PeerUnreached
 from service.integrations.mail.port import DEADLINE_SECONDS, Mail, MailFailed, MailRefused
 
+REACH = by_region()
 REFERENCE = "reference"
 """The custom argument that comes back with each event."""
 LISTS = ("suppression/bounces", "suppression/blocks", "suppression/spam_reports", "asm/suppressions/global")
@@ -28,10 +30,10 @@ OFF = {"enable": False}
 class SendGrid:
     """One HTTPS call per message, behind a breaker."""
 
-    def __init__(self, settings: Settings, http: HttpClient) -> None:
+    def __init__(self, settings: Settings, http: HttpClient, place: Place) -> None:
         self._http = http
-        self._base = settings.sendgrid_api_base.rstrip("/") or SENDGRID[0]
-        self._key = settings.sendgrid_api_key.get_secret_value()
+        self._base = place.sendgrid_api_base.rstrip("/") or SENDGRID[0]
+        self._key = place.sendgrid_api_key.get_secret_value()
         name, address = parseaddr(settings.mail_from)
         self._sender = {"email": address, "name": name}
         self._breaker = CircuitBreaker("sendgrid", counts=(PeerFailed,))

@@ -18,8 +18,11 @@ import aiosmtplib
 from opentelemetry.trace import SpanKind
 
 from service.core import clock, telemetry
+from service.core.regions import Place, by_region
 from service.core.settings import Settings
 from service.integrations.mail.port import DEADLINE_SECONDS, Mail, MailFailed, MailRefused
+
+REACH = by_region()
 
 
 class Smtp:
@@ -27,8 +30,8 @@ class Smtp:
 
     tells_later = False
 
-    def __init__(self, settings: Settings) -> None:
-        parts = urlsplit(settings.smtp_url.get_secret_value())
+    def __init__(self, settings: Settings, place: Place | None = None) -> None:
+        parts = urlsplit((place or settings).smtp_url.get_secret_value())
         if parts.scheme not in ("smtp", "smtps"):
             raise ValueError("SMTP_URL must start with smtp:// or smtps://")
         self._host = parts.hostname or "127.0.0.1"

@@ -10,7 +10,10 @@ from datetime import date, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from service.core.regions import everywhere
 from service.integrations.http import Answer, HttpClient, PeerFailed
+
+REACH = everywhere("the system that the customer asked us to read, for what it knows")
 
 DEADLINE_SECONDS = 10.0
 SHORTEST_REST, USUAL_REST, LONGEST_REST = timedelta(seconds=30), timedelta(minutes=10), timedelta(days=1)

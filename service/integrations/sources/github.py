@@ -7,6 +7,7 @@ Asked with the ETag of the last answer: a 304 says that the last values still ho
 
 from __future__ import annotations
 
+from service.core.regions import everywhere
 from service.integrations.http import HttpClient, PeerFailed
 from service.integrations.sources.base import (
     DEADLINE_SECONDS,
@@ -19,6 +20,8 @@ from service.integrations.sources.base import (
     refuse_failure,
     rests_until,
 )
+
+REACH = everywhere("the system that the customer asked us to read, for what it knows")
 
 NAME = "GitHub"
 SERIES = {"stars": "stargazers_count", "issues": "open_issues_count"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
+from service.core.regions import everywhere
 from service.integrations.http import HttpClient, PeerFailed
 from service.integrations.sources.base import (
     DEADLINE_SECONDS,
@@ -20,6 +21,8 @@ from service.integrations.sources.base import (
     number,
     refuse_failure,
 )
+
+REACH = everywhere("the system that the customer asked us to read, for what it knows")
 
 NAME = "Plausible"
 SERIES = ("visitors", "pageviews")

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, time
 
+from service.core.regions import everywhere
 from service.integrations.http import HttpClient, PeerFailed
 from service.integrations.sources.base import DEADLINE_SECONDS, Ask, NotThere, Pulled, number, refuse_failure
+
+REACH = everywhere("the system that the customer asked us to read, for what it knows")
 
 NAME = "Frankfurter"
 PUBLISHED = time(14, tzinfo=UTC)

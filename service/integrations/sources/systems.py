@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from service.core.regions import everywhere
 from service.core.settings import Settings
 from service.guardrails.circuit_breaker import CircuitBreaker, CircuitOpen
 from service.integrations.http import HttpClient, PeerFailed
 from service.integrations.sources import github, plausible, rates
 from service.integrations.sources.base import Ask, Away, Limited, Pull, Pulled
+
+REACH = everywhere("the system that the customer asked us to read, for what it knows")
 
 PULLS: dict[str, tuple[str, Pull]] = {
     "rates": (rates.NAME, rates.pull),

@@ -25,10 +25,13 @@ from opentelemetry.trace import SpanKind
 
 from service.core import clock, telemetry
 from service.core.insecurities import SANDBOX_STRIPE, STRIPE
+from service.core.regions import everywhere
 from service.core.settings import Settings
 from service.guardrails.circuit_breaker import CircuitBreaker, CircuitOpen
 from service.integrations.stripe.errors import StripeAway, StripeFailed, StripeMisconfigured, failure
 from service.integrations.stripe.pace import Pace, Urgency
+
+REACH = everywhere("one Stripe account for the whole business; see its transfer mechanism")
 
 API_VERSION = "2026-10-28.endive"
 DEADLINE = 10.0

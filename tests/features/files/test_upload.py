@@ -15,10 +15,11 @@ from infra.sandbox.clamd import Clamd, ClamdKnobs
 from service.core import clock
 from service.core.context import Resources
 from service.core.database import Database
+from service.core.regions import in_region
 from service.features.files import pages
 from service.features.files.flows import links, removal
 from service.features.files.flows.look import DUE
-from service.features.files.models import new_key
+from service.features.files.models import new_path
 from service.guardrails.permissions import Role
 from service.guardrails.purge import purge_expired
 from service.integrations import scanner
@@ -78,7 +79,7 @@ async def test_what_the_inspection_refuses_is_gone_and_says_why(member: Client, 
     assert (refused["state"], refused["size"], refused["key"]) == ("rejected", 0, "")
     assert "The document contains macros. Nothing of it was kept." in await member.page(f"/files/{refused['id']}")
     assert (await member.get(f"/files/{refused['id']}/download")).status_code == 409
-    assert await factory.superuser.fetchval("SELECT count(*) FROM file_removals WHERE key LIKE 't/%'")
+    assert await factory.superuser.fetchval("SELECT count(*) FROM file_removals WHERE key LIKE 'eu:t/%'")
 
 
 @pytest.mark.parametrize("fault", ["down", "hang", "garbled"])
@@ -234,9 +235,10 @@ async def test_the_sweeper_finds_what_nobody_knows_and_what_is_missing(
         yield b"orphan"
 
     organization = known["organization_id"]
-    orphan, foreign = new_key(organization), f"t/{organization}/reports/{'0' * 32}"
-    waiting, ended = f"imports/{organization}/{(identifier := uuid4())}", f"imports/{uuid4()}/{uuid4()}"
-    for key in (orphan, foreign, waiting, ended):
+    orphan, foreign = in_region("eu", new_path(organization)), f"eu:t/{organization}/reports/{'0' * 32}"
+    waiting, ended = f"imports/{organization}/{(identifier := uuid4())}", f"eu:imports/{uuid4()}/{uuid4()}"
+    # As an import says where its file is that came before there were regions.
+    for key in (orphan, foreign, f"eu:{waiting}", ended):
         await storage.put(key, bytes_of_nobody())
     await factory.superuser.execute(AN_IMPORT, identifier, organization, waiting)
     await storage.delete(missing["key"])
@@ -315,7 +317,7 @@ async def test_slow_readers_of_one_organization_take_only_its_own_places(
     await look()
     file = await only_file(factory)
     path = urlsplit((await member.get(f"/files/{file['id']}/download")).headers["location"]).path
-    theirs = links.Link(new_key(uuid4()), "theirs.txt", 1)
+    theirs = links.Link(new_path(uuid4()), "theirs.txt", 1)
     taken = asyncio.Event()
 
     async def never_takes(message: Message) -> None:

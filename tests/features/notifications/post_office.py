@@ -12,7 +12,8 @@ from infra.sandbox.mail import MailSink
 from infra.sandbox.ports import free_port
 from infra.sandbox.sendgrid import PUBLIC_KEY, SendGridKnobs, SendGridStandIn
 from service.app import close_resources, create_resources
-from service.core.settings import MailThrough, Settings
+from service.core.regions import MailThrough
+from service.core.settings import Settings
 from tests.features.notifications.office import Office
 from tests.support.factories import Factory, Person
 from tests.support.servers import RunningServer

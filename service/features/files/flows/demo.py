@@ -8,8 +8,9 @@ from uuid import UUID
 from sqlalchemy import select
 
 from service.core.database import Database
+from service.core.regions import in_region
 from service.core.settings import Settings
-from service.features.files.models import File, FileState, new_key
+from service.features.files.models import File, FileState, new_path
 from service.integrations.http import HttpClient
 from service.integrations.storage import Storage
 
@@ -29,7 +30,7 @@ async def plant_files(database: Database, settings: Settings, organization_id: U
             if (await work.session.scalars(select(File).limit(1))).first() is not None:
                 return
             for name, content in SENT.items():
-                kind, key = name.rpartition(".")[2], new_key(organization_id)
+                kind, key = name.rpartition(".")[2], in_region(settings.home_region, new_path(organization_id))
 
                 async def parts(content: bytes = content) -> AsyncIterator[bytes]:
                     yield content

@@ -24,8 +24,9 @@ from service.core.database import Database
 from service.core.logging import get_logger
 from service.features.files import actions
 from service.features.files.flows.inspection import InspectionFailed, inspect
-from service.features.files.models import FileState, new_key
+from service.features.files.models import FileState, new_path
 from service.features.files.schemas import Judgement
+from service.guardrails.residency import beside
 from service.integrations.scanner import Scanner, ScannerAway
 from service.integrations.storage import NotStored, Storage, StorageAway
 
@@ -111,7 +112,7 @@ async def _look(resources: Resources, organization_id: UUID, file: asyncpg.Recor
             return Judgement(FileState.REJECTED, finding=verdict.refused, key="")
         if not verdict.rewritten:
             return Judgement(FileState.CLEAN, active=verdict.active)
-        key = new_key(organization_id)
+        key = beside(resources, file["key"], new_path(organization_id))
         return Judgement(FileState.CLEAN, key=key, size=await storage.put(key, _read(target)))
 
 

@@ -13,7 +13,7 @@ from service.core.logging import get_logger
 from service.features.files import actions
 from service.features.files.flows.look import as_system
 from service.guardrails.uploads.kept import PLACES, Place
-from service.integrations.storage import NotStored, Storage, StorageAway
+from service.integrations.storage import NotStored, Storage, StorageAway, Stored
 
 log = get_logger()
 swept = Counter("files_swept_total", "Objects without a row that were removed", registry=telemetry.REGISTRY)
@@ -58,10 +58,10 @@ async def sweep(resources: Resources, maintenance: Database) -> None:
     """Objects that no row knows go; rows whose object is gone say so."""
     storage = resources.get(Storage)
     for place in PLACES.values():
-        batch = list[str]()
+        batch = list[Stored]()
         async for found in storage.walk(place.prefix):
-            if place.ours.fullmatch(found.key) and found.changed_at < clock.now() - SETTLED:
-                batch.append(found.key)
+            if place.ours.fullmatch(found.path) and found.changed_at < clock.now() - SETTLED:
+                batch.append(found)
             if len(batch) == BATCH:
                 await _remove_unknown(storage, maintenance, place, batch)
                 batch.clear()
@@ -82,10 +82,12 @@ async def sweep(resources: Resources, maintenance: Database) -> None:
                 await work.raw.execute(SEEN, [row["id"]], clock.now())
 
 
-async def _remove_unknown(storage: Storage, maintenance: Database, place: Place, keys: list[str]) -> None:
+async def _remove_unknown(storage: Storage, maintenance: Database, place: Place, batch: list[Stored]) -> None:
     async with maintenance.unit_of_work(read_only=True) as work:
+        # By the path alone, too: what was stored before there were regions is known by that.
+        keys = [name for found in batch for name in (found.key, found.path)]
         known = {row["key"] for row in await work.raw.fetch(place.known, keys)}
-    for key in set(keys) - known:
+    for key in {found.key for found in batch if not known & {found.key, found.path}}:
         try:
             await storage.delete(key)
         except StorageAway as error:

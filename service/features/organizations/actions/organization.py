@@ -19,18 +19,25 @@ from service.features.organizations.models import RESTORE_DAYS, Membership, Orga
 from service.guardrails import soft_delete
 from service.guardrails.actions import action
 from service.guardrails.permissions import Role, Who
+from service.guardrails.residency import Regions
 
 MOST_OWNED = 20
 
 
 @action("organizations.create", requires=Who.SIGNED_IN)
-async def create_organization(ctx: Context, name: str) -> Organization:
-    """A new organization with the asking person as its owner, in which the rest of this transaction acts."""
+async def create_organization(ctx: Context, name: str, region: str | None = None) -> Organization:
+    """A new organization with the asking person as its owner, in which the rest of this transaction acts.
+
+    Without a region it is in the home region; it stays where it begins.
+    """
+    regions = ctx.resources.get(Regions)
+    if region is not None and region not in regions.names:
+        raise Invalid("There is no such region.", fields={"region": f"Choose one of {', '.join(regions.names)}."})
     user = await lock_person(ctx)
     owned = select(func.count()).where(Membership.user_id == user.id, Membership.role == Role.OWNER)
     if (await ctx.db.scalar(owned.execution_options(across_tenants=True)) or 0) >= MOST_OWNED:
         raise Conflict(f"You already own {MOST_OWNED} organizations.", mend="Delete one, or hand one over.")
-    organization = Organization(id=new_id(), name=name)
+    organization = Organization(id=new_id(), name=name, region=region or regions.home)
     await act_in(ctx, organization.id, Role.OWNER)
     ctx.add(organization)
     await ctx.db.flush()

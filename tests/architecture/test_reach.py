@@ -1,0 +1,93 @@
+"""Whoever opens connections says where they lead: to the organization's region, or to one peer for all, and why."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from pathlib import Path
+
+from service.core.regions import Reach
+from tests.architecture.conftest import ROOT, SERVICE
+from tests.architecture.test_sources import found_in, shown
+
+OPENERS = {
+    "AsyncClient", "OTLPSpanExporter", "S3Store", "StripeClient", "connect", "create_async_engine", "create_connection",
+    "create_pool", "from_url", "open_connection", "open_unix_connection", "urlopen",
+}  # fmt: skip
+"""Calls that begin a conversation; `send` of aiosmtplib is found by its import."""
+INTEGRATIONS = SERVICE / "integrations"
+PLUMBING = {"service.integrations.http": "everybody's door: whoever goes through it says where"}
+
+
+def talks(path: Path, tree: ast.Module) -> bool:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            function = node.func
+            name = function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
+            # SQLAlchemy's own connect() on an engine that exists opens nothing new.
+            if name in OPENERS and not ast.unparse(function).endswith("engine.connect"):
+                return True
+        if isinstance(node, ast.Import) and any(alias.name == "aiosmtplib" for alias in node.names):
+            return True
+        takes_door = isinstance(node, ast.ImportFrom) and any(alias.name == "HttpClient" for alias in node.names)
+        if takes_door and INTEGRATIONS in path.parents:
+            return True
+    return False
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def undeclared(sources: dict[Path, ast.Module]) -> tuple[dict[str, object], list[str]]:
+    """What each module that talks declares; and those that declare nothing."""
+    talking = [module_of(path) for path, tree in sources.items() if talks(path, tree)]
+    found = {name: getattr(importlib.import_module(name), "REACH", None) for name in talking if name not in PLUMBING}
+    return found, [name for name, reach in found.items() if not isinstance(reach, Reach)]
+
+
+def test_every_module_that_talks_to_others_says_where_they_are(sources: dict[Path, ast.Module]) -> None:
+    found, silent = undeclared(sources)
+    assert len(found) >= 16, f"the scan saw only {len(found)} modules that talk"
+    assert not silent, (
+        f"{silent}: write REACH = by_region() and take the region's settings, or REACH = everywhere('why all"
+        " organizations may be served by one peer'); docs/compliance/residency.md lists them"
+    )
+    vague = [
+        name for name, reach in found.items() if isinstance(reach, Reach) and not reach.regional and len(reach.why) < 20
+    ]
+    assert not vague, f"{vague}: say why one peer for all regions is right"
+
+
+def test_a_client_that_steps_around_is_noticed(sources: dict[Path, ast.Module]) -> None:
+    """It bites: the smallest module that asks somebody, in the shelf where such modules are."""
+    naive = ast.parse(
+        "import httpx\nasync def ask(url):\n    async with httpx.AsyncClient() as c:\n        await c.get(url)"
+    )
+    assert talks(SERVICE / "features" / "naive.py", naive)
+    by_the_door = ast.parse("from service.integrations.http import HttpClient")
+    assert talks(INTEGRATIONS / "naive.py", by_the_door)
+
+
+def test_regional_clients_do_not_read_the_home_regions_settings(sources: dict[Path, ast.Module]) -> None:
+    """`settings.smtp_url` in a client of all regions would be the home region's, for everybody."""
+    names = {"storage_url", "storage_endpoint", "storage_region", "smtp_url", "sendgrid_api_base", "sendgrid_api_key"}
+    names |= {"storage_access_key", "storage_secret_key", "mail_through"}
+    allowed = {"settings.py", "regions.py", "insecurities.py"}
+
+    def reads(node: ast.AST) -> bool:
+        owner = node.value if isinstance(node, ast.Attribute) and node.attr in names else None
+        return owner is not None and ast.unparse(owner).rpartition(".")[2].strip("_") == "settings"
+
+    others = {path: tree for path, tree in sources.items() if path.name not in allowed}
+    assert len(others) >= 250, f"the scan saw only {len(others)} files"
+    hits = found_in(others, reads)
+    assert not hits, f"{hits}: take a Place (core.regions) and read its settings"
+    assert reads(ast.parse("self._settings.smtp_url", mode="eval").body), "the scan finds nothing"
+
+
+def test_the_page_on_residency_lists_every_module_that_talks(sources: dict[Path, ast.Module]) -> None:
+    text = (ROOT / "docs" / "compliance" / "residency.md").read_text()
+    found, _ = undeclared(sources)
+    missing = [name for name in found if f"`{name}`" not in text]
+    assert not missing, f"{missing}: add a line to the table of {shown(ROOT / 'docs/compliance/residency.md')}"
