@@ -30,12 +30,14 @@ from service.features import FEATURES
 from service.features.api_keys.queries import KEY_STORE
 from service.features.billing.models import plans
 from service.features.organizations.queries import identify, look_up_region
+from service.features.support.queries import get_running_visit
 from service.guardrails import deprecation, entitlements
 from service.guardrails.addresses import client_address, is_from_proxy
 from service.guardrails.api_keys import KeyStore
 from service.guardrails.browser import Shield
 from service.guardrails.contexts import POLICIES, Identifier, NoOrganization
 from service.guardrails.entitlements import Plans
+from service.guardrails.impersonation import Oversight, VisitOver
 from service.guardrails.inbox import AcknowledgingPool
 from service.guardrails.jobs.runner import AWAY
 from service.guardrails.resealing import MissingKeys, compare_with_noted
@@ -60,6 +62,7 @@ log = get_logger()
 API_VERSION = "v1"
 ROUTE_PARAMETERS = frozenset(signature(APIRouter.add_api_route).parameters)
 DETOURS: dict[type[ServiceError], str] = {
+    VisitOver: "/impersonation/over",
     NotAuthenticated: "/login",
     StepUpRequired: "/confirm",
     NoOrganization: "/organizations/new",
@@ -188,6 +191,7 @@ def create_resources(settings: Settings, *, maintenance: bool = False) -> Resour
         second = Database(settings.database_maintenance_url.get_secret_value(), settings, name="maintenance", size=2)
     resources = Resources(settings, database, create_redis(settings), second)
     resources.provide(Identifier, Identifier(identify))
+    resources.provide(Oversight, Oversight(get_running_visit))
     resources.provide(KeyStore, KEY_STORE)
     resources.provide(Regions, Regions(settings.home_region, tuple(settings.places), look_up_region))
     names = {plan.key: plan.name for plan in plans.PLANS}

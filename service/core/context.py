@@ -70,6 +70,18 @@ class SecurityEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Support:
+    """What makes a session one of our staff in somebody's account; see guardrails.impersonation."""
+
+    visit_id: UUID
+    staff_id: UUID
+    staff_epoch: int
+    beside: str
+    """The staff's own session, put aside: they are one, and end together."""
+    ends_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Login:
     """The session behind a browser request, as stored in Redis; see guardrails.sessions."""
 
@@ -82,6 +94,7 @@ class Login:
     epoch: int
     csrf: str
     remembered: bool = False
+    support: Support | None = None
 
 
 class Access(StrEnum):
@@ -155,6 +168,13 @@ class Context:
     """Details an action adds to its audit row and event."""
     on_behalf_of: Actor | None = None
     """Who set this in motion, when the actor is a job."""
+    acted_by: Actor | None = None
+    """Who of our staff really acts, while `actor` is the person in whose account they are."""
+
+    @property
+    def responsible(self) -> Actor:
+        """Who answers for what is done: the one who really acts."""
+        return self.acted_by or self.actor
 
     @property
     def db(self) -> AsyncSession:

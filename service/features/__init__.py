@@ -20,5 +20,6 @@ FEATURES = (
     "audit_log",
     "developers",
     "admin",
+    "support",
     "status",
 )

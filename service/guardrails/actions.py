@@ -20,7 +20,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from service.core import telemetry
 from service.core.context import Context
 from service.core.database import Base
-from service.guardrails import audit, entitlements, jobs, permissions, switches
+from service.guardrails import audit, entitlements, impersonation, jobs, permissions, switches
 from service.guardrails.jobs import Event
 from service.guardrails.permissions import Requirement, Role
 
@@ -39,6 +39,7 @@ class Rule:
     step_up: bool = False
     while_read_only: bool = False
     while_unpaid: bool = False
+    while_impersonated: bool = False
 
 
 RULES: dict[str, Rule] = {}
@@ -51,19 +52,22 @@ def action(
     step_up: bool = False,
     while_read_only: bool = False,
     while_unpaid: bool = False,
+    while_impersonated: bool = False,
 ) -> Callable[[Verb[P, R]], Verb[P, R]]:
     """A write: permitted, traced, audited, announced; all in the caller's transaction.
 
     `step_up` asks for a recent password check. `while_read_only` marks the few acts that must work while changes are
     paused (logging in, ending the pause); `while_unpaid` those that an organization may do that owes us money: paying,
-    deleting, leaving. What a person does for themselves never depends on an organization's bill.
+    deleting, leaving. What a person does for themselves never depends on an organization's bill. `while_impersonated`
+    marks the few that our support may do in somebody's account: harmless, and never somebody's own decision.
     """
-    rule = _register(Rule(name, requires, True, step_up, while_read_only, while_unpaid))
+    rule = _register(Rule(name, requires, True, step_up, while_read_only, while_unpaid, while_impersonated))
     needs_paying = isinstance(requires, Role) and not while_unpaid
 
     def decorate(body: Verb[P, R]) -> Verb[P, R]:
         @wraps(body)
         async def run(ctx: Context, *args: P.args, **kwargs: P.kwargs) -> R:
+            impersonation.refuse(ctx, name, marked=while_impersonated)
             permissions.demand(ctx, name, requires, step_up=step_up)
             if not while_read_only:
                 await switches.refuse_while_read_only(ctx)
@@ -96,13 +100,14 @@ def action(
     return decorate
 
 
-def query(name: str, *, requires: Requirement) -> Callable[[Verb[P, R]], Verb[P, R]]:
-    """A read: permitted and traced."""
-    rule = _register(Rule(name, requires, writes=False))
+def query(name: str, *, requires: Requirement, while_impersonated: bool = True) -> Callable[[Verb[P, R]], Verb[P, R]]:
+    """A read: permitted and traced. `while_impersonated=False`: not for our support in somebody's account."""
+    rule = _register(Rule(name, requires, writes=False, while_impersonated=while_impersonated))
 
     def decorate(body: Verb[P, R]) -> Verb[P, R]:
         @wraps(body)
         async def run(ctx: Context, *args: P.args, **kwargs: P.kwargs) -> R:
+            impersonation.refuse(ctx, name, marked=while_impersonated)
             permissions.demand(ctx, name, requires, writes=False)
             with telemetry.span(f"query {name}"):
                 return await body(ctx, *args, **kwargs)
@@ -116,12 +121,13 @@ def query(name: str, *, requires: Requirement) -> Callable[[Verb[P, R]], Verb[P,
 def may(ctx: Context, verb: Callable[..., Any]) -> bool:
     """Whether a page should offer this action; the action itself checks again."""
     rule: Rule = verb.rule  # type: ignore[attr-defined]
-    return permissions.permits(ctx, rule.requires)
+    return permissions.permits(ctx, rule.requires) and impersonation.permits(ctx, marked=rule.while_impersonated)
 
 
 def allow(ctx: Context, verb: Callable[..., Any]) -> None:
     """Refuse now what the action or query would refuse later: for pages that show a form before they call it."""
     rule: Rule = verb.rule  # type: ignore[attr-defined]
+    impersonation.refuse(ctx, rule.name, marked=rule.while_impersonated)
     permissions.demand(ctx, rule.name, rule.requires, step_up=rule.step_up, writes=rule.writes)
 
 

@@ -27,12 +27,14 @@ from starlette.requests import Request
 
 from service.core.context import Actor, ActorKind, Context, Resources
 from service.core.crypto import keyed_hash
-from service.core.database import UnitOfWork
+from service.core.database import LOST, UnitOfWork
 from service.core.errors import NotAuthenticated
+from service.core.logging import get_logger
 from service.guardrails import gate
 from service.guardrails.permissions import Role
 from service.guardrails.rate_limits import INVALID_KEY, spend
 
+log = get_logger()
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 """No - and no _: a double click selects the whole key."""
 PREFIX = "blst_"
@@ -142,3 +144,15 @@ def _base62(number: int, width: int) -> str:
         number, digit = divmod(number, 62)
         digits.append(ALPHABET[digit])
     return "".join(reversed(digits))
+
+
+async def note_use(resources: Resources, work: UnitOfWork, key_id: UUID, organization_id: UUID) -> None:
+    """At most once a minute, in a transaction of its own: requests of one key never wait for each other here."""
+    try:
+        await work.begin(tenant=organization_id, user=None, read_only=False)
+        await resources.get(KeyStore).note_use(work, key_id)
+        await work.commit()
+    except LOST as error:
+        log.warning("use of an API key not noted", error=type(error).__name__)
+    finally:
+        await work.close()

@@ -28,15 +28,23 @@ from starlette.requests import Request
 
 from service.core import clock
 from service.core.context import ANONYMOUS, SAFE_METHODS, Actor, ActorKind, Caller, Context, Login, Resources
-from service.core.database import LOST, UnitOfWork, overload_is_unavailable
+from service.core.database import UnitOfWork, overload_is_unavailable
 from service.core.errors import Conflict, Forbidden, NotAuthenticated
-from service.core.logging import get_logger
 from service.core.multipart import arriving
-from service.guardrails import api_keys, audit, browser, entitlements, gate, mailing, strict_json, switches
+from service.guardrails import (
+    api_keys,
+    audit,
+    browser,
+    entitlements,
+    gate,
+    impersonation,
+    mailing,
+    strict_json,
+    switches,
+)
 from service.guardrails.permissions import Role
 from service.guardrails.uploads.bounds import STREAM, Stream
 
-log = get_logger()
 SHOWN = "shown_key"
 
 
@@ -116,10 +124,14 @@ async def _person(request: Request) -> AsyncIterator[Context]:
     async with resources.database.connection() as connection:
         work = UnitOfWork(connection)
         ctx = Context(work, resources, Actor(ActorKind.USER, login.user_id), _caller(request), login=login)
+        impersonation.begin(ctx, login)
         async with _transaction(ctx, tenant=login.organization_id, user=login.user_id, read_only=read_only):
             identity = await resources.get(Identifier).identify(work, login)
             # The epoch lives in PostgreSQL: revoking all sessions holds even when Redis lost the deletions.
-            if identity is None or identity.session_epoch != login.epoch:
+            lives = identity is not None and identity.session_epoch == login.epoch
+            is_staff = identity is not None and identity.is_staff
+            await impersonation.confirm(ctx, request.scope["state"], lives=lives, is_staff=is_staff)
+            if identity is None or not lives:
                 raise NotAuthenticated("This session has ended.")
             if identity.is_staff:
                 ctx.actor = Actor(ActorKind.STAFF, login.user_id)
@@ -135,7 +147,8 @@ async def _person(request: Request) -> AsyncIterator[Context]:
                     state["counts"] = {href: await ask(ctx) for href, ask in request.app.state.counts.items()}
                 if ctx.role in (Role.ADMIN, Role.OWNER) or identity.is_staff:
                     state["mail_late"] = await mailing.late_since(ctx)
-            structlog.contextvars.bind_contextvars(actor=str(ctx.actor), organization=str(ctx.organization_id or ""))
+            organization = str(ctx.organization_id or "")
+            structlog.contextvars.bind_contextvars(actor=str(ctx.responsible), organization=organization)
             yield ctx
 
 
@@ -208,19 +221,7 @@ async def _program(request: Request) -> AsyncIterator[Context]:
                 yield ctx
         finally:
             if key is not None and key.unused and not work.raw.is_closed():
-                await _note_use(resources, UnitOfWork(connection), key.id, shown.organization_id)
-
-
-async def _note_use(resources: Resources, work: UnitOfWork, key_id: UUID, organization_id: UUID) -> None:
-    """At most once a minute, in a transaction of its own: requests of one key never wait for each other here."""
-    try:
-        await work.begin(tenant=organization_id, user=None, read_only=False)
-        await resources.get(api_keys.KeyStore).note_use(work, key_id)
-        await work.commit()
-    except LOST as error:
-        log.warning("use of an API key not noted", error=type(error).__name__)
-    finally:
-        await work.close()
+                await api_keys.note_use(resources, UnitOfWork(connection), key.id, shown.organization_id)
 
 
 @asynccontextmanager
@@ -252,6 +253,7 @@ async def _in_organization(request: Request) -> AsyncIterator[Context]:
 
 async def _staff(request: Request) -> AsyncIterator[Context]:
     async with _person(request) as ctx:
+        impersonation.refuse(ctx, "staff.enter", marked=False)
         if ctx.actor.kind is not ActorKind.STAFF:
             ctx.deny("staff.enter")
             raise Forbidden("This is only for staff.", mend="Nothing to mend: it is not meant for this account.")

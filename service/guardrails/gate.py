@@ -26,7 +26,7 @@ from service.core.context import Entitlements, Login, Resources
 from service.core.errors import Unavailable
 from service.core.redis import LOST
 from service.core.scripts import Script, lua, now_ms
-from service.guardrails import rate_limits, sessions
+from service.guardrails import impersonation, rate_limits, sessions
 from service.guardrails.entitlements import Feature, Plans
 
 ENTER = Script("gate.enter", sessions.SESSION_LUA, COUNT_LUA, lua(__file__, "gate.lua"))
@@ -79,6 +79,7 @@ async def enter(request: Request, resources: Resources, *, identify: bool = True
         return None
     sessions.refuse_rotated(found)
     login = state["login"] = sessions.unpack(session, found)
+    impersonation.refuse_ended(login)
     return login
 
 

@@ -84,4 +84,6 @@ def is_fresh(ctx: Context) -> bool:
     """Whether the person proved who they are recently enough for a dangerous act (ASVS 7.5.3)."""
     if ctx.login is None:
         return ctx.actor.kind is ActorKind.SYSTEM
+    if ctx.login.support is not None:
+        return False
     return clock.now() - ctx.login.authenticated_at <= timedelta(minutes=ctx.settings.step_up_minutes)

@@ -1,5 +1,6 @@
 -- The session store. Every time is in ms on the caller's clock, handed in, so that a test can move it.
---   space:s:id     hash: login, user, organization, device, seen, idle, ends; or only `gone` (a tombstone)
+--   space:s:id     hash: login, user, organization, device, seen, idle, ends; or only `gone` (a tombstone);
+--                  `beside` names another session of the same user without which this one is nothing
 --   space:us:user  sorted set of the user's ids by creation       space:active  all ids by the moment they expire
 local TOUCH_EVERY, TOMBSTONE = 60000, 10000
 
@@ -13,10 +14,15 @@ end
 -- seconds after its id was replaced.
 local function find(space, id, now)
   local s = redis.call('HMGET', space .. ':s:' .. id, 'login', 'user', 'organization', 'seen', 'idle', 'ends',
-    'device', 'gone')
+    'device', 'gone', 'beside')
   if s[8] then return now < tonumber(s[8]) and 'gone' end
   if not s[1] then return false end
-  if now >= tonumber(s[6]) or now >= s[4] + s[5] then
+  local alone = false
+  if s[9] then
+    local other = find(space, s[9], now)
+    alone = not other or other == 'gone'
+  end
+  if alone or now >= tonumber(s[6]) or now >= s[4] + s[5] then
     forget(space, id, s[2])
     return false
   end
@@ -33,7 +39,10 @@ end
 local function load(space, id, now)
   local s = find(space, id, now)
   -- One write a minute, not one per request.
-  if s and s ~= 'gone' and now - s[4] >= TOUCH_EVERY then touch(space, id, now, s) end
+  if s and s ~= 'gone' and now - s[4] >= TOUCH_EVERY then
+    touch(space, id, now, s)
+    if s[9] then touch(space, s[9], now, find(space, s[9], now)) end
+  end
   return s
 end
 

@@ -26,7 +26,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.core import crypto, telemetry
-from service.core.context import Caller, Login, Resources
+from service.core.context import Caller, Login, Resources, Support
 from service.core.errors import Conflict, NotAuthenticated, Unavailable
 from service.core.redis import LOST
 from service.core.scripts import Script, lua, now_ms
@@ -39,6 +39,8 @@ STORE = Script("sessions", SESSION_LUA, lua(__file__, "sessions_store.lua"))
 MOST_PER_USER = 10
 REMEMBERED_ABSOLUTE = timedelta(days=30)  # NIST SP 800-63B, AAL1: identify again at least every 30 days
 STAFF_IDLE, STAFF_ABSOLUTE = timedelta(minutes=15), timedelta(hours=8)  # PCI DSS 8.2.8
+WAY_BACK = timedelta(minutes=15)
+"""For so long after its end a session of support still knows whose session it was, and opens nothing else."""
 TOKEN_LENGTH = len(crypto.new_token())
 GONE = b"gone"
 
@@ -103,9 +105,40 @@ async def begin(
     await _store(
         resources, "begin", login.key, user_id.hex, _hex(organization_id), _pack(login), device,
         _milliseconds(idle), now + _milliseconds(absolute), replaces, MOST_PER_USER,
-        _milliseconds(remembered_absolute(settings)),
+        _milliseconds(remembered_absolute(settings)), "",
     )  # fmt: skip
     return token, login
+
+
+async def begin_beside(
+    resources: Resources, staff: Login, *, user_id: UUID, organization_id: UUID, epoch: int, visit_id: UUID,
+    ends_at: datetime,
+) -> tuple[str, Login]:  # fmt: skip
+    """A session of `user_id` for whoever has the session `staff`, which is put aside under an id that nobody holds.
+
+    It is one of the staff's own: it ends when theirs does, counts against their limits and stands among their devices.
+    """
+    _, aside = await rotate(resources, staff)
+    token, now = crypto.new_token(), now_ms()
+    login = Login(
+        key_of(token), user_id, organization_id, moment(now), staff.authenticated_at, (), epoch, crypto.new_token(),
+        support=Support(visit_id, staff.user_id, staff.epoch, aside.key, ends_at),
+    )  # fmt: skip
+    last = round((ends_at + WAY_BACK).timestamp() * 1000)
+    await _store(
+        resources, "begin", login.key, staff.user_id.hex, _hex(organization_id), _pack(login),
+        orjson.dumps(["Support, in somebody's account", ""]), _milliseconds(STAFF_IDLE + WAY_BACK), last, "",
+        MOST_PER_USER + 1, _milliseconds(remembered_absolute(resources.settings)), aside.key,
+    )  # fmt: skip
+    return token, login
+
+
+async def return_from(resources: Resources, login: Login) -> tuple[str, Login] | None:
+    """End a session of support; the session that was put aside, under a new id, or None when it has ended, too."""
+    assert login.support is not None  # noqa: S101 - whoever calls this has looked
+    own = await find(resources, login.support.beside)
+    await end_device(resources, login.support.staff_id, login.key)
+    return await rotate(resources, own) if own is not None else None
 
 
 async def rotate(resources: Resources, login: Login, *, proven: str | None = None, **changes: Any) -> tuple[str, Login]:
@@ -130,7 +163,10 @@ async def rotate(resources: Resources, login: Login, *, proven: str | None = Non
 
 async def load(resources: Resources, token: str) -> Login | None:
     """The session behind a cookie value, for code that does not come through the door."""
-    key = key_of(token)
+    return await find(resources, key_of(token))
+
+
+async def find(resources: Resources, key: str) -> Login | None:
     found = await _store(resources, "load", key)
     refuse_rotated(found)
     return unpack(key, found) if found else None
@@ -211,11 +247,15 @@ def key_of(token: str) -> str:
 @lru_cache(maxsize=1024)
 def unpack(key: str, record: bytes) -> Login:
     """What Redis has just answered, as a Login. Only the parsing is remembered, never that a session exists."""
-    user, organization, created, authenticated, methods, epoch, csrf, remembered = orjson.loads(record)
+    user, organization, created, authenticated, methods, epoch, csrf, remembered, *support = orjson.loads(record)
     return Login(
         key, UUID(user), UUID(organization) if organization else None, moment(created), moment(authenticated),
-        tuple(methods), epoch, csrf, remembered,
+        tuple(methods), epoch, csrf, remembered, _support(*support) if support else None,
     )  # fmt: skip
+
+
+def _support(visit: str, staff: str, epoch: int, beside: str, ends: int) -> Support:
+    return Support(UUID(visit), UUID(staff), epoch, beside, moment(ends))
 
 
 def refuse_rotated(found: Any) -> None:
@@ -236,9 +276,12 @@ def moment(milliseconds: int) -> datetime:
 
 def _pack(login: Login) -> bytes:
     """Neither role nor name: those are read from PostgreSQL on each request, where they change."""
+    support = login.support
     return orjson.dumps([
         login.user_id.hex, _hex(login.organization_id), round(login.created_at.timestamp() * 1000),
         round(login.authenticated_at.timestamp() * 1000), login.methods, login.epoch, login.csrf, login.remembered,
+        *([support.visit_id.hex, support.staff_id.hex, support.staff_epoch, support.beside,
+           round(support.ends_at.timestamp() * 1000)] if support else []),
     ])  # fmt: skip
 
 

@@ -6,7 +6,7 @@ if operation == 'load' then
   return s and (s == 'gone' and s or s[1])
 
 elseif operation == 'begin' then
-  local id, user, organization, login, device, idle, ends, old, most, index_life = unpack(ARGV, 4)
+  local id, user, organization, login, device, idle, ends, old, most, index_life, beside = unpack(ARGV, 4)
   if old ~= '' then
     local s = find(space, old, now)
     if s and s ~= 'gone' then
@@ -17,6 +17,7 @@ elseif operation == 'begin' then
   local index = space .. ':us:' .. user
   redis.call('HSET', space .. ':s:' .. id, 'login', login, 'user', user, 'organization', organization,
     'device', device, 'idle', idle, 'ends', ends)
+  if beside ~= '' then redis.call('HSET', space .. ':s:' .. id, 'beside', beside) end
   touch(space, id, now, {nil, nil, nil, nil, idle, ends})
   redis.call('ZADD', index, now, id)
   redis.call('PEXPIRE', index, index_life)

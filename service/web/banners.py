@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
 
 from service.core import clock
 from service.core.context import Access, Entitlements
+from service.core.crypto import BadSignature, sign, unsign
+from service.core.settings import Settings
+from service.guardrails import sessions
+from service.guardrails.impersonation import LONGEST, Visit
 from service.guardrails.switches import Switch
+
+VISIT = "visit"
+"""A cookie that says on pages without a login that a visit is on (guardrails.impersonation); it opens nothing."""
 
 
 def paused(state: Mapping[str, Any]) -> str:
@@ -38,3 +48,22 @@ def due(state: Mapping[str, Any]) -> str:
     if held.access(clock.now()) is Access.READ_ONLY:
         return "This organization is read-only, because a payment is due. Nothing is lost, and reading works as always."
     return f"A payment is due. Everything works until {held.full_until:%-d %B %Y}; after that, only reading does."
+
+
+def remember_visit(response: Response, settings: Settings) -> None:
+    ends_at = int((clock.now() + LONGEST).timestamp())
+    sessions.put_cookie(response, settings, VISIT, sign(VISIT, str(ends_at).encode()), LONGEST)
+
+
+def forget_visit(response: Response, settings: Settings) -> None:
+    sessions.put_cookie(response, settings, VISIT, "", timedelta())
+
+
+def visiting(request: Request, settings: Settings) -> Visit | None:
+    """A visit without names, for pages that ask for no login and so cannot know whose account it is."""
+    sent = request.cookies.get(sessions.cookie_name(settings, VISIT), "")
+    try:
+        ends_at = datetime.fromtimestamp(int(unsign(VISIT, sent)), UTC)
+    except (BadSignature, ValueError):
+        return None
+    return Visit("", "", "", ends_at) if ends_at > clock.now() else None

@@ -26,8 +26,10 @@ from starlette.responses import HTMLResponse
 
 from service.core.context import Context
 from service.core.settings import get_settings
+from service.guardrails import impersonation
 from service.guardrails.browser import CSRF_FIELD, CSRF_HEADER, csrf_token
 from service.guardrails.entitlements import NotInPlan
+from service.guardrails.impersonation import Visit
 from service.guardrails.permissions import Requirement, Role, Who
 from service.web import banners, formats
 from service.web.assets import STATIC, assets
@@ -101,6 +103,8 @@ class Page:
     """Where to pay, for those who may."""
     mail_late: str = ""
     """What those who answer for an organization must know while no mail leaves; empty otherwise."""
+    visit: Visit | None = None
+    """What staff must see who are in somebody's account; without names on pages that ask for no login."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """The menu's numbers, by address."""
 
@@ -139,6 +143,7 @@ def page_globals(request: Request) -> Page:
         pay_at=NotInPlan.way_out[1] if viewer and viewer.meets(Role.ADMIN) else "",
         messages=tuple(take_messages(request)),
         counts=state.get("counts", {}),
+        visit=state.get(impersonation.STATE) or banners.visiting(request, get_settings()),
     )
 
 

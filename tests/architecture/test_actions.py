@@ -76,7 +76,13 @@ def rules_of_features() -> dict[str, Rule]:
 
 def line(rule: Rule) -> str:
     requires = rule.requires.label if isinstance(rule.requires, Role) else rule.requires.value
-    known = {"step-up": rule.step_up, "while-read-only": rule.while_read_only, "while-unpaid": rule.while_unpaid}
+    known = {
+        "step-up": rule.step_up,
+        "while-read-only": rule.while_read_only,
+        "while-unpaid": rule.while_unpaid,
+        "while-impersonated": rule.writes and rule.while_impersonated,
+        "not-while-impersonated": not rule.writes and not rule.while_impersonated,
+    }
     marks = [mark for mark, on in known.items() if on]
     return " ".join([f"{rule.name:40} {'write' if rule.writes else 'read':5} {requires}", *marks]).rstrip()
 

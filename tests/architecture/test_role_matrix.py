@@ -111,6 +111,10 @@ async def another_member(factory: Factory, organization: UUID, _: Owner) -> str:
     return str(await factory.superuser.fetchval("SELECT id FROM memberships WHERE user_id = $1", target.id))
 
 
+async def another_person(factory: Factory, organization: UUID, _: Owner) -> str:
+    return str((await factory.person(Role.VIEWER, organization)).id)
+
+
 async def open_invitation(factory: Factory, organization: UUID, _: Owner) -> str:
     identifier = new_id()
     return str(await invite(factory, organization, identifier, f"i{identifier.hex[-10:]}@example.com"))
@@ -318,6 +322,7 @@ THINGS: dict[str, Plant] = {
     "import_id": ended_import,
     "indicator_id": live_indicator,
     "membership_id": another_member,
+    "person_id": another_person,
     "invitation_id": open_invitation,
     "organization_id": own_organization,
     "identity_id": connected_login,

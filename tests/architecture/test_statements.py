@@ -163,6 +163,11 @@ async def fill(factory: Factory, organization: UUID, person: Person, rows: int) 
             UUID(await billing_customer(factory, organization, None)), NOBODY,
         )  # fmt: skip
         await factory.log_in(person)
+        await db.execute(
+            "INSERT INTO support_visits (id, organization_id, person_id, staff_id, reason, began_at, ends_at)"
+            " VALUES (gen_random_uuid(), $1, $2, $2, 'They asked.', now(), now())",
+            organization, person.id,
+        )  # fmt: skip
 
 
 async def log_of(factory: Factory, organization: UUID, endpoints: list[UUID], rows: int) -> None:

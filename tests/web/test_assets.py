@@ -100,6 +100,6 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
 
 def test_the_files_stay_small() -> None:
     """The page budget: a first visit over a slow phone connection costs under 30 KB."""
-    assert len((STATIC / "app.css").read_bytes()) <= 25_000
+    assert len((STATIC / "app.css").read_bytes()) <= 26_000
     packed = sum(len(gzip.compress((STATIC / name).read_bytes(), 9)) for name in EXPECTED)
     assert 10_000 < packed < 30_000

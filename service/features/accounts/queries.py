@@ -89,7 +89,7 @@ async def get_account(ctx: Context) -> AccountView:
     return AccountView(**row, mail_problems=why)
 
 
-@query("accounts.get_totp_offer", requires=Who.SIGNED_IN)
+@query("accounts.get_totp_offer", requires=Who.SIGNED_IN, while_impersonated=False)
 async def get_totp_offer(ctx: Context) -> TotpOffer:
     """The secret that waits for its confirmation, after a fresh proof; once confirmed it is never shown again."""
     demand(ctx, "accounts.get_totp_offer", Who.SIGNED_IN, step_up=True)
@@ -102,7 +102,7 @@ async def get_totp_offer(ctx: Context) -> TotpOffer:
     return TotpOffer(uri, totp.qr_code(uri), " ".join(text[start : start + 4] for start in range(0, len(text), 4)))
 
 
-@query("accounts.list_devices", requires=Who.SIGNED_IN)
+@query("accounts.list_devices", requires=Who.SIGNED_IN, while_impersonated=False)
 async def list_devices(ctx: Context) -> list[Device]:
     if ctx.login is None:
         raise NotAuthenticated("This needs a login.")

@@ -63,6 +63,11 @@ SENTENCES = {
     "organizations.revoke_invitation": "revoke an invitation",
     "organizations.switch": "begin to work in this organization",
     "organizations.transfer": "transfer the ownership",
+    "support.allow": "decide whether support may come in",
+    "support.begin": "begin a visit",
+    "support.come_back": "end a visit",
+    "support.expire": "end a visit whose time was over",
+    "support.stop": "end a visit",
 }
 """Where the words made from an action's name would read badly; every other action explains itself."""
 PAST = {"begin": "began", "leave": "left", "log": "logged", "make": "made", "read": "read", "send": "sent"}
@@ -98,7 +103,10 @@ class Change(Output):
 
 
 class Entry(Output):
-    """`network` is the caller's network, not their address. Values of personal fields are never in the log."""
+    """`network` is the caller's network, not their address. Values of personal fields are never in the log.
+
+    `on_behalf_of` is whoever set a job of ours in motion, or in whose account our support acted.
+    """
 
     id: UUID
     at: datetime
@@ -108,6 +116,7 @@ class Entry(Output):
     actor_kind: Annotated[str, Field(examples=["user"])]
     actor_id: UUID | None
     actor: Annotated[str, Field(examples=["Ann Example"])]
+    on_behalf_of: UUID | None
     object_type: Annotated[str, Field(examples=["indicators"])]
     object_id: UUID | None
     reason: Annotated[str, Field(examples=[""])]
@@ -150,6 +159,9 @@ def _sentence(actor: str, deed: str, outcome: str) -> str:
 
 
 def _actor(row: dict[str, Any]) -> str:
+    if row["actor_kind"] == "staff" and row["on_behalf_of"]:
+        # Which colleague it was is our business, and stands in the row; that it was not the person is the customer's.
+        return f"Our support, for {row['for_whom'] or 'a former user'}"
     if row["actor_name"]:
         return f"The API key “{row['actor_name']}”" if row["actor_kind"] == "api_key" else str(row["actor_name"])
     return {"user": "A former user", "staff": "Our staff", "system": "The system", "api_key": "An API key"}.get(

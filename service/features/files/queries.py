@@ -59,7 +59,7 @@ async def get_file(ctx: Context, file_id: UUID) -> FileRead:
     return FileRead.model_validate(dict(row))
 
 
-@query("files.download", requires=Role.VIEWER)
+@query("files.download", requires=Role.VIEWER, while_impersonated=False)
 async def get_download(ctx: Context, file_id: UUID) -> tuple[str, str, int]:
     """Key, name and size of a clean file; raises Conflict for any other, however it is asked for."""
     file = await ctx.get(File, file_id, lock=False)

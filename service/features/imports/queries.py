@@ -128,7 +128,7 @@ class Exported:
     since: datetime
 
 
-@query("imports.export", requires=Role.VIEWER)
+@query("imports.export", requires=Role.VIEWER, while_impersonated=False)
 async def allow_export(ctx: Context, indicator_id: UUID | None) -> Exported:
     """Raises NotFound, and Invalid for a whole organization that is too large for one file."""
     reach, _ = await history(ctx)

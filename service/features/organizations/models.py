@@ -50,6 +50,8 @@ class Organization(SoftDeletable, Base):
     name: Mapped[str] = mapped_column(String(120), info=content())
     region: Mapped[str] = mapped_column(String(16), server_default="eu", info=internal())
     created_at: Mapped[datetime] = mapped_column(default=clock.now, info=internal())
+    # Whether our support may enter accounts here: the owner's to decide (features/support).
+    support_access: Mapped[bool] = mapped_column(default=True, server_default="true", info=internal())
 
 
 class Membership(TenantScoped, Base):

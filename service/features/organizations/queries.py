@@ -142,7 +142,7 @@ async def identify(work: UnitOfWork, login: Login) -> Identity | None:
     return Identity(**{name: row[name] for name in OF_THE_PERSON}, role=role, entitlement=row)
 
 
-@query("organizations.list", requires=Who.SIGNED_IN)
+@query("organizations.list", requires=Who.SIGNED_IN, while_impersonated=False)
 async def list_organizations(ctx: Context, page: PageRequest) -> Page[OrganizationRead]:
     """Those the asking person belongs to."""
     return await paginate(ctx, MINE, page, OrganizationRead)
@@ -156,7 +156,7 @@ async def get_current_organization(ctx: Context) -> OrganizationRead:
     return OrganizationRead.model_validate({**row, "role": ctx.role})
 
 
-@query("organizations.list_deleted", requires=Who.SIGNED_IN)
+@query("organizations.list_deleted", requires=Who.SIGNED_IN, while_impersonated=False)
 async def list_restorable_organizations(ctx: Context) -> list[DeletedOrganizationRead]:
     """The asking person's own that can still be brought back, latest first; a handful at most."""
     rows = await ctx.fetch(RESTORABLE, since=clock.now() - timedelta(days=RESTORE_DAYS))
@@ -174,7 +174,7 @@ async def list_invitations(ctx: Context, page: PageRequest) -> Page[InvitationRe
     return await paginate(ctx, INVITATIONS, page, InvitationRead)
 
 
-@query("organizations.list_my_invitations", requires=Who.SIGNED_IN)
+@query("organizations.list_my_invitations", requires=Who.SIGNED_IN, while_impersonated=False)
 async def list_my_invitations(ctx: Context) -> list[InvitationView]:
     """Those that wait for the asking person's verified address, wherever they come from; latest first."""
     return [_view(row) for row in await ctx.fetch(FOR_ME, now=clock.now())]

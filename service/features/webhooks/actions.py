@@ -107,7 +107,7 @@ async def restore_endpoint(ctx: Context, endpoint_id: UUID) -> Endpoint:
     return await soft_delete.restore(ctx, Endpoint, endpoint_id)
 
 
-@action("webhooks.test", requires=Role.ADMIN)
+@action("webhooks.test", requires=Role.ADMIN, while_impersonated=True)
 async def send_test(ctx: Context, endpoint_id: UUID) -> Delivery:
     endpoint = await ctx.get(Endpoint, endpoint_id)
     endpoint.insist_on_active()

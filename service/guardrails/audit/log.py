@@ -129,7 +129,7 @@ async def write_security_events(ctx: Context) -> None:
     """
     events, ctx.security_events = ctx.security_events, []
     for noted in events:
-        who, facts = str(noted.actor), plain(noted.facts, checked=True)
+        who, facts = str(ctx.acted_by or noted.actor), plain(noted.facts, checked=True)
         tenant = str(noted.organization_id or "")
         log.warning(
             "security event", action=noted.action, outcome=noted.outcome, actor=who, organization=tenant, details=facts
@@ -149,13 +149,17 @@ async def write_security_events(ctx: Context) -> None:
 async def _insert(
     ctx: Context, action: str, outcome: str, actor: Actor, tenant: UUID | None, changes: Changes, facts: dict[str, Any]
 ) -> None:
+    for_whom = ctx.on_behalf_of
+    if ctx.acted_by is not None:
+        # What support does in somebody's account is support's: the person is only for whom it was done.
+        actor, for_whom = ctx.acted_by, ctx.actor
     row = {
         "id": new_id(),
         "at": clock.now(),
         "organization_id": tenant,
         "actor_kind": str(actor.kind),
         "actor_id": actor.id,
-        "on_behalf_of": ctx.on_behalf_of.id if ctx.on_behalf_of else None,
+        "on_behalf_of": for_whom.id if for_whom else None,
         "action": action,
         "object_type": changes.object_type,
         "object_id": changes.object_id,

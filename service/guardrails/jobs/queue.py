@@ -101,7 +101,7 @@ async def _add(ctx: Context, jobs: Sequence[tuple[Job, dict[str, Any]]], key: st
     origin = {
         "tenant": str(tenant) if tenant else None,
         "user": str(user) if user else None,
-        "actor": str(ctx.on_behalf_of or ctx.actor),
+        "actor": str(ctx.on_behalf_of or ctx.responsible),
         "request": ctx.caller.request_id,
         "traceparent": trace.traceparent() if trace else None,
     }

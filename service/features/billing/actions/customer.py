@@ -123,7 +123,7 @@ async def _write_down(ctx: Context, kind: Kind, intent: str, wish: dict[str, Any
         "wish": wish,
         "idempotency_key": f"ballast:{kind}:{identifier}",
         "status": Status.PLANNED,
-        "actor": str(ctx.on_behalf_of or ctx.actor),
+        "actor": str(ctx.on_behalf_of or ctx.responsible),
         "reason": reason,
         "created_at": now,
         # A person's own request makes the call; the worker comes along should that process die before.

@@ -63,7 +63,7 @@ async def get_billing(ctx: Context) -> BillingRead:
     )
 
 
-@query("billing.list_invoices", requires=Role.ADMIN)
+@query("billing.list_invoices", requires=Role.ADMIN, while_impersonated=False)
 async def list_invoices(ctx: Context, page: PageRequest) -> Page[InvoiceRead]:
     """Not for everybody: whoever holds an invoice's address sees the company's, and may pay."""
     found = await paginate(ctx, INVOICES, page, InvoiceRead, livemode=ctx.settings.stripe_livemode)
@@ -75,7 +75,7 @@ async def list_invoices(ctx: Context, page: PageRequest) -> Page[InvoiceRead]:
     return found
 
 
-@query("billing.read_operation", requires=Role.ADMIN)
+@query("billing.read_operation", requires=Role.ADMIN, while_impersonated=False)
 async def get_operation(ctx: Context, operation_id: UUID) -> OperationRead:
     """What became of a change. Raises NotFound."""
     unread = (

@@ -97,7 +97,7 @@ async def resume_source(ctx: Context, source_id: UUID) -> Source:
     return source
 
 
-@action("sources.pull_now", requires=Role.MEMBER)
+@action("sources.pull_now", requires=Role.MEMBER, while_impersonated=True)
 async def pull_now(ctx: Context, source_id: UUID) -> Source:
     source = await ctx.get(Source, source_id)
     if source.paused_at is not None:
