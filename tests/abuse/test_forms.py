@@ -92,7 +92,6 @@ class Attack:
             await self.send("JSON", content=b'{"name": "x"}', headers=json | token)
             await self.send("XML", content=b"<!DOCTYPE x [<!ENTITY y SYSTEM 'file:///etc/passwd'>]><x>&y;</x>",
                             headers={"content-type": "application/xml"} | token)  # fmt: skip
-            await self.send("nothing at all", content=b"", headers=token, refuse=False)
         await self.send("far too many fields", content="&".join(f"f{n}=1" for n in range(3_000)).encode(), refuse=takes)
 
     async def values(self) -> None:
@@ -108,6 +107,9 @@ class Attack:
         await self.send("texts are far too long", all_are(typed, FAR_TOO_LONG))
         fragment, markup = {"hx-request": "true"}, all_are(typed, TEXTS["HTML"])
         await self.send("a fragment is asked for", markup, refuse=False, headers=fragment)
+        token = {"x-csrf-token": (await self.crowd.next()).csrf}
+        self.crowd.left = max(self.crowd.left, 1)
+        await self.send("nothing at all", content=b"", headers=token, refuse=False)
         await self.send("fields are missing", {name: [] for name in typed}, refuse=False)
         twins = [self.send("twice at once", all_are(typed, f"{MARK} 7"), refuse=False) for _ in range(2)]
         await asyncio.gather(*twins)
