@@ -32,6 +32,13 @@ def tenant_table(name: str, *, delete: bool = False) -> None:
     _grant(name, MAINTENANCE, "SELECT, DELETE")
 
 
+def staff_reads(name: str) -> None:
+    """Staff may read all organizations' rows: in a transaction that says it is theirs, as a person who is staff."""
+    person = "SELECT is_staff FROM users WHERE id = nullif(current_setting('app.user', true), '')::uuid"
+    condition = f"current_setting('app.staff', true) = 'on' AND ({person})"
+    op.execute(f"CREATE POLICY {name}_staff ON {name} FOR SELECT TO {APP} USING ({condition})")
+
+
 def global_table(name: str, grants: dict[str, str]) -> None:
     """A table without a tenant (list it in the architecture tests, with the reason): rights only, by role."""
     for role, rights in grants.items():

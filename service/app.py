@@ -55,6 +55,8 @@ from service.integrations.webhooks import WebhookSender
 from service.web.assets import mount_assets
 from service.web.contract import contract
 from service.web.errors import install_error_handlers, refusal
+from service.web.staff import Panel
+from service.web.staff_home import in_order
 from service.web.templating import environment
 
 log = get_logger()
@@ -128,6 +130,9 @@ def build(settings: Settings) -> FastAPI:
             app.state.dead_letters += getattr(module, "DEAD_LETTERS", ())
             # Programs call these, hundreds of times a second: finding the 125th route took a third of the answer.
             app.router.routes[:0] = getattr(module, "infrastructure", ())
+    panel = Panel(each for _, module in load(FEATURES, "admin") for each in getattr(module, "STAFF", ()))
+    _add_routes(app, panel.router, include_in_schema=False)
+    app.state.panel, app.state.staff_pages = panel, in_order([*app.state.staff_pages, *panel.pages])
     app.state.counts = {item.count.href: item.count.ask for item in app.state.nav if item.count}
     return app
 

@@ -102,11 +102,12 @@ class Database(Pool):
 
     @asynccontextmanager
     async def unit_of_work(
-        self, *, tenant: UUID | None = None, user: UUID | None = None, read_only: bool = False
+        self, *, tenant: UUID | None = None, user: UUID | None = None, read_only: bool = False, staff: bool = False
     ) -> AsyncIterator[UnitOfWork]:
         """Commit when the block ends, roll back when it raises. The answer leaves only after this has returned."""
         async with self.connection() as connection:
             work = UnitOfWork(connection)
+            work.staff = staff
             with overload_is_unavailable():
                 try:
                     await work.begin(tenant=tenant, user=user, read_only=read_only)
@@ -131,6 +132,8 @@ class UnitOfWork:
         self.tenant: UUID | None = None
         self.user: UUID | None = None
         self.read_only = False
+        self.staff = False
+        """Whether one of our own people looks: what row-level security then shows them, migrations/ddl.py says."""
         self._open = False
 
     @property
@@ -210,7 +213,8 @@ class UnitOfWork:
     def _scope(self, tenant: UUID | None, user: UUID | None) -> str:
         # SET LOCAL ends with the transaction; a plain SET would leak this tenant to the pool's next user.
         self.tenant, self.user = tenant, user
-        return f"SET LOCAL app.tenant = '{tenant or ''}'; SET LOCAL app.\"user\" = '{user or ''}'"
+        staff = "; SET LOCAL app.staff = 'on'" if self.staff else ""
+        return f"SET LOCAL app.tenant = '{tenant or ''}'; SET LOCAL app.\"user\" = '{user or ''}'{staff}"
 
     async def _send(self, sql: str) -> None:
         await self.raw.execute(sql)

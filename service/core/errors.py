@@ -84,6 +84,9 @@ class StepUpRequired(Forbidden):
     meaning = "The last check of a password was too long ago for an act that cannot be undone."
 
 
+NOTHING_HERE = "There is nothing at this address."
+
+
 class NotFound(ServiceError):
     status, code, title = 404, "not-found", "Not found"
     default_mend = "Check the address; it may have been deleted, or belong to another organization."

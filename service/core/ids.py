@@ -10,3 +10,11 @@ from uuid_utils.compat import uuid7
 def new_id() -> UUID:
     """A fresh UUIDv7; time-ordered, safe to show, not safe as a secret."""
     return uuid7()
+
+
+def uuid_in(text: str) -> UUID | None:
+    """The id that somebody typed, if it is one."""
+    try:
+        return UUID(text.strip())
+    except ValueError:
+        return None

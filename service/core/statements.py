@@ -115,4 +115,9 @@ class PreparedText:
         return self.sql, [values[name] for name in self._names]
 
 
+def prefix(beginning: str) -> dict[str, str]:
+    """Parameters `low` and `high` between which lies all that begins so: what LIKE finds, by an index of any kind."""
+    return {"low": beginning, "high": f"{beginning}\U0010ffff"}
+
+
 AnyPrepared = Prepared | PreparedText

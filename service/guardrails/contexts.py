@@ -4,7 +4,7 @@
     UserCtx     a person who is logged in
     Ctx         a person who is logged in, inside the organization they work in
     KeyCtx      a program with an API key, inside the key's organization: every route in an api.py, and no other
-    StaffCtx    one of our own people, with a second factor
+    StaffCtx    one of our own people, with a second factor and a fresh proof; for all others the address does not exist
 
 Protects from: the route that is public because somebody forgot a parameter. Each opens the request's one transaction,
 points row-level security at the person and organization, and commits BEFORE the answer leaves: with FastAPI's default
@@ -29,7 +29,7 @@ from starlette.requests import Request
 from service.core import clock
 from service.core.context import ANONYMOUS, SAFE_METHODS, Actor, ActorKind, Caller, Context, Login, Resources
 from service.core.database import UnitOfWork, overload_is_unavailable
-from service.core.errors import Conflict, Forbidden, NotAuthenticated
+from service.core.errors import Conflict, NotAuthenticated, NotFound
 from service.core.multipart import arriving
 from service.guardrails import (
     api_keys,
@@ -39,6 +39,7 @@ from service.guardrails import (
     gate,
     impersonation,
     mailing,
+    staff_door,
     strict_json,
     switches,
 )
@@ -111,13 +112,14 @@ async def _public(request: Request) -> AsyncIterator[Context]:
 
 
 @asynccontextmanager
-async def _person(request: Request) -> AsyncIterator[Context]:
+async def _person(request: Request, *, checks_forgery: bool = True) -> AsyncIterator[Context]:
     """Whoever is logged in. Each dependency below opens it itself: FastAPI charges for every one that asks another."""
     resources = _resources(request)
     login = await gate.enter(request, resources)
     if login is None:
         raise NotAuthenticated("This needs a login.")
-    await browser.refuse_forgery(request, login, resources.settings)
+    if checks_forgery:
+        await browser.refuse_forgery(request, login, resources.settings)
     if (stream := _stream(request)) is not None:
         stream.take_place(login.user_id)
     read_only = request.method in SAFE_METHODS
@@ -252,16 +254,18 @@ async def _in_organization(request: Request) -> AsyncIterator[Context]:
 
 
 async def _staff(request: Request) -> AsyncIterator[Context]:
-    async with _person(request) as ctx:
-        impersonation.refuse(ctx, "staff.enter", marked=False)
-        if ctx.actor.kind is not ActorKind.STAFF:
-            ctx.deny("staff.enter")
-            raise Forbidden("This is only for staff.", mend="Nothing to mend: it is not meant for this account.")
-        if ctx.login is None or "totp" not in ctx.login.methods:
-            # One phished password of one colleague must not open every customer's data (ASVS 6.3.3).
-            ctx.deny("staff.enter")
-            raise Forbidden("Staff pages ask for a second factor.", mend="Log in with a code from your app.")
-        yield ctx
+    let_in = False
+    try:
+        async with _person(request, checks_forgery=False) as ctx:
+            impersonation.refuse(ctx, "staff.enter", marked=False)
+            staff_door.insist_on_staff(ctx)
+            let_in = True
+            await staff_door.admit(request, ctx)
+            yield ctx
+    except (NotAuthenticated, NotFound) as error:
+        if let_in or isinstance(error, impersonation.VisitOver):
+            raise
+        raise staff_door.unknown(request) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Scope
 
 from service.core import errors
-from service.core.errors import Invalid, NotFound, ServiceError
+from service.core.errors import NOTHING_HERE, Invalid, NotFound, ServiceError
 from service.core.settings import get_settings
 from service.guardrails.strict_json import API_PREFIX
 from service.web.responses import is_fragment, redirect, safe_path
@@ -33,6 +33,8 @@ BY_STATUS: Mapping[int, type[ServiceError]] = {
         errors.TooManyRequests, errors.Unavailable,
     )
 }  # fmt: skip
+
+STAFF_PREFIX = "/staff"
 
 
 class MethodNotAllowed(ServiceError):
@@ -54,6 +56,9 @@ def install_error_handlers(app: FastAPI, detours: Mapping[type[ServiceError], st
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - as above
+        if error.status_code == 405 and request.url.path.startswith(STAFF_PREFIX):
+            # No context has asked who it is: which methods an address takes would tell strangers that it exists.
+            return answer(request, NotFound(NOTHING_HERE))
         return answer(request, _from_http(error), headers=error.headers)
 
     async def invalid(request: Request, error: Exception) -> Response:
@@ -116,7 +121,7 @@ def from_validation(error: RequestValidationError, *, people: bool = False) -> S
     """FastAPI's findings without its echo of the input; a malformed id in a page's path is a page that is not there."""
     findings = error.errors()
     if people and any(item["loc"][:1] == ("path",) for item in findings):
-        return NotFound("There is nothing at this address.")
+        return NotFound(NOTHING_HERE)
     if any(item["type"] == "json_invalid" for item in findings):
         return errors.BadRequest("The body is not valid JSON.", mend="Send one JSON value in UTF-8.")
     fields: dict[str, str] = {}
@@ -134,7 +139,7 @@ def request_id(request: Request) -> str:
 
 def _from_http(error: HTTPException) -> ServiceError:
     if error.status_code == 404:
-        return NotFound("There is nothing at this address.")
+        return NotFound(NOTHING_HERE)
     if error.status_code == 405:
         return MethodNotAllowed("This address does not take that method.")
     kind = BY_STATUS.get(error.status_code)

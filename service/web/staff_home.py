@@ -5,7 +5,9 @@ STAFF_PAGES = [StaffPage("Billing", "/staff/billing", "How far the copy of Strip
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +16,12 @@ class StaffPage:
     href: str
     text: str
     order: int = 100
+
+
+def in_order(pages: Iterable[StaffPage]) -> list[StaffPage]:
+    return sorted(pages, key=lambda page: (page.order, page.title))
+
+
+def staff_tabs(app: Any) -> tuple[tuple[str, str], ...]:
+    """What stands on top of every page of the panel: (title, address)."""
+    return ("Home", "/staff"), *((page.title, page.href) for page in getattr(app.state, "staff_pages", ()))

@@ -7,7 +7,6 @@ without a folder are the shelf's own. Every template knows `page` (see Page), `u
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,7 +19,6 @@ from typing import Any, Final
 
 from jinja2 import ChoiceLoader, Environment, FileSystemBytecodeCache, FileSystemLoader, PrefixLoader, StrictUndefined
 from jinja2.bccache import Bucket
-from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
@@ -32,11 +30,13 @@ from service.guardrails.entitlements import NotInPlan
 from service.guardrails.impersonation import Visit
 from service.guardrails.permissions import Requirement, Role, Who
 from service.web import banners, formats
-from service.web.assets import STATIC, assets
+from service.web.assets import assets
 from service.web.charts import line_chart, sparkline
 from service.web.flash import Message, carry_messages, take_messages
 from service.web.forms import SCHEMA_FIELD, Form
+from service.web.markup import attributes, icon
 from service.web.responses import is_fragment
+from service.web.staff_home import staff_tabs
 
 SHELF = Path(__file__).parent / "templates"
 FEATURES = Path(__file__).parents[1] / "features"
@@ -107,6 +107,8 @@ class Page:
     """What staff must see who are in somebody's account; without names on pages that ask for no login."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """The menu's numbers, by address."""
+    staff_tabs: tuple[tuple[str, str], ...] = ()
+    """The staff panel's pages, for staff: (title, address)."""
 
     @property
     def hidden(self) -> dict[str, str]:
@@ -144,6 +146,7 @@ def page_globals(request: Request) -> Page:
         messages=tuple(take_messages(request)),
         counts=state.get("counts", {}),
         visit=state.get(impersonation.STATE) or banners.visiting(request, get_settings()),
+        staff_tabs=staff_tabs(request.app) if viewer and viewer.is_staff else (),
     )
 
 
@@ -262,39 +265,3 @@ def build_environment(features: Path) -> Environment:
     for name in env.list_templates():
         env.get_template(name)
     return env
-
-
-ATTRIBUTE: Final = re.compile(r"[a-z][a-z0-9:-]*")
-ADDRESSES: Final = frozenset(
-    {"href", "action", "formaction", "src"} | {f"hx-{m}" for m in ("get", "post", "put", "patch", "delete")}
-)
-
-
-def attributes(values: Mapping[str, object]) -> Markup:
-    """HTML attributes: True is a bare attribute, None and False leave it out, `_` in a name becomes `-`."""
-    out = Markup("")
-    for name, value in values.items():
-        if value is None or value is False:
-            continue
-        key = name.replace("_", "-")
-        if not ATTRIBUTE.fullmatch(key) or key.startswith(("on", "hx-on")) or key == "style":
-            raise ValueError(f"{key!r} is no attribute that a template may set: no handlers, no inline style")
-        if key in ADDRESSES:
-            # htmx runs `hx-get="javascript:..."`, as browsers do with href.
-            value = formats.safe_url(str(value))
-        out += Markup(" {}").format(key) if value is True else Markup(' {}="{}"').format(key, value)
-    return out
-
-
-@lru_cache(maxsize=512)
-def icon(name: str, label: str = "") -> Markup:
-    """One symbol of static/icons.svg; decoration unless labelled. Raises LookupError for a name that is not drawn."""
-    if name not in icon_names():
-        raise LookupError(f"no icon {name!r} in static/icons.svg; there are: {sorted(icon_names())}")
-    role = Markup('role="img" aria-label="{}"').format(label) if label else Markup('aria-hidden="true"')
-    return Markup('<svg class="icon" {}><use href="{}#{}"/></svg>').format(role, assets().url("icons.svg"), name)
-
-
-@lru_cache(maxsize=1)
-def icon_names() -> frozenset[str]:
-    return frozenset(re.findall(r'<symbol id="([a-z0-9-]+)"', (STATIC / "icons.svg").read_text("utf-8")))

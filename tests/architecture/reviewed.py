@@ -93,8 +93,15 @@ WIDER_POLICIES: dict[str, str] = {
     "organizations_inviting": "an invitation shows the name of its organization",
     "organizations_sought": "staff find a customer by a part of its name; nothing is shown while none is sought",
     "webhook_endpoints_failing": "staff see the endpoints of all organizations that take nothing, no message",
+    **dict.fromkeys(
+        (
+            "api_keys_staff", "audit_log_staff", "billing_subscriptions_staff", "files_staff", "imports_staff",
+            "memberships_staff", "organizations_staff", "sources_staff", "webhook_endpoints_staff",
+        ),
+        "staff look at all organizations, in transactions that StaffCtx begins, and each look is in the audit log",
+    ),
     "organizations_of_member": "people see the organizations they have a place in, to switch and to restore",
-}
+}  # fmt: skip
 """Policies that ask for something else than the acting organization, each with the reason; they may only read."""
 
 AGREED_WORDS: dict[str, str] = {

@@ -471,8 +471,17 @@ def test_strangers_reach_nothing_of_an_organization() -> None:
 def test_those_inside_are_told_no_and_not_that_nothing_is_there() -> None:
     """A 404 for a role inside means that nothing was there to ask for, and then the file says nothing of the role."""
     blurred = {
-        route for route, who in cells().items() if "404" in (who["viewer"], who["member"], who["admin"], who["owner"])
+        route
+        for route, who in cells().items()
+        if " /staff" not in route and "404" in (who["viewer"], who["member"], who["admin"], who["owner"])
     }
     assert blurred == HIDDEN_FROM_INSIDE, (
         f"{sorted(blurred ^ HIDDEN_FROM_INSIDE)}: plant what the route names, in THINGS or IN_THE_BIN above"
     )
+
+
+def test_the_panel_exists_for_staff_alone() -> None:
+    rows = {route: who for route, who in cells().items() if " /staff" in route}
+    assert len(rows) >= 29, f"the scan saw only {len(rows)} routes of the panel"
+    seen = {route for route, who in rows.items() for name, answer in who.items() if name != "staff" and answer != "404"}
+    assert not seen, f"{sorted(seen)} tell strangers that they exist: take StaffCtx, which answers 404"

@@ -109,7 +109,7 @@ async def test_each_type_lets_in_whom_it_names(http: httpx.AsyncClient, factory:
         "public": {"nobody": 200, "homeless": 200, "member": 200, "staff": 200},
         "user": {"nobody": 401, "homeless": 200, "member": 200, "staff": 200},
         "organization": {"nobody": 401, "homeless": 409, "member": 200, "staff": 409},
-        "staff": {"nobody": 401, "homeless": 403, "member": 403, "staff": 200},
+        "staff": {"nobody": 404, "homeless": 404, "member": 404, "staff": 200},
     }
     assert (await http.get("/probe/organization", headers=member)).json() == str(person.organization_id)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.web.templating import SHELF, icon_names
+from service.web.markup import icon_names
+from service.web.templating import SHELF
 from tests.web.conftest import ROOT
 
 SERVICE = ROOT / "service"

@@ -10,11 +10,14 @@ from sqlalchemy import bindparam, func, select
 
 from service.core.context import Context
 from service.core.errors import Conflict, NotAuthenticated
-from service.core.statements import Prepared, context_user
+from service.core.ids import uuid_in
+from service.core.statements import Prepared, context_user, prefix
 from service.features.accounts.models import ExternalIdentity, OneTimeToken, Purpose, RecoveryCode, User, totp
+from service.features.accounts.schemas import PeopleWanted, PersonListed
 from service.guardrails import sessions
 from service.guardrails.actions import query
 from service.guardrails.mailing import Cause, MailSuppression, hash_of
+from service.guardrails.pagination import Keyset, Page, Position, paginate
 from service.guardrails.permissions import Who, demand
 from service.guardrails.sessions import Device
 
@@ -42,6 +45,18 @@ ACCOUNT = Prepared(
     .limit(1)
 )
 
+
+_listed = select(
+    User.id, User.email, User.name, User.email_verified_at, User.deleted_at, User.is_staff, User.created_at
+)
+PEOPLE = Keyset(_listed, order=(User.id.desc(),), include_deleted=True)
+PERSON = Keyset(_listed.where(User.id == bindparam("id")), order=(User.id.desc(),), include_deleted=True)
+# Between the beginning and what comes after all that begins so: the index on the address serves it.
+BY_ADDRESS = Keyset(
+    _listed.where(User.email >= bindparam("low"), User.email < bindparam("high")),
+    order=(User.email.asc(),),
+    include_deleted=True,
+)
 
 PROBLEMS = Prepared(
     select(MailSuppression.cause, MailSuppression.code, MailSuppression.seen_at)
@@ -107,6 +122,16 @@ async def list_devices(ctx: Context) -> list[Device]:
     if ctx.login is None:
         raise NotAuthenticated("This needs a login.")
     return await sessions.devices(ctx.resources, ctx.login)
+
+
+@query("accounts.list_people", requires=Who.STAFF)
+async def list_people(ctx: Context, wanted: PeopleWanted, page: Position) -> Page[PersonListed]:
+    """Everybody, newest first; or by id, or by the beginning of an address."""
+    if not wanted.q:
+        return await paginate(ctx, PEOPLE, page, PersonListed)
+    if (known := uuid_in(wanted.q)) is not None:
+        return await paginate(ctx, PERSON, page, PersonListed, id=known)
+    return await paginate(ctx, BY_ADDRESS, page, PersonListed, **prefix(wanted.q.lower()))
 
 
 @query("accounts.get_link_owner", requires=Who.ANYONE)

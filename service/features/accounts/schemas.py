@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
+from uuid import UUID
 
 from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, ConfigDict, Field, SecretStr, StringConstraints
 
-from service.core.schemas import Input, Line, Name
+from service.core.schemas import Input, Line, Name, Output
 
 LONGEST_SECRET = 1_000
 """Far above what a new password may be, so that typing one wrong is told as wrong and not as too long."""
@@ -120,3 +122,31 @@ class ExternalProfile(Input):
 
     email: Email
     name: PersonName
+
+
+class PeopleWanted(Input):
+    """What staff look for."""
+
+    q: Annotated[Line, StringConstraints(max_length=254)] = Field(
+        "", title="Find a person", description="The beginning of an e-mail address, or an account's id."
+    )
+
+
+class PersonListed(Output):
+    """An account as staff see it in the list."""
+
+    id: UUID
+    email: str
+    name: str
+    email_verified_at: datetime | None
+    deleted_at: datetime | None
+    is_staff: bool
+    created_at: datetime
+
+    @property
+    def state(self) -> str:
+        if self.deleted_at is not None:
+            return "deleted"
+        if self.email_verified_at is None:
+            return "unconfirmed"
+        return "staff" if self.is_staff else "active"

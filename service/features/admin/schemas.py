@@ -9,8 +9,10 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from service.core.schemas import Input, Line
+from service.guardrails.staff_reasons import Reason
 from service.guardrails.switches import Switch
 
+LONGEST_WAY = 500
 MEANING = {
     Switch.READ_ONLY: ("Read-only", "Nobody can change anything; reading, logging in and this page go on working."),
     Switch.STOP_SIGN_UPS: ("Stop sign-ups", "Nobody can make a new account; everybody else works as before."),
@@ -49,6 +51,13 @@ class Turn:
     who: str
     on: bool
     reason: str
+
+
+class GiveReason(Input):
+    """Where from, and so whose data; and why."""
+
+    next: Annotated[Line, StringConstraints(min_length=1, max_length=LONGEST_WAY)]
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)

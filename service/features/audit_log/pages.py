@@ -13,12 +13,12 @@ from fastapi.responses import StreamingResponse
 
 from service.features.audit_log import queries
 from service.features.audit_log.schemas import Entry, Filters, describe
-from service.features.imports.flows.sheet import harmless, lines
 from service.guardrails.contexts import Ctx
 from service.guardrails.pagination import PageRequest
 from service.guardrails.permissions import Role
 from service.guardrails.rate_limits import EXPORT, limit
 from service.web.forms import Form
+from service.web.sheet import harmless, lines
 from service.web.templating import NavItem, render
 
 router = APIRouter()

@@ -11,7 +11,6 @@ from service.web.staff_home import StaffPage
 from service.web.templating import render
 
 router = APIRouter()
-
 STAFF_PAGES = [StaffPage("Quarantine", "/staff/files", "What the scanner found in files of any organization.", 60)]
 
 

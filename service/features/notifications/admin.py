@@ -22,7 +22,6 @@ from service.web.staff_home import StaffPage
 from service.web.templating import render
 
 router = APIRouter()
-
 STAFF_PAGES = [StaffPage("Mail", "/staff/mail", "Whether mail leaves, and the addresses that it does not go to.", 40)]
 DEAD_LETTERS = [
     DeadLetters(

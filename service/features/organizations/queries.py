@@ -12,7 +12,8 @@ from service.core import clock
 from service.core.context import Context, Login
 from service.core.database import UnitOfWork
 from service.core.errors import NotFound
-from service.core.statements import Prepared, context_tenant, context_user
+from service.core.ids import uuid_in
+from service.core.statements import Prepared, context_tenant, context_user, prefix
 from service.features.accounts.models import User
 from service.features.organizations.models import (
     RESTORE_DAYS,
@@ -28,7 +29,9 @@ from service.features.organizations.schemas import (
     InvitationRead,
     InvitationView,
     MemberRead,
+    OrganizationListed,
     OrganizationRead,
+    OrganizationsWanted,
 )
 from service.guardrails import entitlements
 from service.guardrails.actions import query
@@ -83,6 +86,18 @@ RESTORABLE = Prepared(
     .order_by(Organization.deleted_at.desc())
     .limit(RESTORABLE_LIMIT),
     across_tenants=True,
+    include_deleted=True,
+)
+_listed = select(
+    Organization.id, Organization.name, Organization.region, Organization.deleted_at, Organization.created_at
+)
+ORGANIZATIONS = Keyset(_listed, order=(Organization.id.desc(),), include_deleted=True)
+ORGANIZATION = Keyset(
+    _listed.where(Organization.id == bindparam("id")), order=(Organization.id.desc(),), include_deleted=True
+)
+BY_NAME = Keyset(
+    _listed.where(Organization.search_name >= bindparam("low"), Organization.search_name < bindparam("high")),
+    order=(Organization.search_name.asc(), Organization.id.asc()),
     include_deleted=True,
 )
 MEMBERS = Keyset(
@@ -208,3 +223,15 @@ def _view(row: Mapping[str, Any]) -> InvitationView:
         problem=why_closed(row["accepted_at"], row["revoked_at"], row["expires_at"]),
         href=f"/invitations/{make_token(row['id'], row['sendings'])}",
     )
+
+
+@query("organizations.list_for_staff", requires=Who.STAFF)
+async def list_organizations_for_staff(
+    ctx: Context, wanted: OrganizationsWanted, page: PageRequest
+) -> Page[OrganizationListed]:
+    """Every one, newest first; or by id, or by the beginning of the name."""
+    if not wanted.q:
+        return await paginate(ctx, ORGANIZATIONS, page, OrganizationListed)
+    if (known := uuid_in(wanted.q)) is not None:
+        return await paginate(ctx, ORGANIZATION, page, OrganizationListed, id=known)
+    return await paginate(ctx, BY_NAME, page, OrganizationListed, **prefix(wanted.q.lower()))

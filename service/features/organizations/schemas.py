@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainSerializer, StringConstraints, WithJsonSchema
 
 from service.core.schemas import Input, Line, Name, Output
 from service.features.accounts.schemas import Email
@@ -96,3 +96,25 @@ class InvitationView(Output):
     expires_at: datetime
     problem: str
     href: str
+
+
+class OrganizationsWanted(Input):
+    """What staff look for."""
+
+    q: Annotated[Line, StringConstraints(max_length=120)] = Field(
+        "", title="Find an organization", description="The beginning of its name, or its id."
+    )
+
+
+class OrganizationListed(Output):
+    """An organization as staff see it in the list."""
+
+    id: UUID
+    name: str
+    region: str
+    deleted_at: datetime | None
+    created_at: datetime
+
+    @property
+    def state(self) -> str:
+        return "active" if self.deleted_at is None else "deleted"

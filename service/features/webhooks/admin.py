@@ -11,7 +11,6 @@ from service.web.staff_home import StaffPage
 from service.web.templating import render
 
 router = APIRouter()
-
 STAFF_PAGES = [StaffPage("Webhooks", "/staff/webhooks", "Which endpoints of customers take nothing.", 50)]
 DEAD_LETTERS = [
     DeadLetters(

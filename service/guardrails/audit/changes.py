@@ -78,6 +78,8 @@ def _fields(thing: Any, session: Any) -> Fields:
     born, gone = thing in session.new, thing in session.deleted
     for attribute in state.mapper.column_attrs:
         name = attribute.key
+        if attribute.columns[0].computed is not None:
+            continue  # the database made it from another column, which is here
         history = state.get_history(name, PassiveFlag.PASSIVE_NO_INITIALIZE)
         before, after = (values[0] if values else None for values in (history.deleted, history.added))
         if born or gone:  # what a default has filled in is in no history

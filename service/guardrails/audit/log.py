@@ -47,6 +47,8 @@ class AuditRow(TenantScoped, Base):
         Index(None, "organization_id", "actor_id", "id"),
         Index(None, "actor_id", "id"),
         Index(None, "cluster", "txid", "id"),
+        # For staff, who look at what was done to one person, wherever that was.
+        Index(None, "object_id", "id"),
     )
 
     __subject__ = Subject("actor_id")

@@ -94,6 +94,10 @@ Store(
     Kind.REDIS, "key", "whose an API key is, by a keyed hash of it", ("tenant", "pseudonym"), "service", "minutes",
     Erasure.DELETE, BY_ITSELF, withheld=NO_COPY,
 )  # fmt: skip
+Store(
+    Kind.REDIS, "why", "why staff see somebody's personal data, as they typed it", ("subject", "content"), "security",
+    "15 minutes", Erasure.DELETE, BY_ITSELF, withheld=NO_COPY,
+)  # fmt: skip
 
 # The object store.
 Store(

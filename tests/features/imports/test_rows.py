@@ -17,8 +17,8 @@ from service.features.imports.flows.cells import NUMBER, Wrong
 from service.features.imports.flows.layout import Layout, layout_of
 from service.features.imports.flows.parse import Parsed, parse
 from service.features.imports.flows.pieces import LONGEST_LINE, Piece, pieces
-from service.features.imports.flows.sheet import as_meant, harmless, lines
 from service.features.imports.models import DecimalMark
+from service.web.sheet import as_meant, harmless, lines
 
 PLAIN = Layout(",", ("time", "value"))
 NAMED = Layout(";", ("indicator", "time", "value"))

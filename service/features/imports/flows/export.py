@@ -8,8 +8,8 @@ from uuid import UUID
 
 from service.core.context import Resources
 from service.features.imports.flows.cells import written
-from service.features.imports.flows.sheet import harmless, lines
 from service.features.imports.queries import OF_ONE, WHOLE, Exported
+from service.web.sheet import harmless, lines
 
 AT_ONCE = 5_000
 

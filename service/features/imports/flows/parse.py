@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 from service.features.imports.flows.cells import Wrong, moment, number
 from service.features.imports.flows.layout import DELIMITERS, Layout
 from service.features.imports.flows.pieces import LONGEST_LINE
-from service.features.imports.flows.sheet import as_meant
 from service.features.imports.models import DecimalMark
+from service.web.sheet import as_meant
 
 LONGEST_NAME = 120
 

@@ -1,0 +1,52 @@
+"""How a form's field looks, found from its type: declarations name no widgets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import Enum
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from service.core.schemas import Input
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    name: str
+    type: str = "text"
+    options: tuple[tuple[str, str], ...] = ()
+
+
+def controls_of(model: type[Input]) -> list[Control]:
+    return [_control(name, list(_kinds(field.annotation))) for name, field in model.model_fields.items()]
+
+
+def _control(name: str, kinds: list[Any]) -> Control:
+    words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
+    words += [one.value for kind in kinds if isinstance(kind, type) and issubclass(kind, Enum) for one in kind]
+    if words:
+        if type(None) in kinds and "" not in words:
+            words.insert(0, "")
+        return Control(name, "select", tuple((str(word), _said(str(word))) for word in words))
+    if bool in kinds:
+        return Control(name, "checkbox")
+    if date in kinds and datetime not in kinds:
+        return Control(name, "date")
+    return Control(name, "number" if int in kinds else "text")
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """The types that a field's annotation is made of, without what it says about them."""
+    if get_origin(annotation) is Annotated:
+        yield from _kinds(get_args(annotation)[0])
+    elif get_origin(annotation) is Union or isinstance(annotation, UnionType):
+        for part in get_args(annotation):
+            yield from _kinds(part)
+    else:
+        yield annotation
+
+
+def _said(word: str) -> str:
+    return word.replace("_", " ").capitalize() if word else "Any"

@@ -1,0 +1,127 @@
+"""What a feature can declare for the staff panel; the package's docstring says how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+from pydantic import TypeAdapter, ValidationError
+
+from service.core.context import Context
+from service.core.errors import NOTHING_HERE, NotFound
+from service.core.schemas import Input
+from service.guardrails.pagination import Page, Position
+from service.guardrails.staff_reasons import Reason
+
+HIDDEN = "hidden"
+"""What stands where a personal value would, until the reader has said why."""
+
+
+class Everything(Input):
+    """No filters."""
+
+
+class Why(Input):
+    """The form of an act that asks for nothing but its reason."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    title: str
+    name: str
+    link: str = ""
+    personal: bool = False
+    badges: Mapping[str, str] = field(default_factory=dict)
+    """Kind of badge by value; a value that is not named stands as plain text."""
+    kind: str = ""
+    """"num" for numbers, "break" for what has no spaces."""
+
+    def value(self, row: Any) -> Any:
+        value = getattr(row, self.name)
+        return value.value if isinstance(value, Enum) else value
+
+    def text(self, row: Any) -> str:
+        """As it stands in the CSV."""
+        value = self.value(row)
+        if isinstance(value, datetime):
+            return value.isoformat()
+        return "" if value is None else str(value)
+
+    def href(self, row: Any) -> str:
+        known = dict(row)
+        return self.link.format(**known) if self.link and all(known.get(name) for name in _names_in(self.link)) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    path: str
+    title: str
+    query: Callable[[Context, Any, Position], Any]
+    columns: tuple[Column, ...]
+    wanted: type[Input] = Everything
+    lead: str = ""
+    empty: tuple[str, str] = ("Nothing here", "Nothing fits these filters. Widen or clear them.")
+    order: int = 50
+
+    @property
+    def is_personal(self) -> bool:
+        return any(column.personal for column in self.columns)
+
+    async def read(self, ctx: Context, wanted: Input, page: Position) -> Page[Any]:
+        found: Page[Any] = await self.query(ctx, wanted, page)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    of: str
+    title: str
+    query: Callable[[Context, Any], Any]
+    template: str
+    account: bool = False
+    key: type = UUID
+
+
+def _always(_: Any) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    of: str
+    name: str
+    title: str
+    verb: Callable[..., Any]
+    form: type[Input] = Why
+    hint: str = ""
+    done: str = "Done."
+    danger: bool = False
+    whole: bool = False
+    applies: Callable[[Any], bool] = _always
+    answer: Callable[..., Any] | None = None
+    key: type = UUID
+
+    @property
+    def path(self) -> str:
+        return f"{self.of}/{self.name}" if self.whole else f"{self.of}/{{row_id}}/{self.name}"
+
+
+Declared = Listing | Detail | Act
+
+
+def identify(kind: type, text: str) -> Any:
+    """The id in an address; what cannot be one is a page that is not there."""
+    try:
+        return TypeAdapter(kind).validate_python(text)
+    except ValidationError as error:
+        raise NotFound(NOTHING_HERE) from error
+
+
+def _names_in(link: str) -> list[str]:
+    return [part.partition("}")[0] for part in link.split("{")[1:]]

@@ -1,0 +1,169 @@
+"""Makes the panel out of what the features declare: one router, and the tabs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+
+from service.core.context import Context
+from service.core.errors import Conflict, Invalid, NotFound
+from service.core.schemas import Input
+from service.guardrails import staff_reasons
+from service.guardrails.contexts import StaffCtx
+from service.guardrails.pagination import MOST, PageRequest, Position
+from service.guardrails.rate_limits import EXPORT, limit
+from service.web.flash import flash
+from service.web.forms import Form
+from service.web.responses import redirect
+from service.web.sheet import harmless, lines
+from service.web.staff.controls import controls_of
+from service.web.staff.declared import HIDDEN, Act, Declared, Detail, Listing, identify
+from service.web.staff_home import StaffPage
+from service.web.templating import render
+
+REASONS = "/staff/reasons"
+MOST_EXPORTED = 100_000
+
+
+class Panel:
+    """The declarations of all features in order, and the routes made of them."""
+
+    def __init__(self, declared: Iterable[Declared]) -> None:
+        everything = list(declared)
+        self.listings = [one for one in everything if isinstance(one, Listing)]
+        self.details = [one for one in everything if isinstance(one, Detail)]
+        self.acts = [one for one in everything if isinstance(one, Act)]
+        self.pages = [StaffPage(one.title, one.path, one.lead, one.order) for one in self.listings]
+        self.router = APIRouter()
+        # What has a name of its own before what takes any id.
+        for listing in self.listings:
+            self._add_listing(listing)
+        for act in sorted(self.acts, key=lambda act: not act.whole):
+            self._add_act(act)
+        for detail in self.details:
+            self._add_detail(detail)
+
+    def acts_of(self, path: str, *, whole: bool) -> list[Act]:
+        return [act for act in self.acts if act.of == path and act.whole is whole]
+
+    def _has_detail(self, path: str) -> bool:
+        return any(detail.of == path for detail in self.details)
+
+    def _add_listing(self, listing: Listing) -> None:
+        async def show(request: Request, ctx: StaffCtx, page: PageRequest) -> Response:
+            form = Form.from_query(listing.wanted, request)
+            found = await listing.read(ctx, form.data, page) if form.valid else None
+            return render(
+                request, "staff/listing.html", listing=listing, found=found, form=form, hidden_word=HIDDEN,
+                controls=controls_of(listing.wanted), asked=_asked(form), reason=await _reason(ctx, listing),
+                acts=self.acts_of(listing.path, whole=False), whole=self.acts_of(listing.path, whole=True),
+                why=_why(listing.path, _asked(form)), has_detail=self._has_detail(listing.path),
+            )  # fmt: skip
+
+        @limit(EXPORT)
+        async def export(request: Request, ctx: StaffCtx) -> Response:
+            form = Form.from_query(listing.wanted, request)
+            if not form.valid:
+                return redirect(request, f"{listing.path}?{request.url.query}")
+            if listing.is_personal and not await _reason(ctx, listing):
+                flash(request, "Say first why you need these personal data; then export them.", "warning")
+                return redirect(request, _why(listing.path, _asked(form)))
+            ctx.note("staff.export", "done", subject=listing.path)
+            name = listing.path.removeprefix("/staff/").replace("/", "-")
+            headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
+            body = _rows(ctx, listing, form.data)
+            return StreamingResponse(body, media_type="text/csv; charset=utf-8", headers=headers)
+
+        self._route(listing.path, show, listing)
+        self._route(f"{listing.path}/csv", export, listing)
+
+    def _add_detail(self, detail: Detail) -> None:
+        async def show(request: Request, ctx: StaffCtx, row_id: str) -> Response:
+            key = identify(detail.key, row_id)
+            view = await detail.query(ctx, key)
+            subject = f"{detail.of}/{key}"
+            reason = await staff_reasons.given(ctx, subject, account=key if detail.account else None)
+            acts = [act for act in self.acts_of(detail.of, whole=False) if act.applies(view)]
+            return render(
+                request, detail.template, detail=detail, view=view, reason=reason, acts=acts, row_id=key,
+                why=_why(subject, ""), title=detail.title,
+            )  # fmt: skip
+
+        self._route(f"{detail.of}/{{row_id}}", show, detail)
+
+    def _add_act(self, act: Act) -> None:
+        async def ask(request: Request, ctx: StaffCtx, row_id: str = "") -> Response:
+            return self._act_page(request, act, row_id, Form(act.form))
+
+        async def do(request: Request, ctx: StaffCtx, row_id: str = "") -> Response:
+            form = await Form.parse(act.form, request)
+            if not form.valid:
+                return self._act_page(request, act, row_id, form)
+            given = form.data.model_dump()
+            try:
+                result = await (
+                    act.verb(ctx, **given) if act.whole else act.verb(ctx, identify(act.key, row_id), **given)
+                )
+            except (Conflict, Invalid, NotFound) as error:
+                form.refuse(error)
+                return self._act_page(request, act, row_id, form)
+            if act.answer is not None:
+                made: Response = await act.answer(request, ctx, result)
+                return made
+            flash(request, act.done)
+            return redirect(request, self._back(act, row_id))
+
+        self._route(act.path, ask, act)
+        self._route(act.path, do, act, "POST")
+
+    def _act_page(self, request: Request, act: Act, row_id: str, form: Form[Any]) -> Response:
+        if not act.whole:
+            row_id = str(identify(act.key, row_id))
+        to, back = act.path.format(row_id=row_id), self._back(act, row_id)
+        return render(
+            request,
+            "staff/act.html",
+            act=act,
+            form=form,
+            to=to,
+            back=back,
+            row_id=row_id,
+            controls=controls_of(act.form),
+        )
+
+    def _back(self, act: Act, row_id: str) -> str:
+        return act.of if act.whole or not self._has_detail(act.of) else f"{act.of}/{row_id}"
+
+    def _route(self, path: str, endpoint: Any, made_from: Declared, method: str = "GET") -> None:
+        endpoint.declared = made_from
+        self.router.add_api_route(path, endpoint, methods=[method], response_model=None)
+
+
+def _why(path: str, asked: str) -> str:
+    """Where to say why, and back again."""
+    return f"{REASONS}?next={quote(f'{path}?{asked}' if asked else path, safe='/')}"
+
+
+async def _reason(ctx: Context, listing: Listing) -> str:
+    return await staff_reasons.given(ctx, listing.path) if listing.is_personal else ""
+
+
+def _asked(form: Form[Any]) -> str:
+    return urlencode(form.data.model_dump(mode="json", exclude_defaults=True)) if form.valid else ""
+
+
+async def _rows(ctx: Context, listing: Listing, wanted: Input) -> AsyncIterator[str]:
+    """Each batch in a transaction of its own: memory is bounded, and a slow reader holds no connection."""
+    yield lines([[column.title for column in listing.columns]])
+    resources, user, cursor = ctx.resources, ctx.user_id, None
+    for _ in range(MOST_EXPORTED // MOST):
+        async with resources.database.unit_of_work(user=user, read_only=True, staff=True) as work:
+            within = Context(work, resources, ctx.actor, ctx.caller, login=ctx.login)
+            page = await listing.read(within, wanted, Position(MOST, cursor))
+        yield lines([[harmless(column.text(row)) for column in listing.columns] for row in page.items])
+        if (cursor := page.next_cursor) is None:
+            return
