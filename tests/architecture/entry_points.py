@@ -100,6 +100,11 @@ def _walk(function: Any, feature: str, found: dict[str, Rule], seen: set[Any], d
         return
     seen.add(function)
     for thing in _named(function):
+        if isinstance(thing, dict):  # one address for several acts
+            for inner in thing.values():
+                if isinstance(rule := getattr(inner, "rule", None), Rule):
+                    found[rule.name] = rule
+            continue
         rule = getattr(thing, "rule", None)
         if isinstance(rule, Rule):
             found[rule.name] = rule

@@ -1,0 +1,84 @@
+"""What each route declares, asked of the running service: no token, a stale proof, too little of a key."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import uuid4
+
+from service.core import clock
+from service.core.context import Login
+from service.features.api_keys.queries import offered
+from service.guardrails import sessions
+from service.guardrails.permissions import Role
+from service.guardrails.rate_limits import policy_of
+from tests.abuse.judge import Sent
+from tests.abuse.world import Crowd, World
+from tests.architecture.conftest import Route
+from tests.architecture.entry_points import context_of, rules_of
+from tests.support.client import Client
+
+STEP_UP, WRITES_BY_KEY = 30, 18
+NOTHING_TO_FINISH = {"POST /account/provider/finish"}
+"""Asks when there is something to finish; without a proof begun in this browser there is not."""
+
+
+async def with_a_stale_proof(world: World, *, staff: bool) -> Client:
+    """Logged in with both factors, and proven an hour ago."""
+    person = await world.somebody(staff=staff)
+    _, login = await world.factory.log_in(person, "password", "totp")
+    token, stale = await sessions.rotate(
+        world.factory.resources, login, authenticated_at=clock.now() - timedelta(hours=1)
+    )
+    return await browser(world, token, stale)
+
+
+async def browser(world: World, token: str, login: Login) -> Client:
+    cookies = {sessions.cookie_name(world.factory.resources.settings): token}
+    return await world.stack.enter_async_context(Client(world.factory.url, csrf=login.csrf, cookies=cookies))
+
+
+async def test_what_asks_for_a_fresh_proof_gets_none_from_a_stale_session(routes: list[Route], world: World) -> None:
+    """Every page whose actions say `step_up`: an old login is led to prove itself, and nothing was done."""
+    asked = 0
+    for route in routes:
+        if route.is_api or not any(rule.step_up for rule in rules_of(route.endpoint)) or route.method == "GET":
+            continue
+        staff = context_of(route) == "staff"
+        person = await world.somebody(staff=staff)
+        path = await world.path(route, world.home, person)
+        client = await with_a_stale_proof(world, staff=staff)
+        before = await world.before()
+        answer = await client.post(path, csrf=client.csrf)
+        world.judge(answer, Sent(str(route), "a stale proof", refuse=False))
+        done = answer.status_code < 300 or (answer.status_code == 303 and "/confirm" not in answer.headers["location"])
+        if done and str(route) not in NOTHING_TO_FINISH:
+            world.found.append(f"{route}: takes a stale proof ({answer.status_code} {answer.headers.get('location')})")
+        await world.unchanged(before, str(route))
+        asked += 1
+    assert not world.found, world.report()
+    assert asked >= STEP_UP, f"only {asked} routes ask for a fresh proof"
+
+
+async def test_no_key_without_the_scope_changes_anything(routes: list[Route], world: World) -> None:
+    """Every write of the API, with a key that may read everything."""
+    asked = 0
+    for route in routes:
+        if not route.is_api or route.method == "GET":
+            continue
+        crowd = Crowd(world, policy_of(route.endpoint, route.method))
+        client = await crowd.next()
+        path = await world.path(route, world.home, None)
+        reader = await world.factory.key(
+            world.home, scopes=[scope for scope in offered(Role.OWNER) if scope.endswith(":read")]
+        )
+        before = await world.before()
+        headers = {
+            "accept": "application/json", "authorization": f"Bearer {reader}", "idempotency-key": uuid4().hex,
+            "content-type": "application/json",
+        }  # fmt: skip
+        answer = await client.http.request(route.method, path, content=b"{}", headers=headers)
+        world.judge(answer, Sent(str(route), "a key that may only read", strict=True))
+        await world.unchanged(before, str(route))
+        asked += 1
+    assert not world.found, world.report()
+    assert asked >= WRITES_BY_KEY, f"only {asked} writes"
