@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 import structlog
 
+from service.core.masking import masked
 from service.core.settings import Settings
 from service.core.telemetry import current_trace
 
@@ -25,8 +26,17 @@ hidden_names: set[str] = {
 """Names whose values never reach the log; the classified columns are added when the models load."""
 
 HIDDEN = "[hidden]"
-ROW_DETAIL = re.compile(r"^(\w*DETAIL): .*$", re.MULTILINE)
-"""PostgreSQL quotes the row here: `DETAIL: Key (email)=(ann@example.com) already exists.`"""
+QUOTES = (
+    # PostgreSQL quotes the row: `DETAIL: Key (email)=(ann@example.com) already exists.`
+    (re.compile(r"^(\w*DETAIL): .*$", re.MULTILINE), "DETAIL", r"\1: {0}"),
+    # ... and what it could not read: `invalid input syntax for type uuid: "ann@example.com"`
+    (re.compile(r'(for (?:type|enum) [\w ]+: )".*"'), "for ", r"\1{0}"),
+    # asyncpg: `invalid input for query argument $1: 'ann@example.com' (expected int)`
+    (re.compile(r"(query argument \$\d+: ).*?( \([^()]*\)$)", re.MULTILINE | re.DOTALL), "query argument", r"\1{0}\2"),
+    # pydantic: `[type=int_parsing, input_value='ann@example.com', input_type=str]`
+    (re.compile(r"input_value=.*?, input_type=", re.DOTALL), "input_value=", "input_value={0}, input_type="),
+)
+"""How the texts of errors repeat what somebody sent: pattern, a part that must be there, what is left of it."""
 TOO_DEEP = "[too deep]"
 DEEPEST = 4
 LONGEST = 2_000
@@ -91,12 +101,12 @@ def _clean(name: str, value: Any, depth: int) -> Any:
     if name.lower() in hidden_names and value not in (None, ""):
         return HIDDEN
     if isinstance(value, str):
-        text = _encodable(value)
-        if name == "exception":
-            text = ROW_DETAIL.sub(rf"\1: {HIDDEN}", text)
+        text = masked(without_quotes(_encodable(value)))
         return text if len(text) <= LONGEST or name == "exception" else text[:LONGEST] + "..."
-    if isinstance(value, int) and value.bit_length() > 63:
-        return str(value)  # more than the encoder takes: logging itself would fail
+    if isinstance(value, int) and value.bit_length() > 40:
+        text = masked(str(value))
+        # More than 63 bits are more than the encoder takes: logging itself would fail.
+        return value if text == str(value) and value.bit_length() <= 63 else text
     if isinstance(value, dict | list | tuple) and depth >= DEEPEST:
         return TOO_DEEP  # unread, so nothing classified can hide down there
     if isinstance(value, dict):
@@ -104,6 +114,14 @@ def _clean(name: str, value: Any, depth: int) -> Any:
     if isinstance(value, list | tuple):
         return [_clean(name, inner, depth + 1) for inner in value[:50]]
     return value
+
+
+def without_quotes(text: str) -> str:
+    """An error's text without the values that libraries quote in it."""
+    for pattern, mark, instead in QUOTES:
+        if mark in text:
+            text = pattern.sub(instead.format(HIDDEN), text)
+    return text
 
 
 def _encodable(text: str) -> str:

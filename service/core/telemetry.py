@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from service.core.masking import masked
 from service.core.regions import everywhere
 from service.core.settings import Settings
 
@@ -151,7 +152,7 @@ def root_span(name: str, kind: SpanKind, traceparent: str | None = None, **attri
         remote = SpanContext(parent.trace_id, parent.span_id, True, TraceFlags(TraceFlags.SAMPLED))
         context = trace.set_span_in_context(NonRecordingSpan(remote))
     with _tracer.start_as_current_span(
-        name, context=context, kind=kind, attributes=attributes, **WITHOUT_WORDS
+        name, context=context, kind=kind, attributes=_masked(attributes), **WITHOUT_WORDS
     ) as active:
         identity = active.get_span_context()
         own = Trace(identity.trace_id, identity.span_id, True)
@@ -169,7 +170,7 @@ def span(name: str, kind: SpanKind = SpanKind.INTERNAL, **attributes: Any) -> It
     if here is None or not here.sampled:
         yield
         return
-    with _tracer.start_as_current_span(name, kind=kind, attributes=attributes, **WITHOUT_WORDS) as active:
+    with _tracer.start_as_current_span(name, kind=kind, attributes=_masked(attributes), **WITHOUT_WORDS) as active:
         try:
             yield
         except Exception as error:
@@ -211,7 +212,11 @@ def annotate(**attributes: Any) -> None:
     """Add attributes to the current span when it is recorded."""
     here = _trace.get()
     if here is not None and here.sampled:
-        trace.get_current_span().set_attributes(attributes)
+        trace.get_current_span().set_attributes(_masked(attributes))
+
+
+def _masked(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {name: masked(value) if isinstance(value, str) else value for name, value in attributes.items()}
 
 
 def _parse(traceparent: str | None) -> Trace | None:

@@ -33,7 +33,7 @@ from service.core.errors import (
 from service.core.multipart import arriving
 from service.core.observe import QUIET
 from service.core.settings import Settings
-from service.guardrails import deprecation, gate
+from service.guardrails import cards, deprecation, gate
 from service.guardrails.strict_json import MOST_JSON, Larger, check_media, too_large
 from service.guardrails.uploads.bounds import STREAM, Stream
 from service.guardrails.uploads.policy import UploadPolicy
@@ -141,6 +141,8 @@ class Shield:
                 if self.under_way > self.most_at_once:
                     raise Unavailable("Too many requests are under way.", retry_after=2)
                 self._check_host(scope["headers"])
+                if not scope["path"].startswith(SIGNED_PREFIX):
+                    cards.refuse_address(scope)
                 # PostgreSQL stores no NUL, and no log line should carry an escape sequence of somebody's terminal.
                 if not scope["path"].isprintable():
                     raise BadRequest(

@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from service.core.errors import BadRequest, PayloadTooLarge, UnsupportedMedia
+from service.guardrails import cards
 
 API_PREFIX = "/api/"
 MOST_JSON = 256 * 1024
@@ -79,8 +80,8 @@ def too_large(most: int) -> PayloadTooLarge:
 def check_json(body: bytes) -> Any:
     """The value; refuses JSON on which parsers disagree or die (RFC 8259 sections 4, 6, 8.1; RFC 7493).
 
-    Not UTF-8, lone surrogates, NaN and infinities, numbers beyond a double, duplicate names, absurd nesting: a plain
-    FastAPI answers 500 to several of these.
+    Raises Invalid for card numbers (guardrails.cards), BadRequest for the rest: not UTF-8, lone surrogates, NaN and
+    infinities, numbers beyond a double, duplicate names, absurd nesting. A plain FastAPI answers 500 to several.
     """
     if sum(map(body.count, (b",", b"[", b"{"))) > MOST_VALUES:
         raise PayloadTooLarge(f"The JSON has more than {MOST_VALUES} values.", mend="Send it in several requests.")
@@ -101,6 +102,8 @@ def check_json(body: bytes) -> Any:
     except ValueError as error:
         known = error.args[0] if isinstance(error, _Refused) else "The body is not valid JSON."
         raise BadRequest(known, mend="Correct the JSON and send it again.") from error
+    if "\\u" in text or cards.contains_card(text):
+        cards.refuse(value)
     return value
 
 

@@ -24,6 +24,7 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
 from service.core.errors import BadRequest, PayloadTooLarge, ServiceError, UnsupportedMedia
+from service.guardrails import cards
 from service.guardrails.browser import CSRF_FIELD
 from service.web.sentences import message_for
 
@@ -36,6 +37,8 @@ UNSEEN: Final = (CSRF_FIELD, SCHEMA_FIELD)
 
 MOST_FIELDS = 200
 MOST_BYTES = 256 * 1024
+MOST_LOOKED_AT = 20_000
+"""Characters of a field in which a card number is sought; none takes as many."""
 WHOLE: Final = ""
 """The key of errors that belong to no single field."""
 
@@ -156,6 +159,9 @@ class Form(Generic[M]):
             if not is_storable(value):
                 self.add_error(name, "Remove the invisible characters; typing it anew helps.")
                 value = "".join(character for character in value if is_storable(character))
+            if cards.contains_card(value[:MOST_LOOKED_AT]):
+                self.add_error(name, cards.SENTENCE)
+                value = ""
             # Passwords count exactly as typed; browsers send line breaks as CRLF.
             self._typed.setdefault(name, []).append(
                 value if self.is_secret(name) else value.replace("\r\n", "\n").strip()

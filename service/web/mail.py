@@ -26,6 +26,7 @@ from service.core import telemetry
 from service.core.context import Context
 from service.core.crypto import sign
 from service.core.logging import get_logger
+from service.core.masking import masked
 from service.guardrails import mailing, purposes, switches
 from service.guardrails.inbox import AcknowledgingPool
 from service.guardrails.jobs import Retry
@@ -139,7 +140,7 @@ def unsubscribe_link(ctx: Context, *what: str) -> str:
 def compose(template: str, **values: object) -> tuple[str, str, str]:
     """(subject, text, HTML) of one mail; a missing value is an error."""
     unsubscribe = str(values.pop("unsubscribe", ""))
-    head, _, body = _plain().get_template(f"{template}.txt").render(values).strip().partition("\n")
+    head, _, body = masked(_plain().get_template(f"{template}.txt").render(values)).strip().partition("\n")
     if not head.startswith("Subject: "):
         raise ValueError(f"{template}.txt must begin with 'Subject: '")
     subject, text = head.removeprefix("Subject: ").strip(), body.strip() + "\n"

@@ -11,6 +11,7 @@ import orjson
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.exc import IntegrityError
 
 from service.catalog import load_tables
@@ -110,3 +111,30 @@ async def test_a_span_tells_the_class_of_an_error_and_none_of_its_words(settings
     assert [span.name for span in spans] == ["action x", "GET /"]
     assert spans[0].status.description == "ValueError"
     assert "canary" not in "".join(span.to_json() for span in spans)
+
+
+async def test_what_libraries_quote_in_their_errors_stays_out_of_the_log(superuser: asyncpg.Connection[Any]) -> None:
+    """asyncpg, PostgreSQL and pydantic repeat in their texts what they were given."""
+    texts = []
+    for sql, value in (("SELECT $1::int", "leak-me"), ("SELECT $1::text::uuid", "leak-me"), ("SELECT 'x'", "leak-me")):
+        with pytest.raises((asyncpg.PostgresError, asyncpg.DataError, asyncpg.InterfaceError)) as failed:
+            await superuser.fetch(sql, value)
+        texts.append("".join(traceback.format_exception_only(failed.value)))
+    with pytest.raises(ValidationError) as invalid:
+        TypeAdapter(dict[str, int]).validate_python({"a": "leak-me", "b": "leak-me too"})
+    texts.append(str(invalid.value))
+    assert sum("leak-me" in text for text in texts) >= 3, "the libraries have stopped quoting; then this is not needed"
+    for text in texts:
+        for name in ("exception", "error", "problem"):
+            raw_line, _ = line(event="failed", **{name: text})
+            assert b"leak-me" not in raw_line, text
+
+
+@pytest.mark.parametrize("name", ["note", "exception", "event"])
+def test_a_card_number_never_reaches_the_log(name: str) -> None:
+    load_tables()
+    raw, _ = line(
+        **{"event": "x", name: "paid with 4111 1111 1111 1111", "number": 4111111111111111, "list": ["378282246310005"]}
+    )
+    assert raw.count(b"[card number]") == 3
+    assert b"1111 1111" not in raw

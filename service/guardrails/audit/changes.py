@@ -14,6 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, PassiveFlag
 from service.core import logging
 from service.core.context import Context
 from service.core.database import GuardedSession
+from service.core.masking import masked
 from service.guardrails.personal_data import Protection, protection_of
 
 CHANGED, HIDDEN = "[changed]", "[hidden]"
@@ -102,7 +103,11 @@ def plain(value: Any, *, checked: bool = False, depth: int = 0) -> Any:
     """
     if isinstance(value, Enum):
         value = value.value
-    if value is None or isinstance(value, bool) or (isinstance(value, int) and abs(value) <= BIGGEST_INTEGER):
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float) and masked(str(value)) != str(value):
+        return masked(str(value))
+    if isinstance(value, int) and abs(value) <= BIGGEST_INTEGER:
         return value
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
@@ -120,7 +125,7 @@ def plain(value: Any, *, checked: bool = False, depth: int = 0) -> Any:
     if isinstance(value, bytes) or (checked and isinstance(value, str) and "@" in value):
         return HIDDEN
     # PostgreSQL stores neither NUL nor lone surrogates.
-    text = str(value).replace("\0", "").encode("utf-8", "replace").decode()
+    text = masked(str(value).replace("\0", "").encode("utf-8", "replace").decode())
     return text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + "..."
 
 

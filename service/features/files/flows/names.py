@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from service.guardrails.cards import mask
+
 LONGEST = 120
 FALLBACK = "file"
 INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
@@ -19,7 +21,7 @@ def display_name(given: str) -> str:
     """At most 120 characters, without a path; a runnable extension in front of the last one loses its dot."""
     name = unicodedata.normalize("NFC", given).replace("\\", "/").rpartition("/")[2]
     name = "".join(" " if character.isspace() else character for character in name if not _is_invisible(character))
-    name = RUNNABLE.sub("_", re.sub(r" +", " ", name).strip(" ."))
+    name = mask(RUNNABLE.sub("_", re.sub(r" +", " ", name).strip(" .")))
     if len(name) > LONGEST:
         stem, dot, extension = name.rpartition(".")
         tail = f"{dot}{extension}" if stem and len(extension) <= 8 else ""

@@ -11,6 +11,7 @@ from service.features.imports.flows.cells import Wrong, moment, number
 from service.features.imports.flows.layout import DELIMITERS, Layout
 from service.features.imports.flows.pieces import LONGEST_LINE
 from service.features.imports.models import DecimalMark
+from service.guardrails.cards import SENTENCE, contains_card
 from service.web.sheet import as_meant
 
 LONGEST_NAME = 120
@@ -63,6 +64,8 @@ def _cells(raw: bytes, layout: Layout) -> list[str]:
         at = error.start
         raise Wrong(f"Byte {at + 1} of the row (0x{raw[at]:02X}) is not UTF-8. Save the file as “CSV UTF-8”.") from None
     text = text.removesuffix("\r")
+    if contains_card(text):
+        raise Wrong(f"{SENTENCE} Take it out of the row.")
     if "\r" in text:
         raise Wrong("The row has a carriage return inside. End rows with a line feed.")
     if '"' not in text:
