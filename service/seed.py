@@ -32,6 +32,7 @@ from service.features.organizations.models import Membership, Organization
 from service.features.sources.flows.demo import plant_sources
 from service.features.webhooks.flows.demo import plant_endpoint
 from service.guardrails.api_keys import SHOWN, hash_of, mint
+from service.guardrails.feature_flags import Flag, OrganizationFlag
 from service.guardrails.permissions import Role
 
 PASSWORD = "ballast demo password"
@@ -109,6 +110,9 @@ async def _organization(
         if number == 0:
             await plant_sources(work)
             await plant_import(work)
+        if number == 1:
+            flag = {"name": Flag.TILE_RANGE.value, "is_on": True, "changed_at": clock.now()}
+            work.session.add(OrganizationFlag(**flag))
     return logins
 
 

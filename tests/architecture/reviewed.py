@@ -86,6 +86,7 @@ GLOBAL_TABLES: dict[str, str] = {
 
 WIDER_POLICIES: dict[str, str] = {
     "audit_log_of_nobody": "staff see what was done for no organization: switches, replays, what staff did for all",
+    "organization_flags_of_all": "staff see which organizations were turned to a feature flag; they change one by one",
     "webhook_deliveries_failed": "staff see which messages were given up on anywhere; their query reads no payload",
     "invitations_by_token": "whoever holds an invitation's link sees that one, before belonging anywhere",
     "invitations_to_me": "a verified address sees the invitations sent to it",

@@ -14,6 +14,7 @@ import structlog
 
 from service.core import clock, telemetry
 from service.core.ids import new_id
+from service.guardrails import feature_flags
 from service.guardrails.pagination import PageRequest
 from service.guardrails.permissions import Role
 from service.guardrails.switches import STATES
@@ -63,15 +64,15 @@ ALSO_LISTS = {
 
 
 class Counted:
-    """How many statements each request sent. The switches are left out: they are read every two seconds, by whoever
-    comes first."""
+    """How many statements each request sent. Switches and flags are left out: they are read every few seconds, by
+    whoever comes first."""
 
     def __init__(self) -> None:
         self.by_request: dict[str, list[str]] = {}
 
     def __call__(self, sql: str) -> None:
         request = structlog.contextvars.get_contextvars().get("request_id")
-        if request and sql != STATES:
+        if request and sql not in (STATES, feature_flags.STATES.sql):
             self.by_request.setdefault(str(request), []).append(sql)
 
 
@@ -150,6 +151,9 @@ async def fill(factory: Factory, organization: UUID, person: Person, rows: int) 
             organization,
         )
         await factory.fed(organization, source, "USD")
+        await db.execute(
+            "INSERT INTO organization_flags VALUES ($1, 'tile_range', true, now())", await factory.organization()
+        )
         await dead_letter(factory, organization, None)
         await ended_import(factory, organization, None)
         await inbox_message(factory, organization, None)

@@ -9,11 +9,12 @@ from sqlalchemy import literal_column, select
 from service.core.context import Context
 from service.core.statements import Prepared
 from service.features.accounts.models import User
-from service.features.admin.schemas import MEANING, SwitchRow, Turn
+from service.features.admin.schemas import MEANING, FlagRead, SwitchRow, Turn
 from service.guardrails.actions import query
 from service.guardrails.audit import AuditRow
+from service.guardrails.feature_flags import OrganizationFlag
 from service.guardrails.jobs import dead
-from service.guardrails.pagination import Page, PageRequest
+from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
 from service.guardrails.permissions import Who
 from service.guardrails.switches import SwitchState
 from service.web.dead_letters import Letter, Lists
@@ -31,6 +32,13 @@ TURNS = Prepared(
     include_deleted=True,
 )
 """What belongs to no organization's log; a policy shows it to staff alone."""
+FLAGS = Keyset(
+    select(
+        OrganizationFlag.organization_id, OrganizationFlag.name, OrganizationFlag.is_on, OrganizationFlag.changed_at
+    ),
+    order=(OrganizationFlag.organization_id.asc(), OrganizationFlag.name.asc()),
+    across_tenants=True,
+)
 
 
 @query("admin.list_switches", requires=Who.STAFF)
@@ -54,6 +62,12 @@ async def list_switches(ctx: Context) -> list[SwitchRow]:
         )
         for switch, (title, meaning) in MEANING.items()
     ]
+
+
+@query("admin.list_flags", requires=Who.STAFF)
+async def list_flags(ctx: Context, page: PageRequest) -> Page[FlagRead]:
+    """Every organization that was turned one way or the other, of every flag."""
+    return await paginate(ctx, FLAGS, page, FlagRead)
 
 
 @query("admin.list_dead_jobs", requires=Who.STAFF)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal
+from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
-from service.core.schemas import Input, Line
+from service.core.schemas import Input, Line, Output
+from service.guardrails.feature_flags import Flag
 from service.guardrails.staff_reasons import Reason
 from service.guardrails.switches import Switch
 
@@ -41,6 +43,21 @@ class LettersSearch(Input):
     q: Annotated[Line, StringConstraints(max_length=255)] = Field(
         "", title="Find", description="A whole name, or the id of one."
     )
+
+
+class FlagChange(Why):
+    organization: UUID = Field(title="Organization", description="Its id, as the customer's people see it.")
+    flag: Flag = Field(title="Flag")
+    to: Literal["on", "off", "default"] = Field(title="Turn it")
+
+
+class FlagRead(Output):
+    """An organization that was turned one way or the other."""
+
+    organization_id: UUID
+    name: str
+    is_on: bool
+    changed_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

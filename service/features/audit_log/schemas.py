@@ -27,6 +27,7 @@ SENTENCES = {
     "accounts.remove_totp": "switch off codes from an app",
     "accounts.renew_recovery_codes": "make new recovery codes",
     "accounts.request_new_email": "ask for another e-mail address",
+    "admin.turn_flag": "turn a feature on or off for the organization",
     "api_keys.create": "make an API key",
     "api_keys.enter": "use an API key that works no more",
     "api_keys.revoke": "revoke an API key",

@@ -21,8 +21,10 @@ from service.features.indicators.schemas import (
     ReadingCorrection,
     ReadingForm,
 )
+from service.guardrails import feature_flags
 from service.guardrails.actions import allow, may
 from service.guardrails.contexts import Ctx, PublicCtx
+from service.guardrails.feature_flags import Flag
 from service.guardrails.pagination import PageRequest
 from service.guardrails.permissions import Role
 from service.web.flash import flash
@@ -57,7 +59,8 @@ async def home(request: Request, ctx: PublicCtx) -> Response:
 async def dashboard(request: Request, ctx: Ctx) -> Response:
     """The poll asks here too: 304 while nothing changed, only the tiles when something did."""
     version, total = await queries.dashboard_version(ctx)
-    tag = etag(request, version, ctx.user_id, ctx.role)
+    ranges = await feature_flags.is_on(ctx, Flag.TILE_RANGE)
+    tag = etag(request, version, ctx.user_id, ctx.role, ranges)
     if unchanged := not_modified(request, tag, poll_seconds=queries.REFRESH_SECONDS):
         return unchanged
     board = await queries.get_dashboard(ctx)
@@ -69,6 +72,7 @@ async def dashboard(request: Request, ctx: Ctx) -> Response:
         headers=headers,
         board=board,
         total=total,
+        ranges=ranges,
         etag=tag,
         can=may(ctx, actions.create_indicator),
     )
