@@ -1,6 +1,6 @@
 """Feature flags: which organizations were turned, and staff may see all of them.
 
-Phase: expand (pre). Follows 2026_11_23_pre_support_visits.
+Phase: expand (pre). Follows 2026_11_23_pre_staff_reads.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from alembic import op
 from migrations import ddl
 
 revision = "2026_11_23_pre_feature_flags"
-down_revision = "2026_11_23_pre_support_visits"
+down_revision = "2026_11_23_pre_staff_reads"
 branch_labels = None
 depends_on = None
 
