@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
 import typer
 
@@ -18,6 +19,7 @@ from service.core.settings import InsecureSettings, get_settings, insist_on
 
 if TYPE_CHECKING:
     from service.core.database import Database
+    from service.guardrails.audit import Report
 
 Email = Annotated[str, typer.Argument(help="The address of their account.")]
 
@@ -146,17 +148,39 @@ def settings(
 @audit.command("verify")
 def verify_audit(
     anchors: Annotated[Path | None, typer.Option(help="A log file with the worker's audit.sealed lines.")] = None,
+    export: Annotated[Path | None, typer.Option(help="Write a bundle for an auditor into this file (zip).")] = None,
+    organization: Annotated[UUID | None, typer.Option(help="Only this organization's rows go into the bundle.")] = None,
 ) -> None:
-    """Recompute every row and seal; names each changed, missing, inserted, reordered or cut-off row. Exit 1 on any."""
-    from service.guardrails.audit import verify
+    """Recompute every row and seal; names each changed, missing, inserted, reordered or cut-off row. Exit 1 on any.
+
+    What it exports is signed: an outsider checks it with verify.py and the key that `audit key` prints.
+    """
+    from service.guardrails.audit import bundle, verify
 
     settings = get_settings()
     insist_on(settings, "database_maintenance_url", "audit_seal_key")
-    report = asyncio.run(as_maintenance(lambda database: verify(database, settings, anchors)))
+
+    async def examine(database: Database) -> Report:
+        found = await verify(database, settings, anchors)
+        if export is not None:
+            rows = await bundle.export(database, settings, export, found, organization)
+            typer.echo(f"{export}: {rows} rows, signed with the key {bundle.public_key(settings)}")
+        return found
+
+    report = asyncio.run(as_maintenance(examine))
     for kind, what in report.problems:
         typer.echo(f"{kind}: {what}")
     typer.echo(f"{report.rows} rows in {report.segments} segments, {sum(report.counts.values())} problems")
     raise typer.Exit(0 if report.ok else 1)
+
+
+@audit.command("key")
+def audit_key() -> None:
+    """Print the public key with which auditors check an exported log; give it to them apart from the bundle."""
+    from service.guardrails.audit import bundle
+
+    insist_on(get_settings(), "audit_seal_key")
+    typer.echo(bundle.public_key(get_settings()))
 
 
 @jobs.command("failed")

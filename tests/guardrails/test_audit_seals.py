@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,11 +23,12 @@ from service.guardrails.audit.changes import plain
 from service.guardrails.audit.log import COLUMNS, row_hash
 from service.guardrails.audit.seal import MOST_ROWS, merkle_root, sign
 from tests.guardrails.audit_at_work import ADA, as_attacker, rows_in_order, write
+from tests.guardrails.sealed_log import seal_all
 
 if TYPE_CHECKING:
     from tests.guardrails.durability import Acting
 
-pytest_plugins = "tests.guardrails.durability"
+pytest_plugins = ("tests.guardrails.durability", "tests.guardrails.sealed_log")
 
 
 # Tampering is named
@@ -159,42 +159,6 @@ TAMPERINGS = [
     _forge_a_segment,
     _rewrite_history_with_the_key,
 ]
-
-
-@pytest.fixture
-async def sealed(
-    acting: Acting,
-    empty_log: None,
-    own_maintenance: Database,
-    own_settings: Settings,
-    own_superuser: asyncpg.Connection[Any],
-    tmp_path: Path,
-) -> tuple[list[UUID], Path]:
-    """Nine rows in three segments, and the log file with their anchors."""
-    anchors = tmp_path / "worker.log"
-    with anchors.open("w") as lines:
-        lines.write('{"event": "worker started"}\n')
-        for _ in range(3):
-            await write(acting, 3, new_id())
-            await seal_all(own_maintenance, own_settings, own_superuser)
-        for row in await own_superuser.fetch("SELECT number, seal FROM audit_segments ORDER BY number"):
-            lines.write(
-                json.dumps({"event": "audit.sealed", "number": row["number"], "seal": row["seal"].hex()}) + "\n"
-            )
-    return await rows_in_order(own_superuser), anchors
-
-
-async def seal_all(maintenance: Database, settings: Settings, superuser: asyncpg.Connection[Any]) -> None:
-    """Seal every row there is; waits first, because a transaction in another database holds the horizon back too."""
-    for _ in range(1000):
-        if await superuser.fetchval(
-            "SELECT coalesce(max(txid) FILTER (WHERE cluster <> 77), 0)"
-            " < (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint FROM audit_log"
-        ):
-            await audit.seal(maintenance, settings)
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("some transaction holds the horizon back for ten seconds")
 
 
 async def test_an_untouched_log_verifies(

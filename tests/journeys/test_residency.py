@@ -101,7 +101,7 @@ async def world(
         "database_url": SecretStr(servers.postgres.url("ballast_app", name)),
         "database_maintenance_url": SecretStr(servers.postgres.url("ballast_maintenance", name)),
         "redis_namespace": name,
-        "regions": {"us": RegionSettings(**regions["us"].place("us"))},  # type: ignore[arg-type]
+        "regions": {"us": RegionSettings(**regions["us"].place("us"))},
         **regions["eu"].place("eu"),
     }
     made = settings.model_copy(update=values)

@@ -109,13 +109,17 @@ INSERT = (
 
 def row_hash(row: dict[str, Any]) -> bytes:
     """SHA-256 over the columns as canonical JSON, the same from the values written and from the row read back."""
+    return sha256(canonical(row)).digest()
+
+
+def canonical(row: dict[str, Any]) -> bytes:
     readable = {
         **row,
         "at": row["at"].astimezone(UTC),
         "changes": orjson.loads(row["changes"]),
         "facts": orjson.loads(row["facts"]),
     }
-    return sha256(orjson.dumps(readable, default=str, option=orjson.OPT_SORT_KEYS)).digest()
+    return orjson.dumps(readable, default=str, option=orjson.OPT_SORT_KEYS)
 
 
 async def record(ctx: Context, action: str, changes: Changes, facts: dict[str, Any]) -> None:
