@@ -58,6 +58,7 @@ SIGNED_ADDRESSES = {
 NO_IDEMPOTENCY_KEY: frozenset[str] = frozenset()
 
 GLOBAL_TABLES: dict[str, str] = {
+    "audit_checks": "what was found in the log of all organizations; counts and times only",
     "audit_segments": "seals the audit log of all organizations in one chain; only maintenance reads it",
     "billing_customers": "a message names Stripe's customer, not the organization; ids and counters only",
     "billing_sweeps": "how far the comparison with Stripe has come, for all organizations",

@@ -43,6 +43,7 @@ async def show_log(request: Request, ctx: Ctx, page: PageRequest) -> Response:
         "audit_log/log.html",
         entries=entries,
         wanted=wanted,
+        check=await queries.get_last_check(ctx),
         form=form,
         actions=[("", "Anything"), *sorted(((name, text.capitalize()) for name, text in actions), key=itemgetter(1))],
         asked=urlencode(wanted.model_dump(mode="json", exclude_none=True)),

@@ -16,7 +16,7 @@ from service.features.accounts.models import User
 from service.features.api_keys.models import ApiKey
 from service.features.audit_log.schemas import Entry, Filters
 from service.guardrails.actions import RULES, query
-from service.guardrails.audit import AuditRow
+from service.guardrails.audit import AuditRow, Checked, last_check
 from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
 from service.guardrails.permissions import Role, Who
 
@@ -85,6 +85,12 @@ async def list_actions(ctx: Context) -> list[str]:
         for name, rule in RULES.items()
         if rule.writes and (isinstance(rule.requires, Role) or rule.requires is Who.SIGNED_IN)
     )
+
+
+@query("audit_log.read_check", requires=Role.OWNER)
+async def get_last_check(ctx: Context) -> Checked | None:
+    """Up to when the log was found as it was sealed."""
+    return await last_check(ctx)
 
 
 async def _batches(

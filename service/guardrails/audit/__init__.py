@@ -9,16 +9,19 @@ cannot be written the change fails. A sealer behind the transaction horizon sign
 rows inside the request's transaction would have cost three quarters of the throughput.
 
 Limits: between writing and sealing (seconds; `audit_seal_lag_seconds`) a database superuser can change a row unseen.
-Cutting the newest rows together with their segments shows only against the anchors: the `audit.sealed` lines of the
-worker's log, which another system keeps. Bulk UPDATE statements are recorded without their values.
+`checks` verifies all of it once a day; `bundle` exports it for outsiders. Cutting the newest rows together with their
+segments shows only against the anchors: the `audit.sealed` lines of the worker's log, which another system keeps. Bulk
+UPDATE statements are recorded without their values.
 """
 
 from service.guardrails.audit.changes import Changes, flush_and_collect, put_back, set_aside
+from service.guardrails.audit.checks import AuditCheck, Checked, check_when_due, last_check
 from service.guardrails.audit.log import AuditRow, AuditSegment, record, write_security_events
 from service.guardrails.audit.seal import seal, seal_lag
 from service.guardrails.audit.verify import Report, verify
 
 __all__ = [
+    "AuditCheck",
     "AuditRow",
     "AuditSegment",
     "Changes",
@@ -29,4 +32,4 @@ __all__ = [
     "seal",
     "seal_lag",
 ]
-__all__ += ["set_aside", "verify", "write_security_events"]
+__all__ += ["Checked", "check_when_due", "last_check", "set_aside", "verify", "write_security_events"]

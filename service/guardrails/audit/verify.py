@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -37,6 +38,7 @@ class Report:
 
     rows: int = 0
     segments: int = 0
+    sealed_until: datetime | None = None
     problems: list[tuple[str, str]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -69,6 +71,7 @@ async def verify(maintenance: Database, settings: Settings, anchors: Path | None
         reached[segment["cluster"]] = (segment["last_txid"], segment["last_id"])
         number, previous = segment["number"], segment["seal"]
         report.segments += 1
+        report.sealed_until = segment["sealed_at"]
     if (newest := max(expected, default=0)) > number:
         report.add("truncated", f"the anchors know segment {newest}, the log ends at segment {number}")
     if lag > LATE_SECONDS:
