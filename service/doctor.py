@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from service.app import close_resources, create_resources
 from service.core.crypto import keyring
 from service.core.database import Database
 from service.core.insecurities import insecurities
@@ -18,6 +19,7 @@ from service.core.redis import create_redis
 from service.core.regions import in_region
 from service.core.settings import Settings, misspelt
 from service.features.billing.flows.catalogue import mismatches
+from service.features.erasure.flows.arrivals import unreplayed
 from service.guardrails.resealing import MissingKeys, compare_with_noted, note_keys
 from service.integrations.http import HttpClient
 from service.integrations.mail import MailFailed, mailers_of
@@ -195,6 +197,18 @@ async def _prices(settings: Settings) -> str:
     return "as in plans.py"
 
 
+async def _erasures(settings: Settings) -> str:
+    """A database out of a backup brings erased people back, and must not serve them."""
+    resources = create_resources(settings)
+    try:
+        missing = await unreplayed(resources)
+    finally:
+        await close_resources(resources)
+    if missing:
+        raise Trouble(f"{len(missing)} erased people are back: run `python -m service privacy replay-erasures`")
+    return "nobody whom the ledger of erasures names is here"
+
+
 async def _security(settings: Settings) -> str:
     problems = insecurities(settings)
     if not problems:
@@ -243,6 +257,7 @@ CHECKS: dict[str, Check] = {
     "stripe": _stripe,
     "prices": _prices,
     "keys": _keys,
+    "erasures": _erasures,
     "settings": _security,
     "spelling": _spelling,
 }

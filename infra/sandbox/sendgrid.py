@@ -96,6 +96,7 @@ class SendGridStandIn(StandIn):
         self.sent: deque[Sent] = deque(maxlen=200)
         self.requests: deque[dict[str, Any]] = deque(maxlen=200)
         self.spared: dict[str, str] = {}
+        self.erased: set[str] = set()
         self.refused = 0
         self._ids = itertools.count(1_000_000)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -109,6 +110,7 @@ class SendGridStandIn(StandIn):
                 Route("/v3/mail/send", self._send, methods=["POST"]),
                 Route("/v3/scopes", self._scopes),
                 *lists,
+                Route("/v3/recipients/erasejob", self._erase, methods=["POST"]),
                 Route("/v3/suppression/blocks/{address}", self._forget, methods=["DELETE"]),
                 *knob_routes(self),
                 static_files(),
@@ -208,6 +210,20 @@ class SendGridStandIn(StandIn):
             return refusal
         known = self.spared.pop(request.path_params["address"].lower(), None)
         return Response(status_code=204) if known else _errors(404, "Not found")
+
+    async def _erase(self, request: Request) -> Response:
+        """Recipients' data: everything that was kept about these addresses goes; the answer comes before it has."""
+        given = orjson.loads(await request.body())
+        if refusal := self._refuse(request):
+            return refusal
+        wanted = {str(each).lower() for each in given.get("email_addresses", ())}
+        if not wanted:
+            return _errors(400, "email_addresses is required", "email_addresses")
+        self.erased |= wanted
+        self.sent = deque((one for one in self.sent if one.to.lower() not in wanted), maxlen=self.sent.maxlen)
+        about = [one for one in self.requests if not any(each in orjson.dumps(one).decode().lower() for each in wanted)]
+        self.requests = deque(about, maxlen=self.requests.maxlen)
+        return JSONResponse({"job_id": uuid4().hex}, status_code=202)
 
     async def _scopes(self, request: Request) -> Response:
         return self._refuse(request) or JSONResponse({"scopes": ["mail.send", "suppression.delete"]})

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from service.core.settings import get_settings
+from service.core.settings import get_settings, insist_on
 
 privacy = typer.Typer(no_args_is_help=True, help="What personal data is where, and why.")
 
@@ -50,3 +50,18 @@ def write_record(
     open_ones = [name for name, one in PROCESSORS.items() if one.needs_agreement and name not in agreements(settings)]
     if open_ones:
         typer.echo(f"no agreement entered in PROCESSOR_AGREEMENTS for: {', '.join(open_ones)}", err=True)
+
+
+@privacy.command("replay-erasures")
+def replay_erasures() -> None:
+    """After a restore: erase again whom the backup brought back. Run it before anybody is served."""
+    import asyncio
+
+    from service.cli._running import with_resources
+    from service.features.erasure.flows.machine import replay_all
+
+    settings = get_settings()
+    insist_on(settings, "database_maintenance_url")
+    begun, open_ones = asyncio.run(with_resources(replay_all, maintenance=True))
+    typer.echo(f"{begun} erasures were done again; {open_ones} could not be finished and go on in the worker")
+    raise typer.Exit(1 if open_ones else 0)

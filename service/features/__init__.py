@@ -14,6 +14,7 @@ FEATURES = (
     "webhooks",
     "notifications",
     "consents",
+    "erasure",
     "api_keys",
     "sources",
     "files",

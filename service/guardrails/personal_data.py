@@ -58,6 +58,7 @@ PURPOSES: dict[str, Purpose] = {
     "service": Purpose(Basis.CONTRACT, "to give you the product you signed up for"),
     "security": Purpose(Basis.LEGITIMATE_INTEREST, "to keep accounts safe and to find out afterwards what happened"),
     "billing": Purpose(Basis.CONTRACT, "to sell plans and to take payments for them"),
+    "erasure": Purpose(Basis.LEGAL_OBLIGATION, "to erase whoever asked for it, and to show that we did (GDPR Art. 17)"),
     "objection": Purpose(Basis.LEGAL_OBLIGATION, "to go on honouring a wish not to be written to (GDPR Art. 21(3))"),
 }
 """Every purpose with its basis. One with consent as its basis is processed only after guardrails asked for it."""

@@ -92,7 +92,7 @@ async def purge_expired(
     try:
         for table in reversed(base.metadata.sorted_tables):
             rule = retention_of(table)
-            if rule is None or rule.days is None:
+            if rule is None or rule.days is None or rule.removed_by:
                 continue
             try:
                 await _remove(run, table, _expired(table, rule, held), told=rule.after == DELETED_AT)

@@ -30,7 +30,7 @@ from service.core import clock
 from service.core.database import Base
 from service.core.ids import new_id
 from service.core.logging import get_logger
-from service.guardrails.personal_data import content, internal
+from service.guardrails.personal_data import internal, personal, pointer
 from service.guardrails.retention import with_parent
 
 EVERYTHING = "*"
@@ -115,9 +115,9 @@ class ProcessingLimit(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, info=internal())
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), info=internal("subject"))
     purpose: Mapped[str] = mapped_column(String(40), info=internal())
-    reason: Mapped[str] = mapped_column(String(300), default="", info=content())
+    reason: Mapped[str] = mapped_column(String(300), default="", info=personal("message"))
     placed_at: Mapped[datetime] = mapped_column(default=clock.now, info=internal())
-    placed_by: Mapped[UUID | None] = mapped_column(info=internal("subject"))
+    placed_by: Mapped[UUID | None] = mapped_column(info=pointer())
     lifting_asked_at: Mapped[datetime | None] = mapped_column(info=internal())
     """When staff decided to lift it: it holds on until the person has been told (Art. 18(3)) and had time to answer."""
     lifts_at: Mapped[datetime | None] = mapped_column(info=internal())

@@ -33,6 +33,8 @@ class Retention:
     days: int | None = None
     after: str = ""
     parent: str = ""
+    removed_by: str = ""
+    """Who removes them, where that is not the purge: what they are is in more places than this table."""
 
     def __post_init__(self) -> None:
         if not self.reason.strip():
@@ -41,9 +43,9 @@ class Retention:
             raise ValueError("a retention period is at least one day")
 
 
-def after_deletion(*, days: int, reason: str, part_of: str = "") -> Retention:
+def after_deletion(*, days: int, reason: str, part_of: str = "", removed_by: str = "") -> Retention:
     """Soft-deleted rows go for good `days` later; with `part_of`, deleting that parent row deletes these with it."""
-    return Retention(reason, days, DELETED_AT, part_of)
+    return Retention(reason, days, DELETED_AT, part_of, removed_by)
 
 
 def days_after(column: str, *, days: int, reason: str) -> Retention:

@@ -64,6 +64,8 @@ GLOBAL_TABLES: dict[str, str] = {
     "billing_sweeps": "how far the comparison with Stripe has come, for all organizations",
     "encryption_keys": "what was encrypted by which key, for all organizations; holds no key",
     "consents": "belongs to a person, who may be in several organizations",
+    "erasure_requests": "belongs to a person, and outlives their account",
+    "erasure_steps": "what was done for a request, in numbers",
     "external_identities": "belongs to a person, who may be in several organizations",
     "file_findings": "staff look at what the scanner found in any organization; ids and the scanner's word only",
     "file_removals": "keys of objects whose rows, and perhaps whose organization, are gone already",
@@ -115,6 +117,8 @@ AGREED_WORDS: dict[str, str] = {
 JOBS_BY_THE_CLOCK: dict[str, str] = {
     "accounts.forget_unconfirmed": "removes people's data",
     "billing.find_what_ran_out": "looks at organizations' plans, which the contract needs",
+    "erasure.follow_the_ledger": "removes people's data",
+    "erasure.take_up_deleted_accounts": "removes people's data",
     "inbox.forget_bodies": "removes people's data",
     "invariants.check_invariants": "counts what is broken, and uses nothing for anything",
     "jobs.forget_old_entries": "removes what jobs left behind",

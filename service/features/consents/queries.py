@@ -32,7 +32,6 @@ RESTRICTIONS = Keyset(
     select(
         ProcessingLimit.id,
         ProcessingLimit.user_id,
-        ProcessingLimit.reason,
         ProcessingLimit.placed_at,
         ProcessingLimit.lifting_asked_at,
         ProcessingLimit.lifts_at,

@@ -47,7 +47,6 @@ class NewsRead(Output):
 class RestrictionRead(Output):
     id: UUID
     user_id: UUID
-    reason: str
     placed_at: datetime
     lifting_asked_at: datetime | None
     lifts_at: datetime | None

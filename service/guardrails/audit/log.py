@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -19,7 +20,7 @@ from service.core.database import LOST, Base
 from service.core.ids import new_id
 from service.core.logging import get_logger
 from service.guardrails.addresses import region_of
-from service.guardrails.audit.changes import Changes, plain
+from service.guardrails.audit.changes import HIDDEN, Changes, plain
 from service.guardrails.personal_data import Erasure, content, internal
 from service.guardrails.retention import forever
 from service.guardrails.subjects import Subject
@@ -28,6 +29,8 @@ from service.guardrails.tenancy import TenantScoped
 log = get_logger()
 CLUSTER = "(pg_control_system()).system_identifier"
 MOST_BYTES = 16_000
+ADDRESS = re.compile(r"[^\s@<>]+@[^\s@<>]+")
+"""In a reason that somebody typed: the log cannot forget, so it does not learn addresses."""
 
 
 KEPT = "who did what must be provable afterwards (GDPR Art. 5(2), 17(3)(b) and (e)); ids, no names"
@@ -170,7 +173,7 @@ async def _insert(
         "object_type": changes.object_type,
         "object_id": changes.object_id,
         "outcome": outcome,
-        "reason": plain(facts.get("reason", "")),
+        "reason": ADDRESS.sub(HIDDEN, str(plain(facts.get("reason", "")))),
         "request_id": plain(ctx.caller.request_id),
         "session_ref": keyed_hash("audit.session", ctx.login.key).hex()[:16] if ctx.login else "",
         "address_prefix": region_of(ctx.caller.address),

@@ -112,6 +112,12 @@ Store(
     withheld="the organization's; what was read from it is in its export", residency=Residency.TENANT_REGION,
 )  # fmt: skip
 
+Store(
+    Kind.OBJECTS, "erasures", "who was erased: a random number and a keyed hash of the address",
+    ("subject", "pseudonym"), "erasure", "100 days: longer than any backup is kept", Erasure.KEEP,
+    "a restored backup must not bring the person back (GDPR Art. 17, 32)", withheld="nobody is left to ask",
+)  # fmt: skip
+
 # Cookies, each with the prefix __Host- over https.
 Store(
     Kind.COOKIE, "sid", "a random number that opens the session", ("credentials",), "security",

@@ -41,4 +41,4 @@ def mailer_of(settings: Settings, http: HttpClient, place: Place | None = None) 
     place = place or settings
     through_sendgrid = place.mail_through is MailThrough.SENDGRID
     carrier = SendGrid(settings, http, place) if through_sendgrid else Smtp(settings, place)
-    return Mailer(carrier.send, carrier.check, carrier.forget, carrier.tells_later)
+    return Mailer(carrier.send, carrier.check, carrier.forget, carrier.erase, carrier.tells_later)

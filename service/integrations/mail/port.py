@@ -64,5 +64,7 @@ class Mailer:
     """One sentence when it answers us and accepts who we are; raises MailFailed."""
     forget: Callable[[str], Awaitable[None]]
     """Take an address off the provider's own list of those it spares, if it has one; raises MailFailed."""
+    erase: Callable[[str], Awaitable[str]]
+    """Have the provider erase what it keeps about an address; answers what it said. Raises MailFailed."""
     tells_later: bool
     """Whether it reports what became of a message, so that a lost answer can be found out."""

@@ -59,6 +59,14 @@ class SendGrid:
             if answer.status not in (204, 404):
                 raise _failure(answer.status)
 
+    async def erase(self, address: str) -> str:
+        """Off its lists, and out of its records (twilio.com/docs/sendgrid/api-reference/recipients-data-erasure)."""
+        await self.forget(address)
+        answer = await self._ask("POST", "recipients/erasejob", {"email_addresses": [address]})
+        if answer.status != 202:
+            raise _failure(answer.status)
+        return f"SendGrid erases it: {str(answer.json_object().get('job_id', ''))[:64]}"
+
     async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Answer:
         headers = {"Authorization": f"Bearer {self._key}"}
         try:

@@ -86,6 +86,9 @@ class Smtp:
     async def forget(self, address: str) -> None:
         """A mail server keeps no list."""
 
+    async def erase(self, address: str) -> str:
+        return "a mail relay keeps nothing about an address"
+
     def _compose(self, mail: Mail) -> EmailMessage:
         message = EmailMessage()
         message["From"] = Address(self._sender_name, addr_spec=self._sender)

@@ -10,6 +10,7 @@ from service.features.accounts.actions.account import (
     request_new_email,
     undo_deletion,
 )
+from service.features.accounts.actions.account import obstacles as obstacles
 from service.features.accounts.actions.entry import (
     confirm_address,
     log_in,
@@ -37,6 +38,6 @@ __all__ = [
     "Browser", "Entrance", "add_staff", "before_deletion", "change_name", "change_password", "confirm_address",
     "confirm_identity", "confirm_new_email", "confirm_totp", "confirm_with_provider", "connect_identity",
     "delete_account", "disconnect_identity", "end_device", "end_other_sessions", "log_in", "log_in_with_code",
-    "log_in_with_identity", "log_out", "offer_totp", "remove_staff", "remove_totp", "renew_recovery_codes",
+    "log_in_with_identity", "log_out", "obstacles", "offer_totp", "remove_staff", "remove_totp", "renew_recovery_codes",
     "request_link", "request_new_email", "reset_password", "sign_up", "undo_deletion",
 ]  # fmt: skip

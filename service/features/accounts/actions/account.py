@@ -22,6 +22,10 @@ before_deletion: list[Callable[[Context, User], Awaitable[None]]] = []
 """Features that must agree or tidy up; each may raise Conflict. Called in the deletion's transaction."""
 
 
+obstacles: list[Callable[[Context, User], Awaitable[None]]] = []
+"""What would forbid it, asked without changing anything; each may raise Conflict."""
+
+
 @action("accounts.change_name", requires=Who.SIGNED_IN)
 async def change_name(ctx: Context, name: str) -> User:
     user = await shared.lock_person(ctx)

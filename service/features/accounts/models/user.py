@@ -25,7 +25,9 @@ UNCONFIRMED_LIFETIME = timedelta(days=7)
 class User(SoftDeletable, Base):
     __tablename__ = "users"
     __retention__ = after_deletion(
-        days=UNDO_DAYS, reason="a person can bring a deleted account back for 30 days; then the row goes"
+        days=UNDO_DAYS,
+        reason="a person can bring a deleted account back for 30 days; then all that is about them goes",
+        removed_by="erasure",
     )
     # The address stays taken while a deleted account can come back, or its return would find it occupied.
     __table_args__ = (

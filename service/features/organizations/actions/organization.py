@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -92,30 +93,34 @@ async def restore_organization(ctx: Context, organization_id: UUID) -> Organizat
     return organization
 
 
-async def _settle_ownership(ctx: Context, user: User) -> None:
+async def _settle_ownership(ctx: Context, user: User, *, only_ask: bool = False) -> None:
     """Before an account goes: nobody leaves others in an organization without an owner; what was theirs alone goes too.
 
-    The locks are taken in one order, so that two accounts that go at once wait for each other and never for ever.
+    `only_ask` changes nothing and raises the same. The locks are taken in one order, so that two accounts that go at
+    once wait for each other and never for ever.
     """
     mine = select(Membership.organization_id).join(Organization, Organization.id == Membership.organization_id)
     mine = mine.where(Membership.user_id == user.id, Membership.role == Role.OWNER).order_by(Membership.organization_id)
+    acting, asking, stranded = ctx.work.tenant, ctx.work.user, []
+    await ctx.work.act_for(tenant=acting, user=user.id)
     owned = (await ctx.db.scalars(mine.execution_options(across_tenants=True))).all()
-    acting, stranded = ctx.work.tenant, []
     for organization_id in owned:
         await ctx.work.act_for(tenant=organization_id, user=user.id)
         organization = await ctx.get(Organization, organization_id)
         others = select(Membership.role).join(User, User.id == Membership.user_id).where(Membership.user_id != user.id)
         roles = set((await ctx.db.scalars(others.distinct())).all())
-        if not roles:
+        if not roles and not only_ask:
             await soft_delete.delete(ctx, organization)
-        elif Role.OWNER not in roles:
+        elif roles and Role.OWNER not in roles:
             stranded.append(organization.name)
-    await ctx.work.act_for(tenant=acting, user=user.id)
+    await ctx.work.act_for(tenant=acting, user=asking)
     if stranded:
         raise Conflict(
-            f"You are the only owner of {', '.join(stranded)}, and other people belong to it.",
+            f"{'You are' if ctx.person_id == user.id else 'This person is'} the only owner of {', '.join(stranded)}, "
+            "and other people belong to it.",
             mend="Make one of them owner on the members page, or delete the organization first.",
         )
 
 
 accounts.before_deletion.append(_settle_ownership)
+accounts.obstacles.append(partial(_settle_ownership, only_ask=True))

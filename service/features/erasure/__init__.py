@@ -1,0 +1,1 @@
+"""Erasing a person everywhere: from the request to the evidence, through crashes, outages and restored backups."""

@@ -1,0 +1,120 @@
+"""What is done in each place, in order; each can be done twice, because a crash may come between it and its note.
+
+The tables are last, because only they say who it was. The ledger is before them: once a backup could bring the person
+back, something must know that they are to go again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from service.core import clock
+from service.core.context import SYSTEM, Caller, Context, Resources
+from service.core.database import Base
+from service.features.billing.flows.forget import forget_person
+from service.features.erasure.flows import ledger
+from service.guardrails import sessions
+from service.guardrails.erasure import erase_rows, left_of
+from service.guardrails.mailing import Reach, hash_of
+from service.guardrails.subjects import Person
+from service.guardrails.uploads.kept import PLACES
+from service.integrations.mail import Mailers
+from service.integrations.storage import Storage
+from service.web.mail import deliver, letter
+
+letter("erasure/mail/begun", Reach.MUST)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One request while it is worked on; `emails` are empty when nobody knows an address of the person any more."""
+
+    request_id: UUID
+    user_id: UUID
+    emails: tuple[str, ...]
+    began_at: datetime
+    again: bool
+    """After a restore: the person was told the first time."""
+
+    @property
+    def person(self) -> Person:
+        return Person(self.user_id, self.emails)
+
+
+Evidence = dict[str, Any]
+Step = Callable[[Resources, Case], Awaitable[Evidence]]
+
+
+class Left(Exception):
+    """Something of the person is still there although its place was dealt with: a mistake of ours."""
+
+
+async def close(resources: Resources, case: Case) -> Evidence:
+    """The account was closed when the request began, and its epoch ended every session; Redis is tidied here."""
+    return {"sessions": await sessions.end_all(resources, case.user_id)}
+
+
+async def farewell(resources: Resources, case: Case) -> Evidence:
+    if case.again:
+        return {"mails": 0}
+    for email in case.emails[:1]:
+        async with resources.database.unit_of_work(tenant=None) as work:
+            ctx = Context(work, resources, SYSTEM, Caller(f"erasure {case.request_id}"))
+            await deliver(ctx, email, "erasure/mail/begun", f"erasure.{case.request_id}")
+    return {"mails": len(case.emails[:1])}
+
+
+async def files(resources: Resources, case: Case) -> Evidence:
+    """The person's own: their exports. What they uploaded into an organization's workspace is the organization's."""
+    keys = list[str]()
+    async with resources.database.unit_of_work(tenant=None, read_only=True) as work:
+        for place in PLACES.values():
+            if place.of_person:
+                keys += [row[0] for row in await work.raw.fetch(place.of_person, case.user_id)]
+    for key in keys:
+        await resources.get(Storage).delete(key)
+    return {"objects": len(keys)}
+
+
+async def stripe(resources: Resources, case: Case) -> Evidence:
+    found: Evidence = {"emptied": 0, "deleted": 0}
+    for email in case.emails:
+        done = await forget_person(resources, case.user_id, email, f"ballast:erasure:{case.request_id}")
+        found = {name: found[name] + done[name] for name in found}
+    return found
+
+
+async def mail(resources: Resources, case: Case) -> Evidence:
+    mailers = resources.get(Mailers).all()
+    return {"answers": [await mailer.erase(email) for email in case.emails for mailer in mailers]}
+
+
+async def note(resources: Resources, case: Case) -> Evidence:
+    hashed = hash_of(case.emails[0]).hex() if case.emails else ""
+    await ledger.write(resources, ledger.Entry(case.request_id, case.user_id, hashed, clock.now()))
+    return {"entry": str(case.request_id)}
+
+
+async def tables(resources: Resources, case: Case) -> Evidence:
+    """All of it in one transaction, by the role that may; the walk is repeated and must find nothing."""
+    assert resources.maintenance is not None  # noqa: S101 - only workers and the command line come here
+    async with resources.maintenance.unit_of_work() as work:
+        done = await erase_rows(work, case.person, Base.metadata)
+        if left := await left_of(work, case.person, Base.metadata):
+            raise Left(f"rows are left in {', '.join(left)}")
+    return {"rows": dict(sorted(done.items()))}
+
+
+STEPS: dict[str, Step] = {
+    "close": close,
+    "farewell": farewell,
+    "files": files,
+    "stripe": stripe,
+    "mail": mail,
+    "ledger": note,
+    "tables": tables,
+}
