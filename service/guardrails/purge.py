@@ -24,6 +24,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from service.core import clock
 from service.core.context import SYSTEM, Caller, Context, Resources
 from service.core.database import Base, Database
+from service.core.errors import Conflict
 from service.core.ids import new_id
 from service.core.logging import get_logger
 from service.guardrails import audit
@@ -132,6 +133,13 @@ async def _remove(run: Run, table: Table, where: ColumnElement[bool], *, told: b
             return
         if time.monotonic() > run.until:
             raise _OutOfTime
+
+
+async def refuse_while_held(ctx: Context, subject: UUID) -> None:
+    """Raises Conflict: a lawsuit keeps what somebody wants gone (GDPR Art. 17(3)(e))."""
+    held = select(LegalHold.id).where(LegalHold.subject_id == subject, LegalHold.lifted_at.is_(None)).limit(1)
+    if (await ctx.db.execute(held)).first() is not None:
+        raise Conflict("A legal hold keeps these data (GDPR Art. 17(3)(e)).", mend="It goes on when the hold ends.")
 
 
 async def _tell(ctx: Context, organization_id: UUID | None, table: Table, count: int) -> None:

@@ -19,6 +19,7 @@ from tests.architecture.test_role_matrix import (
     api_key,
     billing_customer,
     dead_jobs,
+    erasure_request,
     inbox_message,
     restriction,
     suppression,
@@ -31,7 +32,7 @@ from tests.support.factories import Factory, Person
 from tests.support.servers import RunningWorker
 from tests.web.conftest import Elements
 
-FORMS = 48
+FORMS = 52
 FILLED_BY_A_REDIRECT = {"POST /login/provider/finish", "POST /account/provider/finish"}
 """Their forms have nothing to type: our own page passes on what the other provider's redirect brought."""
 PAGES = {
@@ -42,6 +43,8 @@ PAGES = {
     "/account/email": "/account",
     "/account/notifications/{kind}": "/account/notifications",
     "/privacy/restriction": "/privacy/choices",
+    "/staff/erasures/{request_id}/verify": "/staff/erasures/{request_id}",
+    "/staff/erasures/{request_id}/refuse": "/staff/erasures/{request_id}",
     "/staff/restrictions/{limit_id}/lift": "/staff/restrictions",
     "/account/totp/confirmation": "/account/totp",
     "/webhook-endpoints/{endpoint_id}/replay": "/webhook-endpoints/{endpoint_id}",
@@ -121,6 +124,7 @@ async def plant(factory: Factory, owner: Person) -> dict[str, str]:
         "kind": "role_changed",
         "letters": await dead_jobs(factory, owner.organization_id, owner),
         "suppression_id": await suppression(factory, owner.organization_id, owner),
+        "request_id": await erasure_request(factory, owner.organization_id, owner),
         "limit_id": await restriction(factory, owner.organization_id, owner),
         "key_id": await api_key(factory, owner.organization_id, owner),
     }

@@ -291,6 +291,17 @@ async def restriction(factory: Factory, _: UUID, __: Owner) -> str:
     return str(identifier)
 
 
+async def erasure_request(factory: Factory, _: UUID, __: Owner) -> str:
+    """Of somebody who is gone already: whoever answers it erases nobody."""
+    identifier = new_id()
+    await factory.superuser.execute(
+        "INSERT INTO erasure_requests (id, user_id, state, source, reason, requested_at)"
+        " VALUES ($1, $2, 'requested', 'staff', 'A letter', now())",
+        identifier, new_id(),
+    )  # fmt: skip
+    return str(identifier)
+
+
 async def signed_wish(_: Factory, __: UUID, ___: Owner) -> str:
     """The link in a mail to somebody who is gone: it stops nothing, and nobody is told so."""
     return sign(UNSUBSCRIBE, f"role_changed {new_id()}".encode())
@@ -334,6 +345,7 @@ THINGS: dict[str, Plant] = {
     "notification_id": notification,
     "suppression_id": suppression,
     "limit_id": restriction,
+    "request_id": erasure_request,
     "wish": signed_wish,
     "source_id": paused_source,
     "endpoint_id": webhook_endpoint,

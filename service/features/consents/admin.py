@@ -12,17 +12,17 @@ from service.features.consents import actions, queries
 from service.features.consents.schemas import LiftRestriction, NewsText, RestrictPerson
 from service.guardrails.contexts import StaffCtx
 from service.guardrails.pagination import PageRequest, Position
-from service.guardrails.permissions import Who
 from service.web.flash import flash
 from service.web.forms import Form
 from service.web.responses import redirect
-from service.web.templating import NavItem, render
+from service.web.staff_home import StaffPage
+from service.web.templating import render
 
 router = APIRouter()
 HOME = "/staff/restrictions"
-NAV = [
-    NavItem("News", "/staff/news", "send", order=206, requires=Who.STAFF, group="Operations"),
-    NavItem("Restrictions", HOME, "shield", order=207, requires=Who.STAFF, group="Operations"),
+STAFF_PAGES = [
+    StaffPage("News", "/staff/news", "Write to everybody who agreed to product news.", order=72),
+    StaffPage("Restrictions", HOME, "Whose data are kept and used for nothing.", order=71),
 ]
 
 

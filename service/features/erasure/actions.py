@@ -15,7 +15,7 @@ from service.features.erasure.models import COOLING_OFF, OPEN, ErasureRequest, S
 from service.guardrails import soft_delete
 from service.guardrails.actions import action
 from service.guardrails.permissions import Who
-from service.guardrails.purge import LegalHold
+from service.guardrails.purge import refuse_while_held
 
 
 @action("erasure.ask", requires=Who.SIGNED_IN, step_up=True)
@@ -102,13 +102,6 @@ async def finish(ctx: Context, request_id: UUID) -> ErasureRequest:
     _end(request, State.DONE)
     request.held = request.reason = ""
     return request
-
-
-async def refuse_while_held(ctx: Context, user_id: UUID) -> None:
-    """Raises Conflict: a lawsuit keeps what a person wants gone (GDPR Art. 17(3)(e))."""
-    held = select(LegalHold.id).where(LegalHold.subject_id == user_id, LegalHold.lifted_at.is_(None)).limit(1)
-    if (await ctx.db.execute(held)).first() is not None:
-        raise Conflict("A legal hold keeps this person's data (GDPR Art. 17(3)(e)).", mend="It goes on when it ends.")
 
 
 async def _new(ctx: Context, user: User, source: Source) -> ErasureRequest:

@@ -13,15 +13,15 @@ from service.features.erasure.models import State
 from service.features.erasure.schemas import Enter, Reason
 from service.guardrails.contexts import StaffCtx
 from service.guardrails.pagination import PageRequest, Position
-from service.guardrails.permissions import Who
 from service.web.flash import flash
 from service.web.forms import Form
 from service.web.responses import redirect
-from service.web.templating import NavItem, render
+from service.web.staff_home import StaffPage
+from service.web.templating import render
 
 router = APIRouter()
 HOME = "/staff/erasures"
-NAV = [NavItem("Erasures", HOME, "trash", order=208, requires=Who.STAFF, group="Operations")]
+STAFF_PAGES = [StaffPage("Erasures", HOME, "Who asked to be erased, and the evidence of each step.", order=70)]
 
 
 @router.get("/staff/erasures")

@@ -10,7 +10,7 @@ from infra.sandbox.sendgrid import SendGridKnobs
 from infra.sandbox.stripe.knobs import StripeKnobs
 from service.core import clock
 from service.core.ids import new_id
-from service.features.erasure.flows import arrivals, machine
+from service.features.erasure.flows import arrivals
 from service.features.erasure.flows.steps import STEPS
 from service.guardrails.erasure import unable
 from service.guardrails.permissions import Role
@@ -199,11 +199,11 @@ async def test_a_crash_around_any_step_is_gone_on_from(
             await real(*arguments)  # type: ignore[arg-type]
         raise Killed
 
-    monkeypatch.setitem(machine.STEPS, name, dies)
+    monkeypatch.setitem(STEPS, name, dies)
     with pytest.raises(Killed):
         await world.after_a_day()
     assert name not in await world.steps(person)
-    monkeypatch.setitem(machine.STEPS, name, real)
+    monkeypatch.setitem(STEPS, name, real)
     await world.work_off()
     assert (await world.request(person))["state"] == "executing", "the dead worker's lease holds for minutes"
     clock.advance(timedelta(minutes=4))

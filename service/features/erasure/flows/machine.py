@@ -19,6 +19,7 @@ from service.features.erasure.flows import arrivals
 from service.features.erasure.flows.steps import STEPS, Case
 from service.features.erasure.models import ErasureRequest, ErasureStep, Source, State
 from service.guardrails.jobs.runner import where
+from service.guardrails.purge import refuse_while_held
 from service.integrations.mail import MailFailed
 from service.integrations.storage import StorageAway
 from service.integrations.stripe.errors import StripeFailed
@@ -66,7 +67,7 @@ async def work_off(resources: Resources) -> bool:
         reason = next(
             (text for kind, text in AWAY.items() if isinstance(error, kind)), "A mistake of ours; see the log."
         )
-        log.error("erasure waits", request=str(row["id"]), error=type(error).__name__, where=where(error))
+        log.error("erasure waits", operation=str(row["id"]), error=type(error).__name__, where=where(error))
         await _wait(resources, row["id"], reason, None)
     return True
 
@@ -79,11 +80,11 @@ async def _go_on(resources: Resources, request_id: UUID) -> None:
             continue
         async with resources.database.unit_of_work(tenant=None) as work:
             ctx = Context(work, resources, SYSTEM, Caller(f"erasure {request_id}"))
-            await actions.refuse_while_held(ctx, case.user_id)
+            await refuse_while_held(ctx, case.user_id)
             await work.raw.execute(RENEW, request_id, clock.now() + LEASE)
         evidence = await step(resources, case)
         await _note(resources, request_id, name, evidence)
-        log.info("erasure step", request=str(request_id), step=name)
+        log.info("erasure step", operation=str(request_id), task=name)
     await _act(resources, actions.finish, request_id)
 
 
