@@ -1,6 +1,6 @@
 """Requests to be erased, their steps, and the rights that the walk over all tables needs.
 
-Phase: expand (pre). Follows 2026_11_23_pre_feature_flags.
+Phase: expand (pre). Follows 2026_11_23_pre_audit_checks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql
 from migrations import ddl
 
 revision = "2026_11_23_pre_erasures"
-down_revision = "2026_11_23_pre_feature_flags"
+down_revision = "2026_11_23_pre_audit_checks"
 branch_labels = None
 depends_on = None
 
