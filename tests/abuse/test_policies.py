@@ -17,7 +17,7 @@ from tests.architecture.conftest import Route
 from tests.architecture.entry_points import context_of, rules_of
 from tests.support.client import Client
 
-STEP_UP, WRITES_BY_KEY = 30, 18
+STEP_UP, WRITES_BY_KEY, READS_BY_KEY, PAGES = 30, 18, 18, 50
 NOTHING_TO_FINISH = {"POST /account/provider/finish"}
 """Asks when there is something to finish; without a proof begun in this browser there is not."""
 
@@ -82,3 +82,33 @@ async def test_no_key_without_the_scope_changes_anything(routes: list[Route], wo
         asked += 1
     assert not world.found, world.report()
     assert asked >= WRITES_BY_KEY, f"only {asked} writes"
+
+
+async def test_every_page_of_somebody_logged_in_has_the_way_out(routes: list[Route], world: World) -> None:
+    """A button that logs out, wherever one is."""
+    client = await world.browser(await world.somebody())
+    person, pages, without = await world.somebody(), 0, []
+    for route in routes:
+        if route.method != "GET" or route.is_api or context_of(route) not in ("user", "organization"):
+            continue
+        answer = await client.get(await world.path(route, world.home, person))
+        if answer.status_code == 200 and answer.text.startswith("<!doctype html>"):
+            pages += 1
+            without += [] if 'action="/logout"' in answer.text else [str(route)]
+    assert not without
+    assert pages >= PAGES, f"the walk saw only {pages} pages"
+
+
+async def test_no_operation_of_the_api_redirects(routes: list[Route], world: World) -> None:
+    """Nor from http to https: a program that sends its key in clear has to notice."""
+    asked = 0
+    for route in routes:
+        if not route.is_api or route.method != "GET":
+            continue
+        client = await Crowd(world, policy_of(route.endpoint, "GET")).next()
+        path = await world.path(route, world.home, None)
+        for headers in ({"x-forwarded-proto": "http"}, {"x-forwarded-proto": "http", **client.bearer}):
+            answer = await client.http.get(path, headers=headers)
+            assert not answer.is_redirect, f"{route}: {answer.status_code} {answer.headers.get('location')}"
+        asked += 1
+    assert asked >= READS_BY_KEY
