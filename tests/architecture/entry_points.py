@@ -10,6 +10,7 @@ import inspect
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -28,7 +29,7 @@ from service.guardrails.preconditions import IfMatch
 from service.guardrails.rate_limits import policy_of
 from service.guardrails.uploads.policy import upload_policy_of
 from service.web.mail import LETTERS
-from tests.architecture.conftest import SERVICE, Route, plain_routes_of, routes_of
+from tests.architecture.conftest import ROOT, SERVICE, Route, plain_routes_of, routes_of
 
 WORKER_LOOPS = ("heartbeat", "seal")
 """What service/worker.py itself repeats, beside the loops that features register."""
@@ -47,6 +48,17 @@ class EntryPoint:
     name: str
     owner: str
     policy: str
+
+
+@cache
+def known_tests() -> frozenset[str]:
+    """path::function of every test there is."""
+    return frozenset(
+        f"{path.relative_to(ROOT)}::{node.name}"
+        for path in sorted((ROOT / "tests").rglob("test_*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+    )
 
 
 def entry_points(app: FastAPI, more: tuple[EntryPoint, ...] = ()) -> dict[str, EntryPoint]:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import sys
 import tomllib
@@ -22,7 +21,7 @@ from pydantic import SecretStr
 from service.core.settings import Settings, get_settings
 from service.guardrails.contexts import PublicCtx
 from service.guardrails.personal_data import Protection
-from tests.architecture.entry_points import EntryPoint, entry_points
+from tests.architecture.entry_points import EntryPoint, entry_points, known_tests
 from tests.architecture.test_role_matrix import cells
 
 ROOT = Path(__file__).parents[2]
@@ -97,17 +96,6 @@ def rows() -> dict[str, Row]:
                 assert row.name not in found, f"{row.name} has two rows"
                 found[row.name] = row
     return found
-
-
-@cache
-def known_tests() -> frozenset[str]:
-    """path::function of every test."""
-    return frozenset(
-        f"{path.relative_to(ROOT)}::{node.name}"
-        for path in sorted((ROOT / "tests").rglob("test_*.py"))
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
-    )
 
 
 def stub(point: EntryPoint) -> str:

@@ -42,6 +42,20 @@ async def test_nobody_ends_somebody_elses_session(person: Person, factory: Facto
     assert await can_enter(veras_other)
 
 
+async def test_ending_sessions_asks_for_a_fresh_proof(person: Person, logged_in: LogIn) -> None:
+    """Whoever found an open browser throws nobody out."""
+    left_open, owner = await logged_in(person), await logged_in(person)
+    key = END.findall(await left_open.page("/account/sessions"))[0]
+    clock.advance(timedelta(minutes=11))
+    for path in (f"/account/sessions/{key}/end", "/account/sessions/end-others"):
+        answer = await left_open.submit(path, page="/account/sessions")
+        assert answer.headers["location"].startswith("/confirm")
+    assert await can_enter(owner)
+    await left_open.submit("/confirm", proof=PASSWORD)
+    await left_open.submit("/account/sessions/end-others", page="/account/sessions")
+    assert not await can_enter(owner)
+
+
 @pytest.mark.parametrize("act", ["end-others", "password", "reset", "deletion"])
 async def test_ended_sessions_stay_ended_when_redis_forgets_the_deletions(
     person: Person, logged_in: LogIn, resources: Resources, post: Post, visitor: Client, act: str

@@ -123,13 +123,13 @@ async def confirm_with_provider(ctx: Context, person: ExternalPerson) -> str:
     return await shared.renew_session(ctx, proven="oidc")
 
 
-@action("accounts.end_device", requires=Who.SIGNED_IN, while_read_only=True)
+@action("accounts.end_device", requires=Who.SIGNED_IN, step_up=True, while_read_only=True)
 async def end_device(ctx: Context, key: str) -> None:
     if not await sessions.end_device(ctx.resources, ctx.user_id, key):
         raise NotFound("There is no such session.", mend="It has probably ended already.")
 
 
-@action("accounts.end_other_sessions", requires=Who.SIGNED_IN)
+@action("accounts.end_other_sessions", requires=Who.SIGNED_IN, step_up=True)
 async def end_other_sessions(ctx: Context) -> str:
     """Log out everywhere but here; the new cookie value."""
     user = await shared.lock_person(ctx)
