@@ -235,8 +235,8 @@ def lacking(packages: Iterable[dict[str, object]]) -> list[str]:
         assert isinstance(source, dict)
         if "virtual" in source or "editable" in source:
             continue
-        files = [*one.get("wheels", ()), *([one["sdist"]] if "sdist" in one else [])]  # type: ignore[misc, list-item]
-        hashed = files and all(str(file.get("hash", "")).startswith("sha256:") for file in files)  # type: ignore[attr-defined]
+        files = [*one.get("wheels", ()), *([one["sdist"]] if "sdist" in one else [])]  # type: ignore[misc]
+        hashed = files and all(str(file.get("hash", "")).startswith("sha256:") for file in files)
         if source.get("registry") != "https://pypi.org/simple" or not hashed:
             found.append(str(one["name"]))
     return found
