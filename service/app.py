@@ -31,12 +31,13 @@ from service.features.api_keys.queries import KEY_STORE
 from service.features.billing.models import plans
 from service.features.organizations.queries import identify, look_up_region
 from service.features.support.queries import get_running_visit
-from service.guardrails import deprecation, entitlements
+from service.guardrails import deprecation, entitlements, hipaa
 from service.guardrails.addresses import client_address, is_from_proxy
 from service.guardrails.api_keys import KeyStore
 from service.guardrails.browser import Shield
 from service.guardrails.contexts import POLICIES, Identifier, NoOrganization
 from service.guardrails.entitlements import Plans
+from service.guardrails.hipaa import SecondFactorRequired
 from service.guardrails.impersonation import Oversight, VisitOver
 from service.guardrails.inbox import AcknowledgingPool
 from service.guardrails.jobs.runner import AWAY
@@ -68,6 +69,7 @@ DETOURS: dict[type[ServiceError], str] = {
     NotAuthenticated: "/login",
     StepUpRequired: "/confirm",
     NoOrganization: "/organizations/new",
+    SecondFactorRequired: "/account/security",
 }
 """Where a person is sent, and back again, when one thing is missing."""
 
@@ -189,7 +191,11 @@ def route_names(app: FastAPI) -> NameRoute:
 
 
 def create_resources(settings: Settings, *, maintenance: bool = False) -> Resources:
-    """The long-lived things of one process; only the worker is given the maintenance role."""
+    """The long-lived things of one process; only the worker is given the maintenance role.
+
+    Raises InsecureSettings where a compliance profile does not allow them.
+    """
+    hipaa.refuse_unfit(settings)
     database = Database(settings.database_url.get_secret_value(), settings)
     second = None
     if maintenance:

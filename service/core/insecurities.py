@@ -99,6 +99,8 @@ def insecurities(settings: Settings) -> list[tuple[str, str]]:
     said = settings.model_fields_set
     refuse("scanner_url" not in said, "SCANNER_URL", "is not set; name a clamd, or say none: nobody scans files then")
     refuse(bool(settings.webhook_sandbox_hosts), "WEBHOOK_SANDBOX_HOSTS", "must be empty: it opens our own network")
+    if settings.compliance_profile == "hipaa":
+        _judge_hipaa(settings, refuse)
     demand = settings.database_demand
     room = settings.database_max_connections - settings.database_reserved_connections
     refuse(
@@ -123,6 +125,24 @@ def _judge_mail(place: Place, prefix: str, refuse: Refuse) -> None:
     refuse(not key.startswith("SG."), f"{prefix}SENDGRID_API_KEY", "does not look like an API key (SG.)")
     allowed = SENDGRID if prefix else ("", *SENDGRID)
     refuse(base not in allowed, f"{prefix}SENDGRID_API_BASE", f"must be one of {', '.join(SENDGRID)}")
+
+
+def _judge_hipaa(settings: Settings, refuse: Refuse) -> None:
+    """In transit everything is encrypted, also what production lets pass on a network of one's own."""
+    for region, place in settings.places.items():
+        prefix, url = "" if place is settings else f"REGIONS__{region.upper()}__", place.smtp_url.get_secret_value()
+        plain = place.mail_through == "smtp" and not url.startswith("smtps://")
+        refuse(plain, f"{prefix}SMTP_URL", "must start with smtps:// in the hipaa profile")
+    traces = settings.otlp_endpoint
+    refuse(
+        bool(traces) and not traces.startswith("https://"), "OTLP_ENDPOINT", "must start with https:// in that profile"
+    )
+    scanner = settings.scanner_url
+    refuse(
+        scanner.startswith("tcp:") and not _points_here(scanner),
+        "SCANNER_URL",
+        "must be on this machine in the hipaa profile: clamd has no TLS, and files would cross the network in clear",
+    )
 
 
 def _judge_billing(settings: Settings, refuse: Refuse) -> None:

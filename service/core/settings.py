@@ -29,6 +29,11 @@ class Environment(StrEnum):
     PRODUCTION = "production"
 
 
+class Profile(StrEnum):
+    NONE = "none"
+    HIPAA = "hipaa"
+
+
 class InsecureSettings(Exception):
     """Production was asked to start with values that are only fit for a laptop; names them, never shows them."""
 
@@ -188,6 +193,14 @@ class Settings(BaseSettings):
         (),
         description="Processors (python -m service privacy record names them) with the day their agreement was signed: "
         "stripe=2026-01-31, comma separated",
+    )
+
+    compliance_profile: Profile = Field(
+        Profile.NONE,
+        description="none or hipaa: 15 minutes to automatic logoff, a second factor for everybody, reads recorded",
+    )
+    processor_baas: SignedOn = Field(
+        (), description="hipaa: processors with the day of their business associate agreement, as above"
     )
 
     # Telemetry

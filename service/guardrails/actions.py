@@ -7,7 +7,8 @@ How to use:
     async def archive_indicator(ctx: Context, indicator_id: UUID) -> Indicator: ...
 
 An action never commits and never talks to the network: what must happen outside is a job, enqueued in the same
-transaction (`@on(archive_indicator)` in jobs.py). Limits: reads are permitted and traced, not audited.
+transaction (`@on(archive_indicator)` in jobs.py). Limits: reads are permitted and traced, and audited in the hipaa
+profile only.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from service.core import telemetry
 from service.core.context import Context
 from service.core.database import Base
-from service.guardrails import audit, entitlements, impersonation, jobs, permissions, switches
+from service.guardrails import audit, entitlements, hipaa, impersonation, jobs, permissions, switches
 from service.guardrails.jobs import Event
 from service.guardrails.permissions import Requirement, Role
 
@@ -110,7 +111,9 @@ def query(name: str, *, requires: Requirement, while_impersonated: bool = True) 
             impersonation.refuse(ctx, name, marked=while_impersonated)
             permissions.demand(ctx, name, requires, writes=False)
             with telemetry.span(f"query {name}"):
-                return await body(ctx, *args, **kwargs)
+                found = await body(ctx, *args, **kwargs)
+            hipaa.note_read(ctx, name, found)
+            return found
 
         run.rule = rule  # type: ignore[attr-defined]
         return cast("Verb[P, R]", run)

@@ -37,6 +37,7 @@ from service.guardrails import (
     browser,
     entitlements,
     gate,
+    hipaa,
     impersonation,
     mailing,
     staff_door,
@@ -143,6 +144,8 @@ async def _person(request: Request, *, checks_forgery: bool = True) -> AsyncIter
                 ctx.entitlements = entitlements.current(row, plans, clock.now(), ctx.organization_id)
             state = request.scope["state"]
             state.update(identity=identity, context=ctx, entitlements=ctx.entitlements)
+            state["logs_off"] = hipaa.is_on(ctx.settings)
+            state["second_factor_due"] = hipaa.insist_on_second_factor(ctx, request.url.path)
             state["switches"] = await switches.current(ctx)
             if _shows_menu(request):
                 if ctx.role is not None:

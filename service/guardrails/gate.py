@@ -26,7 +26,7 @@ from service.core.context import Entitlements, Login, Resources
 from service.core.errors import Unavailable
 from service.core.redis import LOST
 from service.core.scripts import Script, lua, now_ms
-from service.guardrails import impersonation, rate_limits, sessions
+from service.guardrails import hipaa, impersonation, rate_limits, sessions
 from service.guardrails.entitlements import Feature, Plans
 
 ENTER = Script("gate.enter", sessions.SESSION_LUA, COUNT_LUA, lua(__file__, "gate.lua"))
@@ -61,7 +61,14 @@ async def enter(request: Request, resources: Resources, *, identify: bool = True
     rate = _rate(resources, resources.get(Plans).limits) if key else 0
     try:
         *counts, found, rate, by_plan = await ENTER.run(
-            resources, settings.redis_namespace, now, session, rate, key, *arguments
+            resources,
+            settings.redis_namespace,
+            now,
+            session,
+            rate,
+            key,
+            int(hipaa.is_unattended(settings, scope["headers"])),
+            *arguments,
         )
         counted, lost = Counted(*counts), None
         state[RATE] = rate

@@ -2,8 +2,7 @@
 
 Protects from: session fixation, replay after logout, a stolen Redis dump, sessions that never end (ASVS 7.2 to 7.6).
 The cookie holds 256 random bits, Redis only a keyed hash of them. Each change of rights (login, step-up, organization,
-password, second factor) brings a new id; the old one keeps a tombstone for ten seconds that grants nothing and answers
-"repeat".
+password, second factor) brings a new id; for ten seconds the old one grants nothing and answers "repeat".
 
 How to use: `begin` after the last proof of identity, `rotate` when rights change, `end`, `end_device`, `end_all`.
 Loading is the door's business (guardrails.gate); what comes before a login is in guardrails.before_login.
@@ -31,6 +30,7 @@ from service.core.errors import Conflict, NotAuthenticated, Unavailable
 from service.core.redis import LOST
 from service.core.scripts import Script, lua, now_ms
 from service.core.settings import Settings
+from service.guardrails import hipaa
 from service.guardrails.addresses import region_of
 
 SESSION_LUA = lua(__file__, "sessions.lua")
@@ -93,8 +93,8 @@ async def begin(
     if remembered and not staff:
         idle = timedelta(days=settings.session_remember_days)
         absolute = remembered_absolute(settings)
-    if staff:
-        idle, absolute = min(idle, STAFF_IDLE), min(absolute, STAFF_ABSOLUTE)
+    idle = hipaa.idle_limit(settings, min(idle, STAFF_IDLE) if staff else idle)
+    absolute = min(absolute, STAFF_ABSOLUTE) if staff else absolute
     token, began = crypto.new_token(), moment(now)
     login = Login(
         key_of(token), user_id, organization_id, began, began, methods, epoch, crypto.new_token(),

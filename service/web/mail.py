@@ -27,7 +27,7 @@ from service.core.context import Context
 from service.core.crypto import sign
 from service.core.logging import get_logger
 from service.core.masking import masked
-from service.guardrails import mailing, purposes, switches
+from service.guardrails import hipaa, mailing, purposes, switches
 from service.guardrails.inbox import AcknowledgingPool
 from service.guardrails.jobs import Retry
 from service.guardrails.mailing import HOLDS_BACK, Connection, InDoubt, MailState, Reach
@@ -39,6 +39,9 @@ from service.web.templating import environment
 
 PATIENT = Retry(attempts=24, first=timedelta(seconds=5))
 """Most of a day: as long as a mail server's bad day, or an operator's stop of all mail, may last."""
+NEUTRAL = "notifications/mail/neutral"
+WORDLESS = frozenset({"link", "base_url", "minutes", "days"})
+"""Values that say nothing about anybody: letters with others become NEUTRAL where health data is kept."""
 LINK = re.compile(r"https?://\S+")
 UNSUBSCRIBE = "unsubscribe"
 """The purpose of a signed link that stops mail without a login."""
@@ -90,7 +93,10 @@ async def deliver(
     unsubscribe = str(values.pop("unsubscribe", ""))
     if kind.reach is Reach.NOTICE and not unsubscribe:
         unsubscribe = unsubscribe_link(ctx, "address", to)
-    subject, text, html = compose(template, unsubscribe=unsubscribe, **values)
+    shown = template
+    if hipaa.is_on(ctx.settings) and values.keys() - WORDLESS:
+        shown, values = NEUTRAL, {"link": values.get("link") or ctx.settings.base_url}
+    subject, text, html = compose(shown, unsubscribe=unsubscribe, **values)
     async with ctx.resources.get(AcknowledgingPool).connection() as raw:
         try:
             if not await mailing.claim(raw, reference, template, to, tells_later=mailer.tells_later):

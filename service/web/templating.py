@@ -24,7 +24,7 @@ from starlette.responses import HTMLResponse
 
 from service.core.context import Context
 from service.core.settings import get_settings
-from service.guardrails import impersonation
+from service.guardrails import hipaa, impersonation
 from service.guardrails.browser import CSRF_FIELD, CSRF_HEADER, csrf_token
 from service.guardrails.entitlements import NotInPlan
 from service.guardrails.impersonation import Visit
@@ -107,6 +107,10 @@ class Page:
     """What staff must see who are in somebody's account; without names on pages that ask for no login."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """The menu's numbers, by address."""
+    second_factor_due: bool = False
+    """Whether the viewer reaches nothing but the pages that set up a second factor."""
+    logs_off: bool = False
+    """Whether the page leaves the screen by itself after the automatic logoff."""
     staff_tabs: tuple[tuple[str, str], ...] = ()
     """The staff panel's pages, for staff: (title, address)."""
 
@@ -146,6 +150,8 @@ def page_globals(request: Request) -> Page:
         messages=tuple(take_messages(request)),
         counts=state.get("counts", {}),
         visit=state.get(impersonation.STATE) or banners.visiting(request, get_settings()),
+        second_factor_due=bool(state.get("second_factor_due")),
+        logs_off=bool(state.get("logs_off")),
         staff_tabs=staff_tabs(request.app) if viewer and viewer.is_staff else (),
     )
 
@@ -185,6 +191,9 @@ def render(
         return render_fragment(request, template, fragment, status=status, headers=headers, **values)
     page = page_globals(request)
     html = environment().get_template(template).render(page=page, **values)
+    if page.logs_off:
+        # To a page without a person: coming back to this one would count as use, and two open pages never log off.
+        headers = {"Refresh": f"{hipaa.IDLE.total_seconds() + 5:.0f}; url=/login", **(headers or {})}
     return _respond(request, html, status, headers, values)
 
 

@@ -17,6 +17,7 @@ from service.core import clock, telemetry
 from service.core.context import Actor, Context
 from service.core.crypto import keyed_hash
 from service.core.database import LOST, Base
+from service.core.errors import Unavailable
 from service.core.ids import new_id
 from service.core.logging import get_logger
 from service.guardrails.addresses import region_of
@@ -140,7 +141,8 @@ async def write_security_events(ctx: Context) -> None:
     for noted in events:
         who, facts = str(ctx.acted_by or noted.actor), plain(noted.facts, checked=True)
         tenant = str(noted.organization_id or "")
-        log.warning(
+        tell = log.info if noted.outcome == "read" else log.warning
+        tell(
             "security event", action=noted.action, outcome=noted.outcome, actor=who, organization=tenant, details=facts
         )
     raw = ctx.work.raw
@@ -153,6 +155,9 @@ async def write_security_events(ctx: Context) -> None:
                 )
     except LOST as error:
         log.error("security events not stored", count=len(events), error=type(error).__name__)
+        if any(noted.outcome == "read" for noted in events):
+            # Nobody sees what it could not be recorded that they saw.
+            raise Unavailable("The reading could not be recorded.", retry_after=5) from error
 
 
 async def _insert(

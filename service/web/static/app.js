@@ -76,6 +76,8 @@
   const offline = (yes) => byId("offline")?.toggleAttribute("hidden", !yes);
   on("htmx:config:request", ({ detail: { ctx } }) => {
     const known = ctx.sourceElement.dataset.etag;
+    // Nobody may be there: the automatic logoff of some installations does not take it for use.
+    if (ctx.sourceEvent?.type === "poll") ctx.request.headers["X-Unattended"] = "1";
     if (known && ctx.sourceEvent?.type === "poll") ctx.request.headers["If-None-Match"] = known;
   });
   on("htmx:before:response", (event) => {

@@ -28,6 +28,12 @@ letter(
     text="Marc Member has joined as member.",
     link="https://app.example/members",
 )
+letter(
+    "notifications/mail/neutral",
+    Reach.NOTICE,
+    unsubscribe="https://app.example/unsubscribe/7Yt0sample",
+    link="https://app.example/members",
+)
 letter("notifications/mail/again", Reach.ASKED, link="https://app.example/account/notifications")
 
 TOLD = PreparedText("""

@@ -1,0 +1,244 @@
+"""The hipaa profile, on a real application that runs under it; and beside it, what passes without the profile."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import orjson
+import pytest
+
+from infra.sandbox.mail import MailSink
+from infra.sandbox.ports import free_port
+from service.app import close_resources, create_resources
+from service.core import clock
+from service.core.context import SYSTEM, Caller, Context, Resources
+from service.core.errors import Unavailable
+from service.core.ids import new_id
+from service.core.settings import InsecureSettings, Profile, Settings
+from service.guardrails import audit, hipaa
+from service.guardrails.audit import AuditRow
+from service.guardrails.permissions import Role
+from service.guardrails.retention import retention_of
+from service.web.mail import deliver
+from tests.core.test_settings import SAFE, SENDGRID
+from tests.features.accounts.test_second_factor import turn_on
+from tests.support.client import Client
+from tests.support.factories import Factory, Person
+from tests.support.servers import RunningServer
+
+HIPAA: dict[str, object] = SAFE | {"compliance_profile": "hipaa"}
+SIGNED = "hosting=2026-01-31,storage=2026-01-31,smtp=2026-01-31,stripe=2026-01-31"
+POLL = {"x-unattended": "1"}
+
+
+@pytest.fixture(scope="module")
+def strict(settings: Settings) -> Settings:
+    port = free_port()
+    return settings.model_copy(update={"compliance_profile": Profile.HIPAA, "base_url": f"http://127.0.0.1:{port}"})
+
+
+@pytest.fixture(scope="module")
+def clinic(strict: Settings) -> Iterator[RunningServer]:
+    with RunningServer(strict) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def strict_resources(settings: Settings) -> AsyncIterator[Resources]:
+    made = create_resources(settings.model_copy(update={"compliance_profile": Profile.HIPAA}))
+    yield made
+    await close_resources(made)
+
+
+@pytest.fixture(params=[True, False], ids=["hipaa", "without"])
+def on(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as opened:
+        yield opened
+
+
+@pytest.fixture
+def place(
+    on: bool, clinic: RunningServer, strict_resources: Resources, factory: Factory, superuser: asyncpg.Connection[Any]
+) -> Factory:
+    """Plants in the same database; people log in under the profile, or beside it."""
+    return Factory(superuser, strict_resources, clinic.url) if on else factory
+
+
+async def reads(place: Factory, person: Person) -> list[asyncpg.Record]:
+    return await place.superuser.fetch(
+        "SELECT * FROM audit_log WHERE organization_id = $1 AND outcome = 'read' ORDER BY id", person.organization_id
+    )
+
+
+async def test_a_password_alone_reaches_the_page_for_a_second_factor_only(
+    place: Factory, on: bool, stack: AsyncExitStack
+) -> None:
+    person = await place.person(Role.OWNER)
+    client: Client = await stack.enter_async_context(await place.client(person))
+    shown = await client.get("/indicators")
+    if not on:
+        assert shown.status_code == 200
+        return
+    assert (shown.status_code, shown.headers["location"]) == (303, "/account/security?next=/indicators")
+    for path in ("/dashboard", "/members", "/account", "/organizations", "/notifications"):
+        answer = await client.get(path, headers={"accept": "application/json"})
+        assert (answer.status_code, answer.json()["code"]) == (403, "second-factor-required"), path
+    written = await client.submit("/indicators/new", page="/account/security", name="Patients")
+    assert written.headers["location"].startswith("/account/security")
+    assert "Set up codes from an app to go on" in await client.page("/account/security")
+    assert (await client.api("GET", "/indicators")).status_code == 200, "a program has a key"
+    await turn_on(client)
+    assert (await client.get("/indicators")).status_code == 200
+    assert "Set up codes" not in await client.page("/account/security")
+    # What leaves them out again takes the way in again.
+    await client.submit("/account/totp/removal", page="/account/security")
+    assert (await client.get("/indicators")).status_code == 303
+
+
+async def test_whoever_goes_away_is_logged_off(place: Factory, on: bool, stack: AsyncExitStack) -> None:
+    """Pages that go on asking by themselves keep nobody logged in; people do. Remembered or not."""
+    person = await place.person(Role.MEMBER)
+    client = await stack.enter_async_context(await place.client(person, "password", "totp"))
+    page = await client.get("/indicators")
+    assert ("You will be logged off in two minutes" in page.text) is on
+    assert page.headers.get("refresh") == ("905; url=/login" if on else None)
+    for _ in range(3):
+        clock.advance(timedelta(minutes=6))
+        assert (await client.get("/indicators")).status_code == 200, "somebody is there"
+    for minutes in (6, 6):
+        clock.advance(timedelta(minutes=minutes))
+        assert (await client.get("/indicators", headers=POLL)).status_code == 200
+    clock.advance(timedelta(minutes=4))
+    gone = await client.get("/indicators")
+    assert gone.status_code == (303 if on else 200)
+    assert not on or gone.headers["location"].startswith("/login")
+
+
+async def test_who_saw_what_is_recorded_before_the_answer_leaves(
+    place: Factory, on: bool, stack: AsyncExitStack
+) -> None:
+    person = await place.person(Role.OWNER)
+    assert person.organization_id is not None
+    indicators = {str(await place.indicator(person.organization_id)) for _ in range(25)}
+    client = await stack.enter_async_context(await place.client(person, "password", "totp"))
+    assert (await client.get("/indicators")).status_code == 200
+    listed = (await client.api("GET", "/indicators?limit=100")).json()
+    assert {one["id"] for one in listed["items"]} == indicators
+    rows = await reads(place, person)
+    if not on:
+        assert rows == [], "without the profile nobody writes down what people read"
+        return
+    by = {kind: [row for row in rows if row["actor_kind"] == kind] for kind in ("user", "api_key")}
+    for kind in by:
+        [row] = [row for row in by[kind] if row["action"] in ("indicators.list", "indicators.search")]
+        facts = orjson.loads(row["facts"])
+        assert facts["rows"] == 25
+        assert {one for chunk in facts["ids"].values() for one in chunk} == indicators
+    assert by["user"][0]["actor_id"] == person.id
+    pages = ("/dashboard", "/members", "/account", "/account/sessions", "/audit-log", "/settings", "/files", "/sources",
+             "/notifications", "/webhook-endpoints", "/api-keys", "/imports", "/billing")  # fmt: skip
+    for path in pages:
+        answer = await client.get(path, follow_redirects=True)
+        assert answer.status_code in (200, 404), path
+    seen = {row["action"] for row in await reads(place, person)}
+    assert len(seen) >= 8, f"the walk left only {seen}"
+
+
+async def test_what_cannot_be_recorded_is_not_shown(strict_resources: Resources) -> None:
+    async with strict_resources.database.unit_of_work() as work:
+        ctx = Context(work, strict_resources, SYSTEM, Caller("test"))
+        ctx.note("indicators.list", hipaa.READ, rows=1)
+        await work.raw.execute("SAVEPOINT before")
+        with pytest.raises(Unavailable, match="could not be recorded"):
+            await _while_the_log_is_away(ctx)
+        await work.raw.execute("ROLLBACK TO SAVEPOINT before")
+        ctx.note("accounts.log_in", "failed")
+        await work.raw.execute("SAVEPOINT before")
+        await _while_the_log_is_away(ctx)  # nothing was shown, so nothing needs to be kept back
+        await work.raw.execute("ROLLBACK TO SAVEPOINT before")
+
+
+async def _while_the_log_is_away(ctx: Context) -> None:
+    with pytest.raises(asyncpg.PostgresError):
+        await ctx.work.raw.execute("SELECT 1/0")
+    await audit.write_security_events(ctx)
+
+
+async def test_a_mail_says_nothing_about_anybody(
+    place: Factory, on: bool, mailbox: MailSink, stack: AsyncExitStack
+) -> None:
+    address, resources = f"m{new_id().hex}@example.com", place.resources
+    async with resources.database.unit_of_work() as work:
+        ctx = Context(work, resources, SYSTEM, Caller("test"))
+        await deliver(
+            ctx, address, "organizations/mail/invitation", f"test.{new_id()}", None,
+            organization="Canary Clinic", inviter="Canary Doctor", role="member", link="https://app.example/join/x",
+        )  # fmt: skip
+    [mail] = mailbox.to(address)
+    words = f"{mail.subject} {mail.text} {mail.html}"
+    assert ("Canary" in words) is not on
+    assert "https://app.example/join/x" in words
+
+
+def test_the_trail_is_kept_for_six_years_and_longer() -> None:
+    rule = retention_of(AuditRow.__table__)  # type: ignore[arg-type]
+    assert rule is not None
+    assert (rule.days, rule.parent) == (None, ""), "164.316(b)(2)(i): six years; nothing purges the log"
+
+
+def of(values: dict[str, object]) -> Settings:
+    return Settings(_env_file=None, **values)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.mark.usefixtures("_no_environment")
+@pytest.mark.parametrize(
+    ("more", "unsigned"),
+    [
+        ({}, "hosting, smtp, stripe"),
+        ({"processor_baas": "hosting=2026-01-31,smtp=2026-01-31"}, "stripe"),
+        ({"processor_baas": SIGNED}, ""),
+        (SENDGRID | {"processor_baas": SIGNED}, "sendgrid"),
+        ({"processor_baas": SIGNED, "scanner_url": "tcp://127.0.0.1:3310"}, "scanner"),
+        ({"compliance_profile": "none"}, ""),
+    ],
+)
+def test_processors_that_signed_nothing_are_refused_by_name(more: dict[str, object], unsigned: str) -> None:
+    settings = of(HIPAA | more)
+    if not unsigned:
+        hipaa.refuse_unfit(settings)
+        return
+    with pytest.raises(InsecureSettings, match=f"no business associate agreement with {unsigned}. Sign it"):
+        create_resources(settings)
+
+
+@pytest.mark.usefixtures("_no_environment")
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("SMTP_URL", {"smtp_url": "smtp://user:pw@mail.acme.test"}),
+        ("OTLP_ENDPOINT", {"otlp_endpoint": "http://collector.acme.test:4318"}),
+        ("SCANNER_URL", {"scanner_url": "tcp://clamd.acme.test:3310"}),
+        ("DATABASE_URL", {"database_url": "postgresql://ballast_app:pw@db.acme.test/ballast?sslmode=require"}),
+        ("REDIS_URL", {"redis_url": "redis://:pw@redis.acme.test/0"}),
+        ("BASE_URL", {"base_url": "http://app.acme.test"}),
+    ],
+)
+def test_every_way_without_tls_is_refused_by_name(name: str, more: dict[str, object]) -> None:
+    of(HIPAA)
+    with pytest.raises(InsecureSettings, match=rf"\n  {name}: "):
+        of(HIPAA | more)
