@@ -74,9 +74,10 @@ def place(
 
 
 async def reads(place: Factory, person: Person) -> list[asyncpg.Record]:
-    return await place.superuser.fetch(
+    found: list[asyncpg.Record] = await place.superuser.fetch(
         "SELECT * FROM audit_log WHERE organization_id = $1 AND outcome = 'read' ORDER BY id", person.organization_id
     )
+    return found
 
 
 async def test_a_password_alone_reaches_the_page_for_a_second_factor_only(
