@@ -188,12 +188,15 @@ async def end_all(resources: Resources, user_id: UUID, *, keep: Login | None = N
 
 async def devices(resources: Resources, login: Login) -> list[Device]:
     """Where this person is logged in, most recently used first; at most ten."""
+    return await devices_of(resources, login.user_id, current=login.key)
+
+
+async def devices_of(resources: Resources, user_id: UUID, *, current: str = "") -> list[Device]:
+    """The same of anybody, for staff."""
     found = []
-    for key, record, seen, device in await _store(resources, "devices", login.user_id.hex):
+    for key, record, seen, device in await _store(resources, "devices", user_id.hex):
         session, (label, region) = unpack(key.decode(), record), orjson.loads(device)
-        found.append(
-            Device(session.key, label, region, session.created_at, moment(int(seen)), session.key == login.key)
-        )
+        found.append(Device(session.key, label, region, session.created_at, moment(int(seen)), session.key == current))
     return sorted(found, key=lambda one: one.seen_at, reverse=True)
 
 

@@ -45,6 +45,14 @@ NOTICES = {
     "accounts.disconnect_identity": "A login at another provider was disconnected from your account.",
     "accounts.undo_deletion": "Your account was brought back. It works as before; log in as ever.",
     "accounts.request_new_email": "Somebody asked to change the e-mail address of your account.",
+    "accounts.end_session_of": "Our support logged you out on one of your devices.",
+    "accounts.end_sessions_of": "Our support logged you out everywhere.",
+    "accounts.reset_totp_of": "Our support switched off codes from an app, because somebody said that they were lost. "
+    "If that was not you, write to us at once.",
+    "accounts.confirm_address_of": "Our support confirmed that this address is yours. You can log in now.",
+    "accounts.lock": "Our support locked your account: nobody can log in to it. Write to us to learn why.",
+    "accounts.unlock": "Our support unlocked your account. Log in as ever.",
+    "accounts.recover": "Our support brought your deleted account back. It works as before; log in as ever.",
     "accounts.confirm_new_email": "Your account has another e-mail address now. Mails no longer come here.",
 }
 APP = "https://app.example"
@@ -96,6 +104,14 @@ async def send_requested_link(ctx: Context, event: Event) -> None:
         await _send_link(ctx, event, user, purpose)
 
 
+@on(actions.send_reset_link)
+async def send_reset_link(ctx: Context, event: Event) -> None:
+    """Asked for by staff; the link goes to the account's address all the same."""
+    user = await _person(ctx, event)
+    if user is not None and user.deleted_at is None:
+        await _send_link(ctx, event, user, Purpose.RESET)
+
+
 @on(actions.delete_account)
 async def send_way_back(ctx: Context, event: Event) -> None:
     user = await _person(ctx, event)
@@ -143,6 +159,13 @@ for _verb in (
     actions.connect_identity,
     actions.disconnect_identity,
     actions.undo_deletion,
+    actions.end_session_of,
+    actions.end_sessions_of,
+    actions.reset_totp_of,
+    actions.confirm_address_of,
+    actions.lock,
+    actions.unlock,
+    actions.recover,
 ):
     _tell_of(_verb)
 

@@ -10,6 +10,7 @@ from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, ConfigDict, Field, SecretStr, StringConstraints
 
 from service.core.schemas import Input, Line, Name, Output
+from service.guardrails.staff_reasons import Reason
 
 LONGEST_SECRET = 1_000
 """Far above what a new password may be, so that typing one wrong is told as wrong and not as too long."""
@@ -150,3 +151,10 @@ class PersonListed(Output):
         if self.email_verified_at is None:
             return "unconfirmed"
         return "staff" if self.is_staff else "active"
+
+
+class OneSession(Input):
+    """Which of a person's sessions staff end, and why."""
+
+    session: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{1,64}$")] = Field(json_schema_extra={"hidden": True})
+    reason: Reason

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 
+from service.core import clock
 from service.core.context import Context
 from service.core.errors import Conflict, Invalid
 from service.features.admin.queries import JOBS
@@ -15,6 +17,7 @@ from service.guardrails import feature_flags, staff_reasons, switches
 from service.guardrails.actions import action
 from service.guardrails.jobs import dead
 from service.guardrails.permissions import Who
+from service.guardrails.purge import LegalHold
 from service.guardrails.switches import Switch, SwitchState
 from service.web.dead_letters import AT_ONCE
 
@@ -63,3 +66,30 @@ async def give_reason(ctx: Context, subject: str, reason: str) -> None:
     """See the personal data of `subject`, an address of the panel, for a quarter of an hour."""
     await staff_reasons.keep(ctx, subject, reason)
     ctx.facts |= {"subject": subject, "reason": reason}
+
+
+@action("admin.hold", requires=Who.STAFF, step_up=True)
+async def hold(ctx: Context, subject_id: UUID, reason: str) -> LegalHold:
+    """Nothing of this person or organization is destroyed, whatever the rules of retention say, until it is lifted."""
+    if (await ctx.db.scalar(_held(subject_id))) is not None:
+        raise Conflict("This is held already.", mend="Nothing to do.")
+    held = LegalHold(subject_id=subject_id, reason=reason, placed_by=ctx.user_id)
+    ctx.add(held)
+    ctx.facts |= {"subject": str(subject_id), "reason": reason}
+    return held
+
+
+@action("admin.lift_hold", requires=Who.STAFF, step_up=True)
+async def lift_hold(ctx: Context, subject_id: UUID, reason: str) -> LegalHold:
+    """The rules of retention hold again; what is overdue goes within the hour."""
+    held: LegalHold | None = await ctx.db.scalar(_held(subject_id).with_for_update())
+    if held is None:
+        raise Conflict("Nothing holds this.", mend="Nothing to do.")
+    held.lifted_at = clock.now()
+    ctx.facts |= {"subject": str(subject_id), "reason": reason}
+    return held
+
+
+def _held(subject_id: UUID) -> Select[LegalHold]:
+    mine = select(LegalHold).where(LegalHold.subject_id == subject_id, LegalHold.lifted_at.is_(None))
+    return mine.order_by(LegalHold.placed_at).limit(1)

@@ -1,11 +1,60 @@
-"""The pages of the panel that this feature writes by hand."""
+"""One person and one organization, what happened, and the pages of the panel that are written by hand."""
 
 from __future__ import annotations
 
+from service.features.admin import actions, queries
+from service.features.admin.queries.organizations import OrganizationView
+from service.features.admin.queries.people import PersonView
+from service.features.admin.schemas import EventsWanted
+from service.web.staff import Act, Column, Detail, Listing
 from service.web.staff_home import StaffPage
+
+PEOPLE, ORGANIZATIONS = "/staff/people", "/staff/organizations"
+HOLD = "While a lawsuit or an audit asks for it: nothing of theirs is destroyed, whatever the rules of retention say."
+LIFT = "The rules of retention hold again; what is overdue is destroyed at the next round."
+
+
+def _is_held(view: PersonView | OrganizationView) -> bool:
+    return view.hold is not None
+
+
+def _is_free(view: PersonView | OrganizationView) -> bool:
+    return view.hold is None
+
 
 STAFF_PAGES = [
     StaffPage("Dead letters", "/staff/dead-letters", "What was given up on, of every kind, to try again.", 10),
     StaffPage("Feature flags", "/staff/flags", "What some organizations see before all do.", 14),
     StaffPage("Switches", "/staff/switches", "Pause changes, sign-ups or mail while somebody looks into it.", 12),
 ]
+STAFF = (
+    Detail(PEOPLE, "Account", queries.get_person, "admin/person.html", account=True),
+    Detail(ORGANIZATIONS, "Organization", queries.get_organization, "admin/organization.html"),
+    Listing(
+        "/staff/events",
+        "Events",
+        queries.list_events,
+        wanted=EventsWanted,
+        columns=(
+            Column("When", "at"),
+            Column("What", "action", kind="break"),
+            Column("Outcome", "outcome", badges={"denied": "warning", "failed": "warning", "refused": "warning"}),
+            Column("Who", "actor_id", kind="break"),
+            Column("To what", "object_id", kind="break"),
+            Column("Organization", "organization_id", link="/staff/organizations/{organization_id}", kind="break"),
+            Column("Reason", "reason", personal=True),
+            Column("Network", "network", personal=True),
+        ),
+        lead="Who did what to what, in every organization and in none: the audit log, newest first.",
+        empty=("Nothing", "The log has no such line. Clear a filter, or look for the id in another field."),
+        order=6,
+    ),
+    *(
+        act
+        for of in (PEOPLE, ORGANIZATIONS)
+        for act in (
+            Act(of, "hold", "Place a legal hold", actions.hold, hint=HOLD, done="Held.", applies=_is_free),
+            Act(of, "lift-hold", "Lift the legal hold", actions.lift_hold, hint=LIFT, done="Lifted.", applies=_is_held),
+        )
+    ),
+)

@@ -86,3 +86,53 @@ class SwitchRow:
     reason: str
     changed_at: datetime | None
     history: list[Turn]
+
+
+class EventsWanted(Input):
+    """Which part of the log is meant."""
+
+    actor_id: UUID | None = Field(None, title="Who did it", description="An account's id.")
+    object_id: UUID | None = Field(None, title="To what", description="The id of an account or a record.")
+    organization_id: UUID | None = Field(None, title="In which organization", description="Its id.")
+
+
+class EventRead(Output):
+    """One line of the log: ids and words, no names."""
+
+    id: UUID
+    at: datetime
+    action: str
+    outcome: str
+    actor_kind: str
+    actor_id: UUID | None
+    organization_id: UUID | None
+    object_type: str
+    object_id: UUID | None
+    reason: str
+    network: str
+
+
+class PersonRead(Output):
+    """An account as staff see it."""
+
+    id: UUID
+    email: str
+    name: str
+    is_staff: bool
+    created_at: datetime
+    email_verified_at: datetime | None
+    deleted_at: datetime | None
+    locked_at: datetime | None
+    password_changed_at: datetime | None
+    has_password: bool
+    has_totp: bool
+    codes_left: int
+
+    @property
+    def state(self) -> tuple[str, str]:
+        """A word, and the kind of badge it is."""
+        if self.deleted_at is not None:
+            return "deleted", "danger"
+        if self.locked_at is not None:
+            return "locked", "danger"
+        return ("active", "success") if self.email_verified_at else ("unconfirmed", "warning")

@@ -13,6 +13,7 @@ from service.guardrails.audit.changes import CHANGED
 from service.guardrails.permissions import Role
 
 SENTENCES = {
+    "accounts.confirm_address_of": "confirm somebody's address",
     "accounts.confirm_identity": "confirm who they are",
     "accounts.confirm_new_email": "confirm a new e-mail address",
     "accounts.confirm_totp": "switch on codes from an app",
@@ -21,12 +22,19 @@ SENTENCES = {
     "accounts.disconnect_identity": "disconnect a login at another provider",
     "accounts.end_device": "end one of their sessions",
     "accounts.end_other_sessions": "end their other sessions",
+    "accounts.end_session_of": "end a session of somebody",
+    "accounts.end_sessions_of": "end all sessions of somebody",
     "accounts.log_in": "log in",
     "accounts.log_out": "log out",
     "accounts.offer_totp": "begin to set up codes from an app",
     "accounts.remove_totp": "switch off codes from an app",
     "accounts.renew_recovery_codes": "make new recovery codes",
     "accounts.request_new_email": "ask for another e-mail address",
+    "accounts.reset_totp_of": "switch off somebody's codes from an app",
+    "accounts.send_reset_link": "send somebody a link to reset the password",
+    "admin.give_reason": "say why personal data must be seen",
+    "admin.hold": "place a legal hold",
+    "admin.lift_hold": "lift a legal hold",
     "admin.turn_flag": "turn a feature on or off for the organization",
     "api_keys.create": "make an API key",
     "api_keys.enter": "use an API key that works no more",

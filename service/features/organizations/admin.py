@@ -13,7 +13,7 @@ STAFF = (
         queries.list_organizations_for_staff,
         wanted=OrganizationsWanted,
         columns=(
-            Column("Organization", "id", kind="break"),
+            Column("Organization", "id", link="/staff/organizations/{id}", kind="break"),
             Column("Name", "name"),
             Column("Region", "region"),
             Column("State", "state", badges={"deleted": "danger"}),

@@ -150,14 +150,20 @@ async def write_security_events(ctx: Context) -> None:
         async with raw.transaction():
             for noted in events:
                 await raw.execute("SELECT set_config('app.tenant', $1, true)", str(noted.organization_id or ""))
+                changes = _about(noted.facts.get("account"))
                 await _insert(
-                    ctx, noted.action, noted.outcome, noted.actor, noted.organization_id, Changes(), noted.facts
+                    ctx, noted.action, noted.outcome, noted.actor, noted.organization_id, changes, noted.facts
                 )
     except LOST as error:
         log.error("security events not stored", count=len(events), error=type(error).__name__)
         if any(noted.outcome == "read" for noted in events):
             # Nobody sees what it could not be recorded that they saw.
             raise Unavailable("The reading could not be recorded.", retry_after=5) from error
+
+
+def _about(account: Any) -> Changes:
+    """A failed login has no actor: it is found by the account that it was tried on."""
+    return Changes("users", UUID(str(account))) if account else Changes()
 
 
 async def _insert(

@@ -20,7 +20,13 @@ class Control:
 
 
 def controls_of(model: type[Input]) -> list[Control]:
-    return [_control(name, list(_kinds(field.annotation))) for name, field in model.model_fields.items()]
+    """Fields marked `json_schema_extra={"hidden": True}` are filled by the link to the form."""
+    return [
+        Control(name, "hidden")
+        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("hidden")
+        else _control(name, list(_kinds(field.annotation)))
+        for name, field in model.model_fields.items()
+    ]
 
 
 def _control(name: str, kinds: list[Any]) -> Control:

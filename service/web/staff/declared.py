@@ -68,6 +68,8 @@ class Listing:
     lead: str = ""
     empty: tuple[str, str] = ("Nothing here", "Nothing fits these filters. Widen or clear them.")
     order: int = 50
+    item: str = "row_id"
+    """What the id of a row is called in addresses."""
 
     @property
     def is_personal(self) -> bool:
@@ -107,9 +109,8 @@ class Act:
     answer: Callable[..., Any] | None = None
     key: type = UUID
 
-    @property
-    def path(self) -> str:
-        return f"{self.of}/{self.name}" if self.whole else f"{self.of}/{{row_id}}/{self.name}"
+    def path(self, row_id: Any = None) -> str:
+        return f"{self.of}/{self.name}" if self.whole else f"{self.of}/{row_id}/{self.name}"
 
 
 Declared = Listing | Detail | Act

@@ -97,7 +97,7 @@ class Panel:
 
     def _add_act(self, act: Act) -> None:
         async def ask(request: Request, ctx: StaffCtx, row_id: str = "") -> Response:
-            return self._act_page(request, act, row_id, Form(act.form))
+            return self._act_page(request, act, row_id, Form(act.form, dict(request.query_params)))
 
         async def do(request: Request, ctx: StaffCtx, row_id: str = "") -> Response:
             form = await Form.parse(act.form, request)

@@ -82,6 +82,9 @@ async def enter(
     ctx: Context, user: User, methods: Sequence[str], browser: Browser, *, remember: bool = False
 ) -> Entrance:
     """Begin the session, or stop before the second factor when the account has one; every way in ends here."""
+    if user.locked_at is not None:
+        ctx.note("accounts.log_in", "refused", account=str(user.id), reason="locked")
+        raise Invalid("This account is locked.", mend="Write to our support: they can tell you why and unlock it.")
     entrance = Entrance(user.id, user.email, user.session_epoch, tuple(methods), remember)
     if user.has_totp and not {"totp", "recovery"} & set(methods):
         ctx.facts["step"] = "needs a code"

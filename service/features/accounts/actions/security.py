@@ -79,7 +79,7 @@ async def remove_totp(ctx: Context) -> str:
     if not user.has_totp:
         raise Conflict("Codes are off already.")
     user.drop_totp()
-    await _drop_codes(ctx, user)
+    await drop_codes(ctx, user)
     shared.announce_mail(ctx, user.id)
     left = tuple(method for method in shared.signed_in(ctx).methods if method != "totp")
     return await shared.end_others(ctx, user, methods=left)
@@ -148,12 +148,12 @@ async def _lock_person_but_staff(ctx: Context) -> User:
 
 
 async def _replace_codes(ctx: Context, user: User) -> list[str]:
-    await _drop_codes(ctx, user)
+    await drop_codes(ctx, user)
     codes = [new_recovery_code() for _ in range(RECOVERY_CODES)]
     for code in codes:
         ctx.add(RecoveryCode(user_id=user.id, code_hash=hash_recovery_code(code)))
     return codes
 
 
-async def _drop_codes(ctx: Context, user: User) -> None:
+async def drop_codes(ctx: Context, user: User) -> None:
     await ctx.db.execute(delete(RecoveryCode).where(RecoveryCode.user_id == user.id))

@@ -54,6 +54,8 @@ class User(SoftDeletable, Base):
     # The newest time step used: an overheard code opens nothing a second time (RFC 6238 section 5.2).
     totp_last_step: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0", info=internal())
     created_at: Mapped[datetime] = mapped_column(default=clock.now, info=internal())
+    # Set by staff: nobody logs in until they take it back.
+    locked_at: Mapped[datetime | None] = mapped_column(info=internal())
 
     @property
     def has_totp(self) -> bool:

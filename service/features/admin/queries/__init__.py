@@ -1,0 +1,10 @@
+"""Reads for staff: how the service is doing, one person, one organization, what happened."""
+
+from service.features.admin.queries.events import list_events
+from service.features.admin.queries.organizations import get_organization
+from service.features.admin.queries.people import get_person
+from service.features.admin.queries.service import JOBS, count_dead_jobs, list_dead_jobs, list_switches
+
+__all__ = [
+    "JOBS", "count_dead_jobs", "get_organization", "get_person", "list_dead_jobs", "list_events", "list_switches",
+]  # fmt: skip
