@@ -37,6 +37,7 @@ STAFF = (
         lead="Everybody with an account, the newest first; deleted ones for as long as they can come back.",
         empty=("Nobody", "No account has this id, and no address begins like this. Try a shorter beginning."),
         order=4,
+        item="person_id",
     ),
     Act(
         PEOPLE, "reset-link", "Send a link to reset the password", actions.send_reset_link,

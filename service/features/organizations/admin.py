@@ -22,5 +22,6 @@ STAFF = (
         lead="Every customer, the newest first; deleted ones for as long as they can come back.",
         empty=("None", "No organization has this id, and no name begins like this. Try a shorter beginning."),
         order=5,
+        item="organization_id",
     ),
 )

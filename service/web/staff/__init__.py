@@ -9,6 +9,7 @@
                 Column("State", "state", badges={"deleted": "warning"}),
                 Column("Since", "created_at"),
             ),
+            item="person_id",
             empty=("Nobody", "No account begins like this. Try a shorter beginning of the address."),
         ),
         Detail("/staff/people", "Account", queries.get_person, "accounts/staff/person.html", account=True),

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
+from starlette.requests import Request
 
 from service.core.context import Context
 from service.core.errors import NOTHING_HERE, NotFound
@@ -116,10 +117,10 @@ class Act:
 Declared = Listing | Detail | Act
 
 
-def identify(kind: type, text: str) -> Any:
-    """The id in an address; what cannot be one is a page that is not there."""
+def identify(kind: type, request: Request) -> Any:
+    """The id in the request's address; what cannot be one is a page that is not there."""
     try:
-        return TypeAdapter(kind).validate_python(text)
+        return TypeAdapter(kind).validate_python(next(iter(request.path_params.values())))
     except ValidationError as error:
         raise NotFound(NOTHING_HERE) from error
 

@@ -50,6 +50,10 @@ class Panel:
     def acts_of(self, path: str, *, whole: bool) -> list[Act]:
         return [act for act in self.acts if act.of == path and act.whole is whole]
 
+    def _item(self, path: str) -> str:
+        """What the id is called; raises KeyError for what belongs to a list that nobody declares."""
+        return {listing.path: listing.item for listing in self.listings}[path]
+
     def _has_detail(self, path: str) -> bool:
         return any(detail.of == path for detail in self.details)
 
@@ -82,8 +86,8 @@ class Panel:
         self._route(f"{listing.path}/csv", export, listing)
 
     def _add_detail(self, detail: Detail) -> None:
-        async def show(request: Request, ctx: StaffCtx, row_id: str) -> Response:
-            key = identify(detail.key, row_id)
+        async def show(request: Request, ctx: StaffCtx) -> Response:
+            key = identify(detail.key, request)
             view = await detail.query(ctx, key)
             subject = f"{detail.of}/{key}"
             reason = await staff_reasons.given(ctx, subject, account=key if detail.account else None)
@@ -93,37 +97,36 @@ class Panel:
                 why=_why(subject, ""), title=detail.title,
             )  # fmt: skip
 
-        self._route(f"{detail.of}/{{row_id}}", show, detail)
+        self._route(f"{detail.of}/{{{self._item(detail.of)}}}", show, detail)
 
     def _add_act(self, act: Act) -> None:
-        async def ask(request: Request, ctx: StaffCtx, row_id: str = "") -> Response:
-            return self._act_page(request, act, row_id, Form(act.form, dict(request.query_params)))
+        async def ask(request: Request, ctx: StaffCtx) -> Response:
+            return self._act_page(request, act, Form(act.form, dict(request.query_params)))
 
-        async def do(request: Request, ctx: StaffCtx, row_id: str = "") -> Response:
+        async def do(request: Request, ctx: StaffCtx) -> Response:
             form = await Form.parse(act.form, request)
             if not form.valid:
-                return self._act_page(request, act, row_id, form)
+                return self._act_page(request, act, form)
             given = form.data.model_dump()
             try:
-                result = await (
-                    act.verb(ctx, **given) if act.whole else act.verb(ctx, identify(act.key, row_id), **given)
-                )
+                whose = () if act.whole else (identify(act.key, request),)
+                result = await act.verb(ctx, *whose, **given)
             except (Conflict, Invalid, NotFound) as error:
                 form.refuse(error)
-                return self._act_page(request, act, row_id, form)
+                return self._act_page(request, act, form)
             if act.answer is not None:
                 made: Response = await act.answer(request, ctx, result)
                 return made
             flash(request, act.done)
-            return redirect(request, self._back(act, row_id))
+            return redirect(request, self._back(act, None if act.whole else identify(act.key, request)))
 
-        self._route(act.path, ask, act)
-        self._route(act.path, do, act, "POST")
+        path = act.path(f"{{{self._item(act.of)}}}")
+        self._route(path, ask, act)
+        self._route(path, do, act, "POST")
 
-    def _act_page(self, request: Request, act: Act, row_id: str, form: Form[Any]) -> Response:
-        if not act.whole:
-            row_id = str(identify(act.key, row_id))
-        to, back = act.path.format(row_id=row_id), self._back(act, row_id)
+    def _act_page(self, request: Request, act: Act, form: Form[Any]) -> Response:
+        row_id = None if act.whole else identify(act.key, request)
+        to, back = act.path(row_id), self._back(act, row_id)
         return render(
             request,
             "staff/act.html",
@@ -135,7 +138,7 @@ class Panel:
             controls=controls_of(act.form),
         )
 
-    def _back(self, act: Act, row_id: str) -> str:
+    def _back(self, act: Act, row_id: Any) -> str:
         return act.of if act.whole or not self._has_detail(act.of) else f"{act.of}/{row_id}"
 
     def _route(self, path: str, endpoint: Any, made_from: Declared, method: str = "GET") -> None:
