@@ -186,13 +186,9 @@ async def end_all(resources: Resources, user_id: UUID, *, keep: Login | None = N
     return int(await _store(resources, "end_all", user_id.hex, keep.key if keep else ""))
 
 
-async def devices(resources: Resources, login: Login) -> list[Device]:
-    """Where this person is logged in, most recently used first; at most ten."""
-    return await devices_of(resources, login.user_id, current=login.key)
-
-
-async def devices_of(resources: Resources, user_id: UUID, *, current: str = "") -> list[Device]:
-    """The same of anybody, for staff."""
+async def devices(resources: Resources, whose: Login | UUID) -> list[Device]:
+    """Where this person is logged in, most recently used first; at most ten. Staff ask by the person's id."""
+    user_id, current = (whose, "") if isinstance(whose, UUID) else (whose.user_id, whose.key)
     found = []
     for key, record, seen, device in await _store(resources, "devices", user_id.hex):
         session, (label, region) = unpack(key.decode(), record), orjson.loads(device)

@@ -32,7 +32,7 @@ from tests.support.factories import Factory, Person
 from tests.support.servers import RunningWorker
 from tests.web.conftest import Elements
 
-FORMS = 52
+FORMS = 64
 FILLED_BY_A_REDIRECT = {"POST /login/provider/finish", "POST /account/provider/finish"}
 """Their forms have nothing to type: our own page passes on what the other provider's redirect brought."""
 PAGES = {
@@ -116,6 +116,7 @@ async def plant(factory: Factory, owner: Person) -> dict[str, str]:
         "membership_id": str(membership),
         "person_id": str(member.id),
         "customer_id": await billing_customer(factory, owner.organization_id, owner),
+        "organization_id": str(owner.organization_id),
         "message_id": await inbox_message(factory, owner.organization_id, owner),
         "endpoint_id": await webhook_endpoint(factory, owner.organization_id, owner, state="active"),
         "switch": "stop_mail",

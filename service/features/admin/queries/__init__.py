@@ -3,8 +3,9 @@
 from service.features.admin.queries.events import list_events
 from service.features.admin.queries.organizations import get_organization
 from service.features.admin.queries.people import get_person
-from service.features.admin.queries.service import JOBS, count_dead_jobs, list_dead_jobs, list_switches
+from service.features.admin.queries.service import JOBS, count_dead_jobs, list_dead_jobs, list_flags, list_switches
 
 __all__ = [
-    "JOBS", "count_dead_jobs", "get_organization", "get_person", "list_dead_jobs", "list_events", "list_switches",
+    "JOBS", "count_dead_jobs", "get_organization", "get_person", "list_dead_jobs", "list_events", "list_flags",
+    "list_switches",
 ]  # fmt: skip

@@ -80,7 +80,7 @@ async def get_person(ctx: Context, person_id: UUID) -> PersonView:
     return PersonView(
         person=PersonRead.model_validate(dict(row)),
         places=await ctx.fetch(PLACES, id=person_id),
-        devices=await sessions.devices_of(ctx.resources, person_id),
+        devices=await sessions.devices(ctx.resources, person_id),
         events=[EventRead.model_validate(dict(newest[key])) for key in sorted(newest, reverse=True)[:EVENTS_SHOWN]],
         hold=await ctx.fetch_one(HOLD, id=person_id),
     )
