@@ -3,8 +3,8 @@
 Protects from: health data on an unattended screen, behind a single password, seen by nobody knows whom, or at a firm
 that never signed for it (45 CFR 164.308(b), 164.312). How to use: nothing, each part sits where all come through:
 
-- automatic logoff: sessions end after 15 idle minutes (sessions.begin); what a page asks for by itself does not count
-  as use (gate.enter), and every page leaves the screen by itself, scripts or not;
+- automatic logoff: sessions end after 15 idle minutes and none is remembered (sessions.begin); what a page asks for by
+  itself is no use (gate.enter), and every page leaves the screen by itself, scripts or not;
 - a second factor for everybody (contexts): without one a person reaches the pages to set it up, and nothing else;
 - audited reads (actions.query): who saw what, which rows, as an audit row before the answer leaves, or no answer;
 - no words about anybody in mails (web.mail): they only say where to look;
@@ -23,7 +23,7 @@ from typing import Any
 from uuid import UUID
 
 from service.core.context import ActorKind, Context
-from service.core.errors import Forbidden
+from service.core.errors import Forbidden, NotAuthenticated
 from service.core.settings import InsecureSettings, Profile, Settings
 from service.guardrails.data_map.processors import PROCESSORS, Processor, outbound_hosts
 
@@ -61,7 +61,11 @@ def is_unattended(settings: Settings, headers: Iterable[tuple[bytes, bytes]]) ->
 
 def insist_on_second_factor(ctx: Context, path: str) -> bool:
     """Raise SecondFactorRequired for a session that began with a password alone; True on the pages that help."""
-    if not is_on(ctx.settings) or ctx.login is None or ctx.login.support is not None or "totp" in ctx.login.methods:
+    if not is_on(ctx.settings) or ctx.login is None or ctx.login.support is not None:
+        return False
+    if ctx.login.remembered:
+        raise NotAuthenticated("This session has ended.")  # it began before the profile, and would rest for weeks
+    if "totp" in ctx.login.methods:
         return False
     if path not in SET_UP:
         raise SecondFactorRequired("This needs a second factor.")

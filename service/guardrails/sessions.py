@@ -90,15 +90,15 @@ async def begin(
     """
     settings, now = resources.settings, now_ms()
     idle, absolute = timedelta(minutes=settings.session_idle_minutes), timedelta(hours=settings.session_absolute_hours)
-    if remembered and not staff:
+    remembered = remembered and not staff and not hipaa.is_on(settings)
+    if remembered:
         idle = timedelta(days=settings.session_remember_days)
         absolute = remembered_absolute(settings)
     idle = hipaa.idle_limit(settings, min(idle, STAFF_IDLE) if staff else idle)
     absolute = min(absolute, STAFF_ABSOLUTE) if staff else absolute
     token, began = crypto.new_token(), moment(now)
     login = Login(
-        key_of(token), user_id, organization_id, began, began, methods, epoch, crypto.new_token(),
-        remembered and not staff,
+        key_of(token), user_id, organization_id, began, began, methods, epoch, crypto.new_token(), remembered,
     )  # fmt: skip
     device = orjson.dumps([device_label(caller.user_agent), region_of(caller.address)])
     replaces = old.key if isinstance(old, Login) else key_of(old) if old else ""

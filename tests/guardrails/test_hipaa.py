@@ -112,6 +112,7 @@ async def test_whoever_goes_away_is_logged_off(place: Factory, on: bool, stack: 
     page = await client.get("/indicators")
     assert ("You will be logged off in two minutes" in page.text) is on
     assert page.headers.get("refresh") == ("905; url=/login" if on else None)
+    remembered, _ = await place.log_in(person, "password", "totp", remembered=True)
     for _ in range(3):
         clock.advance(timedelta(minutes=6))
         assert (await client.get("/indicators")).status_code == 200, "somebody is there"
@@ -122,6 +123,8 @@ async def test_whoever_goes_away_is_logged_off(place: Factory, on: bool, stack: 
     gone = await client.get("/indicators")
     assert gone.status_code == (303 if on else 200)
     assert not on or gone.headers["location"].startswith("/login")
+    client.http.cookies.set("sid", remembered, domain=client.http.base_url.host)
+    assert (await client.get("/indicators")).status_code == (303 if on else 200), "whatever was ticked at the log-in"
 
 
 async def test_who_saw_what_is_recorded_before_the_answer_leaves(

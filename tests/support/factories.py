@@ -90,7 +90,7 @@ class Factory:
             *values.values(),
         )
 
-    async def log_in(self, person: Person, *methods: str) -> tuple[str, Login]:
+    async def log_in(self, person: Person, *methods: str, remembered: bool = False) -> tuple[str, Login]:
         """A session without the login page: the cookie's value and what is behind it."""
         epoch = await self.superuser.fetchval("SELECT session_epoch FROM users WHERE id = $1", person.id)
         return await sessions.begin(
@@ -100,6 +100,7 @@ class Factory:
             epoch=epoch,
             methods=methods or ("password",),
             caller=Caller(request_id="test", address="127.0.0.1"),
+            remembered=remembered,
         )
 
     async def client(self, person: Person | None = None, *methods: str) -> Client:
