@@ -1,0 +1,140 @@
+"""Puts a token that exists nowhere else into every personal place, and looks for it everywhere afterwards."""
+
+from __future__ import annotations
+
+from random import randrange
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+from redis.asyncio import Redis
+from sqlalchemy import Boolean, Column, DateTime, Enum, LargeBinary, Numeric, String, Table, Uuid
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from service.core import clock
+from service.core.context import Resources
+from service.core.database import Base
+from service.guardrails.personal_data import Erasure, Protection, privacy_of, protection_of
+from service.guardrails.subjects import By, Person, address_hash, personal_tables, subject_of
+from service.integrations.storage import Storage
+
+BY_HAND = {"users", "memberships", "audit_log", "erasure_requests", "erasure_steps"}
+"""The account and its places, which a test has made already, and what only actions write."""
+WORDS = {"mail_suppressions.cause": "unsubscribed"}
+PERSONAL = (Protection.PERSONAL, Protection.SECRET)
+COLUMNS = """
+    SELECT table_name AS at, column_name AS name, data_type AS type FROM information_schema.columns
+    WHERE table_schema = 'public' AND (data_type IN ('text', 'character varying', 'json', 'jsonb', 'bytea', 'ARRAY'))
+"""
+
+
+async def plant(raw: asyncpg.Connection[Any], person: Person, token: str, organization: UUID) -> set[str]:
+    """A row of the person in every table that holds rows of people, the token in each of its personal columns."""
+    planted = set()
+    marks = {
+        column.name: value
+        for column in Base.metadata.tables["users"].columns
+        if protection_of(column) in PERSONAL and (value := _token(column, token)) and column.name != "email"
+    }
+    await _update(raw, "users", marks, person.id)
+    async with raw.transaction():
+        # Keys are not what is tested here: a row of each table, whatever else it would belong to.
+        await raw.execute("SET LOCAL session_replication_role = replica")
+        for table in personal_tables(Base.metadata):
+            if table.name in BY_HAND:
+                continue
+            values = _row(table, person, token, organization)
+            names, places = ", ".join(values), ", ".join(f"${n + 1}" for n in range(len(values)))
+            extra = " OVERRIDING SYSTEM VALUE" if table.name == "inbox" else ""
+            await raw.execute(f"INSERT INTO {table.name} ({names}){extra} VALUES ({places})", *values.values())
+            planted.add(table.name)
+    return planted
+
+
+def _row(table: Table, person: Person, token: str, organization: UUID) -> dict[str, Any]:
+    subject, values = subject_of(table), dict[str, Any]()
+    for column in table.columns:
+        values[column.name] = (
+            organization if column.name == "organization_id"
+            else _token(column, token) if protection_of(column) in PERSONAL
+            else None if column.nullable and not column.primary_key
+            else _plain(column)
+        )  # fmt: skip
+    if subject is not None:
+        values[subject.column] = {
+            By.ID: person.id,
+            By.EMAIL: person.emails[0],
+            By.ADDRESS_HASH: address_hash(person.emails[0]),
+            By.MENTION: f'{{"email": "{person.emails[0]}"}}'.encode(),
+        }[subject.by]
+    return values
+
+
+def _token(column: Column[Any], token: str) -> Any:
+    kind = column.type
+    if isinstance(kind, LargeBinary):
+        return token.encode()
+    if isinstance(kind, JSONB):
+        return f'{{"x": "{token}"}}'
+    if isinstance(kind, ARRAY):
+        return [token]
+    return token if isinstance(kind, String) else _plain(column)
+
+
+def _plain(column: Column[Any]) -> Any:
+    kind = column.type
+    if isinstance(kind, Enum):
+        return kind.enums[0]
+    for of, value in (
+        (Uuid, uuid4()), (DateTime, clock.now()), (Boolean, False), (LargeBinary, b"x"), (JSONB, "{}"), (ARRAY, []),
+        (Numeric, randrange(2**15)), (String, WORDS.get(str(column)) or f"{column.name[:7]}-{uuid4().hex[:8]}"),
+    ):  # fmt: skip
+        if isinstance(kind, of):
+            return value
+    return randrange(2**15)
+
+
+async def _update(raw: asyncpg.Connection[Any], table: str, values: dict[str, Any], identifier: UUID) -> None:
+    sets = ", ".join(f"{name} = ${n + 2}" for n, name in enumerate(values))
+    await raw.execute(f"UPDATE {table} SET {sets} WHERE id = $1", identifier, *values.values())
+
+
+async def in_tables(raw: asyncpg.Connection[Any], token: str) -> set[str]:
+    """Every column of the database, ours or a library's, in which the token stands: as text, bytes, hex or base64."""
+    found = set()
+    for row in await raw.fetch(COLUMNS):
+        at, name = row["at"], row["name"]
+        sought = f"position($1::text::bytea IN {name}) > 0" if row["type"] == "bytea" else f"{name}::text ILIKE $1"
+        wanted = token if row["type"] == "bytea" else f"%{token}%"
+        if await raw.fetchval(f"SELECT true FROM {at} WHERE {sought} LIMIT 1", wanted):
+            found.add(f"{at}.{name}")
+    return found
+
+
+async def in_redis(redis: Redis, token: str) -> set[str]:
+    """Keys, and whatever is behind them."""
+    found = set()
+    async for key in redis.scan_iter(match="*", count=1_000):
+        dump = await redis.dump(key)
+        if token.encode() in key or (dump and token.encode() in dump):
+            found.add(key.decode("utf-8", "replace"))
+    return found
+
+
+async def in_store(resources: Resources, token: str) -> set[str]:
+    storage, found = resources.get(Storage), set()
+    async for one in storage.walk(""):
+        content = b"".join([part async for part in storage.get(one.key)])
+        if token in one.key or token.encode() in content:
+            found.add(one.key)
+    return found
+
+
+def kept() -> set[str]:
+    """Where the map lets something outlive the person, with its reason; no personal column is among it."""
+    return {
+        str(column)
+        for table in Base.metadata.sorted_tables
+        for column in table.columns
+        if (held := privacy_of(column)) is not None and held.erasure is Erasure.KEEP and held.because
+    }

@@ -1,0 +1,131 @@
+"""A person whose every trace bears a token: after erasure and retention it is nowhere, and the audit log still fits."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from service.core import clock
+from service.core.context import Resources
+from service.core.database import Base
+from service.core.ids import new_id
+from service.core.settings import Settings
+from service.features.erasure.flows import arrivals
+from service.features.erasure.flows.steps import STEPS
+from service.guardrails.audit import seal, verify
+from service.guardrails.permissions import Role
+from service.guardrails.purge import purge_expired
+from service.guardrails.subjects import Person as Subject
+from service.guardrails.subjects import personal_tables
+from service.integrations.mail import Mailers
+from service.integrations.mail.port import Mail
+from service.integrations.storage import Storage
+from tests.features.erasure import canary
+from tests.features.erasure.world import World
+from tests.support.factories import Person
+
+pytest_plugins = ("tests.guardrails.durability", "tests.features.erasure.planet")
+
+
+async def leave_traces(world: World, token: str) -> Person:
+    """Somebody who has done everything, whose name and address are the token."""
+    home, shared = await world.factory.person(Role.OWNER), await world.factory.person(Role.OWNER)
+    person = Person(home.id, f"{token}@example.com", home.organization_id, Role.OWNER)
+    assert home.organization_id is not None
+    await world.superuser.execute("UPDATE users SET email = $2 WHERE id = $1", person.id, person.email)
+    await world.superuser.execute(
+        "INSERT INTO memberships (id, organization_id, user_id, role, created_at) VALUES ($1, $2, $3, 'admin', now())",
+        new_id(), shared.organization_id, person.id,
+    )  # fmt: skip
+    await world.customer(person.organization_id, person.email)
+    await world.customer(shared.organization_id, person.email)
+    async with await world.factory.client(person) as client:
+        await client.submit("/account/name", page="/account", name=f"Ada {token}")
+    async with await world.factory.client() as visitor:
+        await visitor.submit("/login", page="/login", email=person.email, password="not it, not it")
+        await visitor.submit("/forgot", page="/forgot", email=person.email)
+    planted = await canary.plant(world.superuser, Subject(person.id, (person.email,)), token, home.organization_id)
+    assert len(planted) + len(canary.BY_HAND) == len(personal_tables(Base.metadata)), "a table without a trace"
+    mailer = world.resources.get(Mailers).all()[0]
+    await mailer.send(Mail(person.email, f"Dear {token}", token, f"<p>{token}</p>", f"test.{new_id()}"))
+    world.sendgrid.spared[person.email] = "bounce"
+    return person
+
+
+async def places(world: World, token: str) -> dict[str, set[str]]:
+    """Everywhere that the token stands."""
+    sent = [str(one) for one in (*world.sendgrid.sent, *world.sendgrid.requests, *world.sendgrid.spared)]
+    living = world.stripe.account.store.kinds["customer"]
+    found = {
+        "tables": await canary.in_tables(world.superuser, token),
+        "redis": await canary.in_redis(world.resources.redis, token),
+        "store": await canary.in_store(world.resources, token),
+        "sendgrid": {one for one in sent if token in one},
+        "stripe": {name for name, customer in living.items() if token in str(customer)},
+    }
+    return {place: where for place, where in found.items() if where}
+
+
+async def test_no_trace_is_left_of_a_person_but_what_the_map_keeps(
+    world: World, erasure_settings: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    token = f"canary{new_id().hex[-12:]}"
+    person = await leave_traces(world, token)
+    before = await places(world, token)
+    assert {"tables", "sendgrid", "stripe"} <= set(before), "the search finds what is there"
+    assert len(before["tables"]) >= 12
+    await world.ask(person)
+    await world.after_a_day()
+    request = await world.request(person)
+    assert request["state"] == "done", request["held"]
+    # What others were told about them is the others' news, and goes with its own retention.
+    clock.advance(timedelta(days=120))
+    while await purge_expired(world.resources):
+        pass
+    assert await places(world, token) == {}
+    assert not await canary.in_tables(world.superuser, f"{person.id}@"), "no pseudonym made of the person"
+    pointed = await canary.in_tables(world.superuser, str(person.id))
+    assert pointed <= canary.kept() | {"pgqueuer.headers", "pgqueuer.payload"}, "only where the map gives a reason"
+    out, err = capfd.readouterr()
+    assert token not in out + err, "the log never knew"
+    maintenance = world.resources.maintenance
+    assert maintenance is not None
+    await seal(maintenance, erasure_settings)
+    report = await verify(maintenance, erasure_settings)
+    assert report.ok, report.problems
+    assert await world.superuser.fetchval("SELECT count(*) FROM audit_log WHERE actor_id = $1", person.id) > 0
+
+
+MUTANTS = ("stripe", "mail", "tables")
+"""Without the step somebody still knows the person; the others leave what is not personal, or evidence."""
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+async def test_it_bites_without_one_of_the_steps(world: World, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = f"canary{new_id().hex[-12:]}"
+    person = await leave_traces(world, token)
+
+    async def nothing(resources: Resources, case: Any) -> dict[str, Any]:
+        return {}
+
+    monkeypatch.setitem(STEPS, name, nothing)
+    await world.ask(person)
+    await world.after_a_day()
+    assert (await world.request(person))["state"] == "done"
+    left = await places(world, token)
+    assert {"stripe": "stripe", "mail": "sendgrid", "tables": "tables"}[name] in left
+
+
+async def test_a_ledger_entry_says_nothing_about_anybody(world: World) -> None:
+    token = f"canary{new_id().hex[-12:]}"
+    person = await leave_traces(world, token)
+    await world.ask(person)
+    await world.after_a_day()
+    storage = world.resources.get(Storage)
+    keys = [one.key async for one in storage.walk("erasures/")]
+    assert keys
+    written = b"".join([part for key in keys async for part in storage.get(key)])
+    assert token.encode() not in written
+    assert await arrivals.unreplayed(world.resources) == []
