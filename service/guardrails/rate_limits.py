@@ -36,6 +36,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 SPEND = Script("rate_limits.spend", COUNT_LUA, "return count(tonumber(ARGV[1]), tonumber(ARGV[2]), 3)")
 
+MOST_CALLERS, CALLERS_MS = 20, 60 * 60 * 1000
+# Who tries one target, so that staff can see why its owner is kept waiting: the latest few, for an hour.
+SPEND_BY = Script(
+    "rate_limits.spend_by",
+    COUNT_LUA,
+    f"""
+  redis.call('ZADD', ARGV[3], ARGV[1], ARGV[4])
+  redis.call('ZREMRANGEBYRANK', ARGV[3], 0, -{MOST_CALLERS + 1})
+  redis.call('PEXPIRE', ARGV[3], {CALLERS_MS})
+  return count(tonumber(ARGV[1]), tonumber(ARGV[2]), 5)
+""",
+)
+
 refusals = Counter("rate_limit_refusals_total", "Requests refused", ("policy",), registry=telemetry.REGISTRY)
 
 
@@ -149,18 +162,28 @@ async def _count(
     resources: Resources, policy: Policy, step: int, subject: str, address: str, device: str | None
 ) -> Counted:
     space, scale, now = resources.settings.redis_namespace, resources.settings.rate_limit_scale, now_ms()
-    # Keyed, so that nobody reads in Redis who was tried.
-    target = keyed_hash("rate-limit", folded(subject)).hex()[:32]
+    target = target_of(subject)
     caller = f"device-{device}" if device else bucket_of(address)
-    buckets = _buckets(policy, space, scale, "pair", f"{target}:{caller}")
+    buckets = buckets_of(policy, space, scale, "pair", f"{target}:{caller}")
     if not device:
-        buckets += _buckets(policy, space, scale, "distinct", caller, "d")
-        buckets += _buckets(policy, space, scale, "subject", target if subject else "")
-        buckets += _buckets(policy, space, scale, "everyone", "all")
+        buckets += buckets_of(policy, space, scale, "distinct", caller, "d")
+        buckets += buckets_of(policy, space, scale, "subject", target if subject else "")
+        buckets += buckets_of(policy, space, scale, "everyone", "all")
+    remember = [callers_key(policy, space, target), caller] if policy.pair and subject and step > 0 else []
     try:
-        return Counted(*await SPEND.run(resources, now, step, *_flat(buckets)))
+        script = SPEND_BY if remember else SPEND
+        return Counted(*await script.run(resources, now, step, *remember, *_flat(buckets)))
     except LOST:
         return count_locally(resources, policy, buckets, now, step)
+
+
+def target_of(subject: str) -> str:
+    """Keyed, so that nobody reads in Redis who was tried."""
+    return keyed_hash("rate-limit", folded(subject)).hex()[:32]
+
+
+def callers_key(policy: Policy, space: str, target: str) -> str:
+    return f"{space}:l:{policy.name}:callers:{target}"
 
 
 def folded(subject: str) -> str:
@@ -172,14 +195,14 @@ def folded(subject: str) -> str:
 def at_the_door(policy: Policy, space: str, scale: int, address: str) -> tuple[list[Bucket], list[str | int]]:
     """What every request of the route counts in, and the same as a script's arguments."""
     buckets = [
-        *_buckets(policy, space, scale, "address", bucket_of(address)),
-        *_buckets(policy, space, scale, "user", "", "u"),
-        *_buckets(policy, space, scale, "organization", "", "o"),
+        *buckets_of(policy, space, scale, "address", bucket_of(address)),
+        *buckets_of(policy, space, scale, "user", "", "u"),
+        *buckets_of(policy, space, scale, "organization", "", "o"),
     ]
     return buckets, _flat(buckets)
 
 
-def _buckets(policy: Policy, space: str, scale: int, dimension: str, who: str, whose: str = "") -> list[Bucket]:
+def buckets_of(policy: Policy, space: str, scale: int, dimension: str, who: str, whose: str = "") -> list[Bucket]:
     return [
         Bucket(f"{space}:l:{policy.name}:{dimension}:{window}:{who}", whose, amount * scale, window)
         for amount, window in _parsed(getattr(policy, dimension))

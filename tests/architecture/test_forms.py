@@ -84,6 +84,7 @@ async def test_every_form_comes_back_with_what_was_typed(
     await factory.superuser.execute("UPDATE users SET is_staff = true WHERE id = $1", owner.id)
     things = await plant(factory, owner)
     links = {
+        "/staff/rate-limits": f"/staff/rate-limits?kind=organization&q={owner.organization_id}",
         "/verify/{link}": await link(fresh, factory, mailbox, "verify", verified=False),
         "/reset/{link}": await link(fresh, factory, mailbox, "reset", verified=True),
     }

@@ -10,10 +10,11 @@ from sqlalchemy import Select, select
 from service.core import clock
 from service.core.context import Context
 from service.core.errors import Conflict, Invalid
+from service.features.admin import queries
 from service.features.admin.queries import JOBS
-from service.features.admin.schemas import FlagChange
+from service.features.admin.schemas import FlagChange, LimitsReset, LimitsSearch
 from service.features.organizations.models import Organization
-from service.guardrails import feature_flags, staff_reasons, switches
+from service.guardrails import feature_flags, limit_lookup, staff_reasons, switches
 from service.guardrails.actions import action
 from service.guardrails.jobs import dead
 from service.guardrails.permissions import Who
@@ -27,6 +28,17 @@ async def turn_switch(ctx: Context, switch: Switch, *, on: bool, reason: str) ->
     """Works everywhere within two seconds."""
     ctx.facts |= {"switch": switch.value, "on": on, "reason": reason}
     return await switches.turn(ctx, switch, on=on, reason=reason)
+
+
+@action("admin.reset_limits", requires=Who.STAFF, step_up=True)
+async def reset_limits(ctx: Context, wanted: LimitsSearch, given: LimitsReset) -> int:
+    """Let somebody try again at once: empty what one limit, or every limit, has counted for them. Raises Conflict."""
+    found = await queries.limits_of(ctx, wanted)
+    ctx.facts |= {"whose": found.whose, "limit": given.policy or "all", "reason": given.reason}
+    count = await limit_lookup.reset(ctx.resources, found.known, given.policy)
+    if not count:
+        raise Conflict("Nothing is counted there any more.", mend="Reload the page: it may be over by itself.")
+    return count
 
 
 @action("admin.turn_flag", requires=Who.STAFF, step_up=True)

@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints
 
 from service.core.schemas import Input, Line, Output
 from service.guardrails.feature_flags import Flag
+from service.guardrails.limit_lookup import Known
 from service.guardrails.staff_reasons import Reason
 from service.guardrails.switches import Switch
 
@@ -43,6 +44,25 @@ class LettersSearch(Input):
     q: Annotated[Line, StringConstraints(max_length=255)] = Field(
         "", title="Find", description="A whole name, or the id of one."
     )
+
+
+class LimitsSearch(Input):
+    kind: Literal["address", "account", "organization", "key"] = Field("address", title="Whose")
+    q: Annotated[Line, StringConstraints(max_length=254)] = Field(
+        "", title="Which", description="An address, an e-mail or account's id, an organization's id, a key's beginning."
+    )
+
+
+class LimitsReset(Why):
+    policy: Annotated[Line, StringConstraints(max_length=40)] = Field("", title="Limit")
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsOf:
+    """Whose limits were found, in a word for the log that names no person, and every bucket that may be theirs."""
+
+    whose: str
+    known: list[Known]
 
 
 class FlagChange(Why):

@@ -36,6 +36,7 @@ class ApiKey(TenantScoped, Base):
         Index("ix_api_keys_previous_hash", "previous_hash"),
         Index("ix_api_keys_previous_by", "previous_by"),
         Index("ix_api_keys_organization_id_id", "organization_id", "id"),
+        Index("ix_api_keys_prefix", "prefix"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, info=internal())

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from ipaddress import ip_address
+from uuid import UUID
 
-from sqlalchemy import literal_column, select
+from sqlalchemy import bindparam, literal_column, or_, select
 
 from service.core.context import Context
+from service.core.errors import Invalid
 from service.core.statements import Prepared
 from service.features.accounts.models import User
-from service.features.admin.schemas import MEANING, FlagRead, SwitchRow, Turn
+from service.features.admin.schemas import MEANING, FlagRead, LimitsOf, LimitsSearch, SwitchRow, Turn
+from service.features.api_keys.models import ApiKey
+from service.features.organizations.models import Organization
+from service.guardrails import entitlements, limit_lookup
 from service.guardrails.actions import query
+from service.guardrails.addresses import region_of
+from service.guardrails.api_keys import SHOWN
 from service.guardrails.audit import AuditRow
+from service.guardrails.entitlements import Feature
 from service.guardrails.feature_flags import OrganizationFlag
 from service.guardrails.jobs import dead
 from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
@@ -32,6 +41,15 @@ TURNS = Prepared(
     include_deleted=True,
 )
 """What belongs to no organization's log; a policy shows it to staff alone."""
+ACCOUNT = Prepared(
+    select(User.id, User.email).where(or_(User.id == bindparam("id"), User.email == bindparam("email"))),
+    include_deleted=True,
+)
+ORGANIZATION = Prepared(select(Organization.id).where(Organization.id == bindparam("id")))
+KEYS = Prepared(
+    select(ApiKey.id, ApiKey.secret_hash).where(ApiKey.prefix == bindparam("prefix")).limit(literal_column("20")),
+    across_tenants=True,
+)
 FLAGS = Keyset(
     select(
         OrganizationFlag.organization_id, OrganizationFlag.name, OrganizationFlag.is_on, OrganizationFlag.changed_at
@@ -62,6 +80,53 @@ async def list_switches(ctx: Context) -> list[SwitchRow]:
         )
         for switch, (title, meaning) in MEANING.items()
     ]
+
+
+@query("admin.limits_of", requires=Who.STAFF)
+async def limits_of(ctx: Context, wanted: LimitsSearch) -> LimitsOf:
+    """Every bucket that the rate limits may keep for an address, an account, an organization or an API key.
+
+    An e-mail that has no account has buckets, too: guessing at it is counted. Raises Invalid for what cannot be one.
+    """
+    sought, resources = wanted.q, ctx.resources
+    if wanted.kind == "address":
+        try:
+            address = str(ip_address(sought))
+        except ValueError:
+            raise _nothing("This is no IP address.") from None
+        return LimitsOf(f"address in {region_of(address)}", limit_lookup.of_address(resources, address))
+    if wanted.kind == "account":
+        row = await ctx.fetch_one(ACCOUNT, id=_uuid(sought), email=sought.lower())
+        if row is None and "@" not in sought:
+            raise _nothing("No account has this id; an e-mail may be looked up without one.")
+        email = row["email"] if row else sought
+        known = await limit_lookup.of_account(resources, row["id"] if row else None, email)
+        return LimitsOf(f"account {row['id']}" if row else "an address without an account", known)
+    if wanted.kind == "key":
+        keys = await ctx.fetch(KEYS, prefix=sought)
+        if not keys:
+            raise _nothing(f"No API key begins like this. It takes the first {SHOWN} characters, blst_ included.")
+        known = [one for key in keys for one in limit_lookup.of_key(resources, key["secret_hash"])]
+        return LimitsOf(f"API key {' and '.join(str(key['id']) for key in keys)}", known)
+    organization = _uuid(sought)
+    await ctx.work.act_for(tenant=organization, user=ctx.user_id)
+    found = await ctx.fetch_one(ORGANIZATION, id=organization)
+    rate = (await entitlements.of(ctx)).limits[Feature.API_PER_MINUTE]
+    await ctx.work.act_for(tenant=None, user=ctx.user_id)
+    if organization is None or found is None:
+        raise _nothing("No organization has this id.")
+    return LimitsOf(f"organization {organization}", limit_lookup.of_organization(resources, organization, rate))
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+def _nothing(sentence: str) -> Invalid:
+    return Invalid(sentence, fields={"q": sentence})
 
 
 @query("admin.list_flags", requires=Who.STAFF)
