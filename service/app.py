@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -31,7 +31,7 @@ from service.features.api_keys.queries import KEY_STORE
 from service.features.billing.models import plans
 from service.features.organizations.queries import identify, look_up_region
 from service.features.support.queries import get_running_visit
-from service.guardrails import deprecation, entitlements, hipaa
+from service.guardrails import deprecation, entitlements, hipaa, processes
 from service.guardrails.addresses import client_address, is_from_proxy
 from service.guardrails.api_keys import KeyStore
 from service.guardrails.browser import Shield
@@ -121,7 +121,7 @@ def build(settings: Settings) -> FastAPI:
         _add_routes(
             app, module.router, prefix=f"/api/{API_VERSION}/{name}", tags=[name], generate_unique_id_function=_name
         )
-    app.state.nav, app.state.staff_pages, app.state.dead_letters = [], [], []
+    app.state.nav, app.state.staff_pages, app.state.dead_letters, app.state.system_facts = [], [], [], []
     app.openapi = partial(contract, app)  # type: ignore[method-assign]  # the documented way to replace it
     for kind in ("pages", "admin"):
         for _, module in load(FEATURES, kind):
@@ -130,6 +130,7 @@ def build(settings: Settings) -> FastAPI:
             app.state.nav += getattr(module, "NAV", ())
             app.state.staff_pages += getattr(module, "STAFF_PAGES", ())
             app.state.dead_letters += getattr(module, "DEAD_LETTERS", ())
+            app.state.system_facts += getattr(module, "SYSTEM_FACTS", ())
             # Programs call these, hundreds of times a second: finding the 125th route took a third of the answer.
             app.router.routes[:0] = getattr(module, "infrastructure", ())
     panel = Panel(each for _, module in load(FEATURES, "admin") for each in getattr(module, "STAFF", ()))
@@ -238,14 +239,17 @@ async def close_resources(resources: Resources) -> None:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     await _refuse_missing_keys(app.state.resources.database)
-    watcher = asyncio.create_task(telemetry.watch_event_loop())
+    watchers = [
+        asyncio.create_task(telemetry.watch_event_loop()),
+        asyncio.create_task(processes.report(app.state.resources, "web")),
+    ]
     freeze_startup_objects()
     try:
         yield {}
     finally:
-        watcher.cancel()
-        with suppress(asyncio.CancelledError):
-            await watcher
+        for watcher in watchers:
+            watcher.cancel()
+        await asyncio.gather(*watchers, return_exceptions=True)
         await close_resources(app.state.resources)
         await telemetry.stop_tracing()
 

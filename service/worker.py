@@ -29,11 +29,12 @@ from service.core.logging import configure_logging, get_logger
 from service.core.migrate import head
 from service.core.settings import Settings
 from service.features import FEATURES
-from service.guardrails import audit, invariants
+from service.guardrails import audit, invariants, processes
 from service.guardrails.jobs.consumer import HAND_BACK_SECONDS, HEARTBEAT_TIMEOUT, consume
 from service.guardrails.jobs.registry import GIVEN_UP, JOBS, STANDING, Loop, pause
 from service.guardrails.jobs.runner import AWAY, where
 from service.guardrails.resealing import MissingKeys, note_keys
+from service.integrations.storage import NotStored, Storage, StorageAway
 
 log = get_logger()
 
@@ -73,6 +74,15 @@ async def run(
         async with maintenance.unit_of_work() as work:
             await work.raw.execute(BEAT, worker_id, await audit.seal_lag(work.raw))
 
+    async def look_at_the_store() -> str:
+        try:
+            await resources.get(Storage).size("probe/nothing")
+        except NotStored:
+            return ""
+        except StorageAway as error:
+            return str(error)
+        return ""
+
     async def seal() -> None:
         await audit.seal(maintenance, settings)
 
@@ -80,6 +90,7 @@ async def run(
         asyncio.create_task(_repeat("heartbeat", beat, BEAT_SECONDS)),
         asyncio.create_task(_repeat("seal", seal, SEAL_SECONDS)),
         asyncio.create_task(telemetry.watch_event_loop()),
+        asyncio.create_task(processes.report(resources, "worker", look_at_the_store)),
     ]
     standing = {
         name: asyncio.create_task(_stand(name, body, resources, maintenance, stop)) for name, body in STANDING.items()

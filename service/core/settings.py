@@ -104,6 +104,9 @@ class Settings(BaseSettings):
     audit_seal_key: SecretStr = Field(
         SecretStr(f"seal-{DEVELOPMENT_SECRET}"), description="Signs audit segments; for the worker only"
     )
+    runbooks_url: str = Field(
+        "", description="Where the pages of ops/runbooks can be read; the staff's pages link there"
+    )
     metrics_token: SecretStr = Field(SecretStr("development-metrics"), description="Bearer token of /metrics")
 
     # Sessions

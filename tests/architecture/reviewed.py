@@ -79,6 +79,7 @@ GLOBAL_TABLES: dict[str, str] = {
     "one_time_tokens": "belongs to a person",
     "organizations": "is the tenant; forced row-level security shows it to its members only",
     "processing_limits": "belongs to a person, who may be in several organizations",
+    "periodic_runs": "when each job of the whole service ran last",
     "recovery_codes": "belongs to a person",
     "sent_mails": "belongs to an address; holds no word of the mail, and only jobs read it",
     "switches": "an operator's switch is for everybody",

@@ -26,6 +26,7 @@ STAFF_PAGES = [
     StaffPage("Dead letters", "/staff/dead-letters", "What was given up on, of every kind, to try again.", 10),
     StaffPage("Feature flags", "/staff/flags", "What some organizations see before all do.", 14),
     StaffPage("Rate limits", "/staff/rate-limits", "Why somebody is kept waiting, and letting them try again.", 16),
+    StaffPage("System", "/staff/system", "Versions, schema, queue, workers, breakers, invariants.", 18),
     StaffPage("Switches", "/staff/switches", "Pause changes, sign-ups or mail while somebody looks into it.", 12),
 ]
 STAFF = (

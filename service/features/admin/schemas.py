@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import Field, StringConstraints
@@ -12,8 +12,10 @@ from pydantic import Field, StringConstraints
 from service.core.schemas import Input, Line, Output
 from service.guardrails.feature_flags import Flag
 from service.guardrails.limit_lookup import Known
+from service.guardrails.processes import Process
 from service.guardrails.staff_reasons import Reason
 from service.guardrails.switches import Switch
+from service.web.system_facts import Fact
 
 LONGEST_WAY = 500
 MEANING = {
@@ -78,6 +80,27 @@ class FlagRead(Output):
     name: str
     is_on: bool
     changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The audit log recomputed against its seals: since when somebody waits for it, and what came of the last one."""
+
+    asked_at: datetime | None = None
+    done_at: datetime | None = None
+    facts: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    versions: list[Fact]
+    queue: list[Fact]
+    workers: list[Fact]
+    periodic: list[Fact]
+    breakers: list[Fact]
+    processes: list[Process]
+    invariants: list[Fact]
+    verification: Verification
 
 
 @dataclass(frozen=True, slots=True)

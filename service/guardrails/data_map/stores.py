@@ -98,6 +98,14 @@ Store(
     Kind.REDIS, "why", "why staff see somebody's personal data, as they typed it", ("subject", "content"), "security",
     "15 minutes", Erasure.DELETE, BY_ITSELF, withheld=NO_COPY,
 )  # fmt: skip
+Store(
+    Kind.REDIS, "process", "what each process runs and what its circuit breakers say", ("operations",), "service",
+    "30 seconds", Erasure.DELETE, BY_ITSELF, withheld=NO_COPY,
+)  # fmt: skip
+Store(
+    Kind.REDIS, "processes", "which processes live", ("operations",), "service", "30 seconds", Erasure.DELETE,
+    BY_ITSELF, withheld=NO_COPY,
+)  # fmt: skip
 
 # The object store.
 Store(

@@ -23,6 +23,7 @@ from service.core.errors import ServiceError
 from service.core.logging import get_logger
 from service.guardrails import audit
 from service.guardrails.jobs.registry import JOBS, Job
+from service.guardrails.jobs.runs import RAN
 
 log = get_logger()
 
@@ -130,7 +131,10 @@ class Runner:
                 patience = str(int(job.timeout.total_seconds() * 1000))
                 if not await work.raw.fetch(OWN, row.id, row.queue_manager_id, patience):
                     raise LostJob
+                began = time.perf_counter()
                 await job.body(ctx, **job.unpack(row.payload or b"{}"))
+                if job.schedule:
+                    await work.raw.execute(RAN, job.name, round((time.perf_counter() - began) * 1000))
                 if await work.raw.execute(FINISH, [row.id], ["successful"], [None]) != "INSERT 0 1":
                     raise LostJob
                 await work.commit()

@@ -23,6 +23,7 @@ async def replay(ctx: Context, sought: str, reason: str) -> int:
 
 
 STAFF_PAGES = [StaffPage("Billing", HOME, "How far the copy of Stripe is behind, every message, one customer.", 30)]
+SYSTEM_FACTS = [queries.list_facts]
 DEAD_LETTERS = [
     DeadLetters(
         "stripe-customers",

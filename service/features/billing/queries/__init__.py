@@ -3,6 +3,7 @@ from service.features.billing.queries.dead import (
     count_dead_customers,
     count_unmatched,
     list_dead_customers,
+    list_facts,
     list_unmatched,
 )
 from service.features.billing.queries.staff import (
@@ -18,6 +19,6 @@ from service.features.billing.queries.staff import (
 
 __all__ = [
     "count_dead_customers", "count_unmatched", "find_customer", "find_customers", "get_billing", "get_message",
-    "get_operation", "get_overview", "get_workbench", "is_own_charge", "list_dead", "list_dead_customers",
+    "get_operation", "get_overview", "get_workbench", "is_own_charge", "list_dead", "list_dead_customers", "list_facts",
     "list_invoices", "list_messages", "list_unmatched", "visit",
 ]  # fmt: skip

@@ -5,12 +5,14 @@ from __future__ import annotations
 from sqlalchemy import ColumnClause, literal_column, null, select
 
 from service.core.context import Context
-from service.features.billing.models import BillingCustomer
+from service.core.statements import Prepared
+from service.features.billing.models import BillingCustomer, BillingSweep
 from service.guardrails.actions import query
 from service.guardrails.inbox import InboxMessage
 from service.guardrails.pagination import Page, PageRequest
 from service.guardrails.permissions import Who
 from service.web.dead_letters import Letter, Lists
+from service.web.system_facts import Fact
 
 # Written out: as parameters, PostgreSQL could not know that the small indexes fit.
 GIVEN_UP = (BillingCustomer.dirty_gen > BillingCustomer.synced_gen, BillingCustomer.dead_at.is_not(None))
@@ -28,6 +30,7 @@ CUSTOMERS = Lists(
     name=BillingCustomer.stripe_customer_id,
     identifier=BillingCustomer.id,
 )
+SWEEPS = Prepared(select(BillingSweep.stream, BillingSweep.ran_at, BillingSweep.drift).order_by(BillingSweep.stream))
 MESSAGES = Lists(
     select(
         InboxMessage.id,
@@ -41,6 +44,20 @@ MESSAGES = Lists(
     name=InboxMessage.type,
     identifier=InboxMessage.id,
 )
+
+
+@query("billing.facts", requires=Who.STAFF)
+async def list_facts(ctx: Context) -> list[Fact]:
+    """What the last comparison of each kind with Stripe found."""
+    found = []
+    for row in await ctx.fetch(SWEEPS):
+        kinds = {kind: count for kind, count in row["drift"].items() if count}
+        told = ", ".join(f"{kind.replace('_', ' ')}: {count}" for kind, count in sorted(kinds.items())) or "no drift"
+        value = f"{told}; {row['ran_at']:%-d %b %H:%M} UTC"
+        found.append(
+            Fact(f"Billing against Stripe: {row['stream']}", value, "bad" if kinds else "good", "BillingDrift")
+        )
+    return found
 
 
 @query("billing.dead_customers", requires=Who.STAFF)
