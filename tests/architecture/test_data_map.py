@@ -32,7 +32,7 @@ RECORD, ASSESSED = ROOT / "docs/compliance/record-of-processing.md", ROOT / "doc
 LEVELS = ("debug", "info", "warning", "error", "exception", "level")
 BOUND = ("bind_contextvars", "bound_contextvars")
 ADDRESSES = re.compile(r"_(url|base|endpoint|issuer|hosts)$")
-OURS = {"base_url", "allowed_hosts"}
+OURS = {"base_url", "allowed_hosts", "runbooks_url"}
 
 
 def untouched() -> Settings:
