@@ -1,6 +1,6 @@
 """Staff find an API key by its beginning, and see when each periodic job ran last.
 
-Phase: expand (pre). Follows 2026_11_23_pre_erasures.
+Phase: expand (pre). Follows 2026_11_23_pre_staff_acts.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from alembic import op
 from migrations import ddl
 
 revision = "2026_11_23_pre_staff_looks"
-down_revision = "2026_11_23_pre_erasures"
+down_revision = "2026_11_23_pre_staff_acts"
 branch_labels = None
 depends_on = None
 
