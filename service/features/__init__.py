@@ -19,6 +19,7 @@ FEATURES = (
     "sources",
     "files",
     "audit_log",
+    "privacy",
     "developers",
     "admin",
     "support",

@@ -97,6 +97,7 @@ TOKEN = Policy("token", "closed", address="30/10 minutes")
 SIGN_UP = Policy("sign-up", "closed", address="5/hour; 20/day", everyone="300/hour")
 STEP_UP = Policy("step-up", "closed", address="20/hour", user="5/15 minutes")
 EXPORT = Policy("export", "closed", address="10/hour", organization="5/hour", headers=True)
+PRIVACY_EXPORT = Policy("privacy-export", "closed", address="10/hour", user="5/hour", headers=True)
 # One indicator's readings: whoever has sixty of them may fetch each.
 SERIES = Policy("series", "closed", address="240/hour", organization="120/hour", headers=True)
 UPLOAD = Policy("upload", "closed", address="60/hour", user="30/hour", headers=True)

@@ -54,8 +54,8 @@ BODIES: dict[str, dict[str, Any]] = {
 }
 """Where the shape of the body is checked before the permission, a right one is sent."""
 
-HIDDEN_FROM_INSIDE = {"POST /organizations/{organization_id}/restoration"}
-"""A deleted organization exists for its owners alone."""
+HIDDEN_FROM_INSIDE = {"POST /organizations/{organization_id}/restoration", "GET /downloads/exports/{export_id}"}
+"""A deleted organization exists for its owners alone, a copy of data for the one person who asked for it."""
 
 PEOPLE = ("anonymous", "stranger", "viewer", "member", "admin", "owner", "staff")
 

@@ -51,6 +51,8 @@ class Kind:
     title: str
     usual: Channel = Channel.APP
     of: Role = Role.VIEWER
+    about_others: bool = False
+    """Its text names somebody else: the copy of a person's data leaves it out."""
 
     def __post_init__(self) -> None:
         if self.name in KINDS or len(self.name) > 40:
@@ -60,7 +62,7 @@ class Kind:
 
 KINDS: dict[str, Kind] = {}
 
-MEMBER_JOINED = Kind("member_joined", "Somebody joins the organization", Channel.MAIL, Role.ADMIN)
+MEMBER_JOINED = Kind("member_joined", "Somebody joins the organization", Channel.MAIL, Role.ADMIN, about_others=True)
 ROLE_CHANGED = Kind("role_changed", "Your role changes", Channel.MAIL)
 PAYMENT = Kind("payment", "A payment fails or a plan ends", Channel.APP, Role.ADMIN)
 

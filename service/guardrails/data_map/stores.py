@@ -125,6 +125,12 @@ Store(
     ("subject", "pseudonym"), "erasure", "100 days: longer than any backup is kept", Erasure.KEEP,
     "a restored backup must not bring the person back (GDPR Art. 17, 32)", withheld="nobody is left to ask",
 )  # fmt: skip
+Store(
+    Kind.OBJECTS, "exports", "copies of a person's or an organization's data that they asked for",
+    ("content", "name", "contact.email", "message", "external.identifier", "subject", "device", "address"), "service",
+    "24 hours", Erasure.DELETE, "all copies that the person asked for are removed",
+    withheld="a copy of what the tables hold", residency=Residency.TENANT_REGION,
+)  # fmt: skip
 
 # Cookies, each with the prefix __Host- over https.
 Store(
@@ -152,6 +158,11 @@ Store(
 Store(
     Kind.COOKIE, "provider", "a random number: on the way to or from another provider", ("credentials",), "security",
     "10 minutes", Erasure.DELETE, BY_ITSELF, withheld="in the person's own browser",
+)  # fmt: skip
+
+Store(
+    Kind.COOKIE, "visit", "that staff are on a support visit in this browser; it opens nothing",
+    ("operations",), "security", "as long as the visit", Erasure.DELETE, BY_ITSELF, withheld="in staff's own browser",
 )  # fmt: skip
 
 # Tables that come with a library.
@@ -203,8 +214,8 @@ Store(
 LOG_FIELDS: dict[str, str] = dict.fromkeys(
     (
         "alarm", "attempt", "check", "column", "count", "customer", "dead", "delivery", "details", "drift",
-        "duration_ms",
-        "error", "event", "event_id", "examples", "exception", "file", "import_id", "invariant", "jobs", "kind",
+        "duration_ms", "error", "event", "event_id", "examples", "exception", "export", "file", "import_id",
+        "invariant", "jobs", "kind",
         "level", "livemode", "logger", "measure", "message", "message_id", "method", "ms", "number", "operation",
         "outcome", "pause_seconds", "people", "problem",
         "purpose", "request_id", "route", "rows", "seal", "sentence", "settled", "source",

@@ -1,0 +1,3 @@
+from service.features.privacy.jobs import exports
+
+__all__ = ["exports"]
