@@ -1,6 +1,6 @@
 """Copies of their data that people and organizations ask for.
 
-Phase: expand (pre). Follows 2026_11_23_pre_staff_acts.
+Phase: expand (pre). Follows 2026_11_23_pre_staff_looks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql
 from migrations import ddl
 
 revision = "2026_11_23_pre_data_exports"
-down_revision = "2026_11_23_pre_staff_acts"
+down_revision = "2026_11_23_pre_staff_looks"
 branch_labels = None
 depends_on = None
 
