@@ -111,6 +111,8 @@ class Attack:
         self.crowd.left = max(self.crowd.left, 1)
         await self.send("nothing at all", content=b"", headers=token, refuse=False)
         await self.send("fields are missing", {name: [] for name in typed}, refuse=False)
+        await self.crowd.next()
+        self.crowd.left = max(self.crowd.left, 2)  # both are the same person
         twins = [self.send("twice at once", all_are(typed, f"{MARK} 7"), refuse=False) for _ in range(2)]
         await asyncio.gather(*twins)
 

@@ -103,6 +103,9 @@ def _dependencies(dependant: Any) -> Iterator[Any]:
 def rules_of(endpoint: Any) -> list[Rule]:
     """The actions and queries that a handler calls, directly or through functions of its own feature."""
     found: dict[str, Rule] = {}
+    verb = getattr(getattr(endpoint, "declared", None), "verb", None)  # a page that the staff panel made
+    if isinstance(rule := getattr(verb, "rule", None), Rule):
+        found[rule.name] = rule
     _walk(inspect.unwrap(endpoint), feature_of(endpoint.__module__), found, set(), 4)
     return list(found.values())
 

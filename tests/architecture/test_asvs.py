@@ -19,12 +19,10 @@ from tests.architecture.entry_points import known_tests
 
 TABLE = ROOT / "docs" / "compliance" / "asvs.csv"
 TOTAL = {"L1": 70, "L2": 183, "L3": 92}
-PROVED = {"L1": 64, "L2": 141}
+PROVED = {"L1": 64, "L2": 143, "L3": 29}
 """How many rows that apply have evidence; they may only rise."""
 OPEN: dict[str, str] = {
     "v5.0.0-6.2.12": "passwords are compared with five thousand common ones, not with all that ever leaked",
-    "v5.0.0-6.3.3": "a second factor is demanded of staff, and offered to everybody else",
-    "v5.0.0-7.4.5": "an operator cannot end one person's sessions without changing the account",
 }
 """What applies and is not proved, and why. Whoever builds it takes the line away."""
 
