@@ -27,9 +27,11 @@ from tests.architecture.test_role_matrix import (
     deleted_endpoint,
     deleted_organization,
     ended_import,
+    erasure_request,
     inbox_message,
     invite,
     notification,
+    restriction,
     suppression,
     webhook_endpoint,
 )
@@ -42,9 +44,10 @@ MORE: dict[str, tuple[int, str]] = {
     "GET /billing": (10, "the plan, the invoices, and a count of each thing that a plan limits"),
     "GET /billing/change": (9, "the plan, and a count of each thing that a plan limits"),
     "GET /billing/operations/{operation_id}": (11, "one change, beside everything that the plan page shows"),
-    "GET /staff": (9, "a count of each kind of dead letters, and the switches"),
-    "GET /staff/dead-letters": (7, "a count of each kind of dead letters"),
-    "GET /staff/billing/customers/{customer_id}": (12, "one customer's seven short lists, each from its own table"),
+    "GET /staff": (10, "a count of each kind of dead letters, and the switches"),
+    "GET /staff/dead-letters": (8, "a count of each kind of dead letters"),
+    "GET /staff/billing/customers/{customer_id}": (13, "one customer's seven short lists, and why staff looks at it"),
+    "GET /staff/people/{person_id}": (8, "one person's short lists, each from its own table, and why staff looks"),
     "GET /staff/billing/customers/{customer_id}/diff": (6, "subscriptions, invoices and the ledger beside Stripe's"),
 }
 """Route -> how many statements it may send, and why it needs them."""
@@ -154,6 +157,8 @@ async def fill(factory: Factory, organization: UUID, person: Person, rows: int) 
         await db.execute(
             "INSERT INTO organization_flags VALUES ($1, 'tile_range', true, now())", await factory.organization()
         )
+        await restriction(factory, organization, None)
+        await erasure_request(factory, organization, None)
         await dead_letter(factory, organization, None)
         await ended_import(factory, organization, None)
         await inbox_message(factory, organization, None)
@@ -192,8 +197,12 @@ class Visit:
 async def visit(factory: Factory, person: Person, counted: Counted, paths: dict[str, str]) -> dict[str, Visit]:
     """Open every page, logged in anew: the sessions planted before have ended the oldest one."""
     found = {}
+    redis, exports = factory.resources.redis, f"{factory.resources.settings.redis_namespace}:l:export:*"
     async with await factory.client(person, "password", "totp") as client:
         for name, path in paths.items():
+            # There are more exports to look at than an organization may take in an hour.
+            async for key in redis.scan_iter(exports):
+                await redis.delete(key)
             answer = await client.get(path, headers=client.bearer if "/api/" in path else {})
             assert answer.status_code in (200, 303), f"{name}: {answer.status_code} {answer.text[:300]}"
             found[name] = Visit(counted.by_request.get(answer.headers["x-request-id"], []), len(answer.content))

@@ -47,7 +47,13 @@ def relative(path: Path) -> str:
 
 
 def findings(text: str) -> list[str]:
-    return [rule for rule, pattern in FORBIDDEN.items() if re.search(pattern, text)]
+    """`{% set one = ... %}` is no attribute: what stands in tags of the template language never leaves as it is."""
+    written = re.sub(r"{%.*?%}", "", text, flags=re.S)
+    return [
+        rule
+        for rule, pattern in FORBIDDEN.items()
+        if re.search(pattern, written if rule.startswith("inline handler") else text)
+    ]
 
 
 def test_the_scan_sees_the_shelf_and_the_features() -> None:

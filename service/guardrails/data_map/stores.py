@@ -159,6 +159,10 @@ Store(
     Kind.COOKIE, "provider", "a random number: on the way to or from another provider", ("credentials",), "security",
     "10 minutes", Erasure.DELETE, BY_ITSELF, withheld="in the person's own browser",
 )  # fmt: skip
+Store(
+    Kind.COOKIE, "visit", "until when our staff is in this account, signed; for the page that says it is over",
+    ("operations",), "security", "15 minutes", Erasure.DELETE, BY_ITSELF, withheld="in the staff's own browser",
+)  # fmt: skip
 
 Store(
     Kind.COOKIE, "visit", "that staff are on a support visit in this browser; it opens nothing",

@@ -109,7 +109,9 @@ async def test_links_cannot_be_guessed(visitor: Client, person: Person, superuse
     token = await csrf(visitor)
     for guess in forged:
         assert OneTimeToken.id_in(guess) is None
-        assert (await visitor.post(f"/reset/{guess}", csrf=token, password=OTHER_PASSWORD)).status_code in (404, 422)
+        refused = 400 if guess == "%00" else 422  # no address has a NUL: that one meets no route
+        answer = await visitor.post(f"/reset/{guess}", csrf=token, password=OTHER_PASSWORD)
+        assert answer.status_code == refused, guess
 
 
 async def test_an_unknown_address_gets_the_same_answer_and_no_mail(
