@@ -145,6 +145,17 @@ def settings(
         raise typer.Exit(1)
 
 
+@cli.command()
+def evidence(out: Annotated[Path, typer.Option(help="Folder to write into.")]) -> None:
+    """Write what an auditor of our controls asks for: settings by name, permissions, data map, checks, staff acts."""
+    from service.cli.evidence import collect
+
+    settings = get_settings()
+    insist_on(settings, "database_maintenance_url", "audit_seal_key")
+    for name in asyncio.run(as_maintenance(lambda database: collect(settings, database, out))):
+        typer.echo(out / name)
+
+
 @audit.command("verify")
 def verify_audit(
     anchors: Annotated[Path | None, typer.Option(help="A log file with the worker's audit.sealed lines.")] = None,
