@@ -164,11 +164,6 @@ Store(
     ("operations",), "security", "15 minutes", Erasure.DELETE, BY_ITSELF, withheld="in the staff's own browser",
 )  # fmt: skip
 
-Store(
-    Kind.COOKIE, "visit", "that staff are on a support visit in this browser; it opens nothing",
-    ("operations",), "security", "as long as the visit", Erasure.DELETE, BY_ITSELF, withheld="in staff's own browser",
-)  # fmt: skip
-
 # Tables that come with a library.
 Store(
     Kind.TABLE, "pgqueuer", "jobs that wait: their name, ids as arguments, who set them in motion", ("operations",
