@@ -20,6 +20,7 @@ from service.core.regions import in_region
 from service.core.settings import Settings, misspelt
 from service.features.billing.flows.catalogue import mismatches
 from service.features.erasure.flows.arrivals import unreplayed
+from service.guardrails import hipaa
 from service.guardrails.resealing import MissingKeys, compare_with_noted, note_keys
 from service.integrations.http import HttpClient
 from service.integrations.mail import MailFailed, mailers_of
@@ -238,6 +239,13 @@ async def _keys(settings: Settings) -> str:
     return f"key {keyring().newest} seals{older}{spare}"
 
 
+async def _profile(settings: Settings) -> str:
+    missing = hipaa.unsigned(settings)
+    if missing and settings.is_production:
+        raise Trouble(missing)
+    return f"{settings.compliance_profile}{f'; production would refuse: {missing}' if missing else ''}"
+
+
 async def _spelling(_: Settings) -> str:
     """A misspelt setting is silently its default."""
     if wrong := misspelt(os.environ):
@@ -259,5 +267,6 @@ CHECKS: dict[str, Check] = {
     "keys": _keys,
     "erasures": _erasures,
     "settings": _security,
+    "profile": _profile,
     "spelling": _spelling,
 }

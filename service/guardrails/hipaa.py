@@ -96,15 +96,20 @@ def _id(row: Any) -> UUID | int | None:
 
 def refuse_unfit(settings: Settings) -> None:
     """Raise InsecureSettings in production when somebody gets people's data without having signed for it."""
-    if not is_on(settings) or not settings.is_production:
-        return
+    if settings.is_production and (missing := unsigned(settings)):
+        raise InsecureSettings(f"the hipaa profile refuses to start: {missing}")
+
+
+def unsigned(settings: Settings) -> str:
+    """Which agreements are missing, and what to do about it; empty when none is."""
     signed = {each.partition("=")[0] for each in settings.processor_baas}
-    if unsigned := [one.name for one in _in_use(settings) if not one.baa and one.name not in signed]:
-        raise InsecureSettings(
-            "the hipaa profile refuses to start: no business associate agreement with"
-            f" {', '.join(unsigned)}. Sign it and name the day in PROCESSOR_BAAS ({unsigned[0]}=2026-01-31), or turn"
-            " off what goes there"
-        )
+    names = [one.name for one in _in_use(settings) if not one.baa and one.name not in signed] if is_on(settings) else []
+    if not names:
+        return ""
+    return (
+        f"no business associate agreement with {', '.join(names)}. Sign it and name the day in PROCESSOR_BAAS"
+        f" ({names[0]}=2026-01-31), or turn off what goes there"
+    )
 
 
 def _in_use(settings: Settings) -> list[Processor]:

@@ -29,6 +29,7 @@ from service.core.context import Context
 from service.core.crypto import BadSignature, Keyring, keyring
 from service.core.database import Base, Database
 from service.core.logging import get_logger
+from service.core.settings import InsecureSettings
 from service.guardrails.jobs import periodic
 from service.guardrails.personal_data import internal
 from service.guardrails.retention import forever
@@ -54,7 +55,7 @@ class EncryptionKey(Base):
     seen_at: Mapped[datetime] = mapped_column(info=internal())
 
 
-class MissingKeys(Exception):
+class MissingKeys(InsecureSettings):
     """Rows are under keys that this process was not given; says which, never what."""
 
 

@@ -26,6 +26,7 @@ from joserfc.jwk import KeySet
 from service.core import clock
 from service.core.crypto import new_token
 from service.core.errors import Unavailable
+from service.core.masking import masked
 from service.core.regions import everywhere
 from service.core.settings import Settings
 from service.integrations.http import HttpClient, PeerFailed
@@ -136,7 +137,7 @@ class IdentityProvider:
             email=str(claims.get("email") or ""),
             # Some providers send the word instead of the value; anything else is not verified.
             email_verified=claims.get("email_verified") in (True, "true"),
-            name=str(claims.get("name") or ""),
+            name=masked(str(claims.get("name") or "")),
             authenticated_at=claims["auth_time"] if isinstance(claims.get("auth_time"), int) else 0,
         )
 

@@ -19,6 +19,7 @@ from service.core.context import SYSTEM, Caller, Context, Resources
 from service.core.errors import Unavailable
 from service.core.ids import new_id
 from service.core.settings import InsecureSettings, Profile, Settings
+from service.doctor import CHECKS, Trouble
 from service.guardrails import audit, hipaa
 from service.guardrails.audit import AuditRow
 from service.guardrails.permissions import Role
@@ -221,13 +222,15 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"compliance_profile": "none"}, ""),
     ],
 )
-def test_processors_that_signed_nothing_are_refused_by_name(more: dict[str, object], unsigned: str) -> None:
+async def test_processors_that_signed_nothing_are_refused_by_name(more: dict[str, object], unsigned: str) -> None:
     settings = of(HIPAA | more)
     if not unsigned:
         hipaa.refuse_unfit(settings)
         return
     with pytest.raises(InsecureSettings, match=f"no business associate agreement with {unsigned}. Sign it"):
         create_resources(settings)
+    with pytest.raises(Trouble, match=f"agreement with {unsigned}"):
+        await CHECKS["profile"](settings)
 
 
 @pytest.mark.usefixtures("_no_environment")
