@@ -27,7 +27,7 @@ from tests.architecture.test_role_matrix import cells
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "threats"
 NO_ROWS = ("controls.toml", "leaks.toml")
-ROWS, CASES, CONTROLS, DEBT = 350, 440, 80, 0
+ROWS, CASES, CONTROLS, DEBT = 450, 580, 115, 0
 """How much there was when this was set; the debt, cases that no test stands against, may only fall."""
 LETTERS = "STRIDE"
 BLAST = ("row", "user", "tenant", "all")
@@ -204,7 +204,7 @@ def test_the_role_matrix_says_over_http_what_the_row_declares() -> None:
             wrong[name] = f"{context}, and anonymous={who['anonymous']}"
         if context == "staff" and {who[one] for one in ("stranger", "viewer", "owner")} & {"yes", "confirm"}:
             wrong[name] = f"staff, and {who}"
-    assert len(asked) >= 230
+    assert len(asked) >= 280
     assert not wrong, wrong
 
 
