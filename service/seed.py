@@ -15,8 +15,11 @@ from sqlalchemy import bindparam, select
 
 from service.catalog import load_tables
 from service.core import clock
+from service.core.context import Resources
 from service.core.crypto import keyed_hash
 from service.core.database import Database
+from service.core.errors import TooManyRequests
+from service.core.redis import create_redis
 from service.core.settings import Settings
 from service.core.statements import Prepared
 from service.features.accounts.models import User
@@ -27,13 +30,15 @@ from service.features.billing.flows import catalogue
 from service.features.files.flows.demo import plant_files
 from service.features.imports.flows.demo import plant_import
 from service.features.indicators.flows.demo import plant_indicators
-from service.features.notifications.flows.demo import news_for
+from service.features.notifications.flows.demo import event_nobody_understands, news_for
 from service.features.organizations.models import Membership, Organization
 from service.features.sources.flows.demo import plant_sources
 from service.features.webhooks.flows.demo import plant_endpoint
 from service.guardrails.api_keys import SHOWN, hash_of, mint
 from service.guardrails.feature_flags import Flag, OrganizationFlag
+from service.guardrails.inbox import InboxMessage
 from service.guardrails.permissions import Role
+from service.guardrails.rate_limits import LOGIN, spend
 
 PASSWORD = "ballast demo password"
 FIRST = UUID(int=0x0199_0000_0000_7000_8000_0000_0000_0001)
@@ -67,6 +72,7 @@ async def plant(settings: Settings) -> list[dict[str, str]]:
         ]
         logins = await asyncio.gather(*planting)
         logins[0][0]["api_key"] = await _api_key(database)
+        await _something_for_staff(database, settings)
         await plant_files(database, settings, FIRST)
         return [*logins[0], await _staff(database)]
     finally:
@@ -124,6 +130,23 @@ async def _api_key(database: Database) -> str:
             about: dict[str, Any] = {"name": "Demo program", "role": Role.OWNER, "scopes": offered(Role.OWNER)}
             work.session.add(ApiKey(**about, prefix=secret[:SHOWN], secret_hash=hash_of(secret)))
     return secret
+
+
+async def _something_for_staff(database: Database, settings: Settings) -> None:
+    """A dead letter, and somebody who guesses at the viewer's password and is kept waiting for some minutes."""
+    async with database.unit_of_work(tenant=None) as work:
+        event = event_nobody_understands()
+        known = select(InboxMessage.id).where(InboxMessage.source == event.source)
+        if (await work.session.execute(known.where(InboxMessage.external_id == event.external_id))).first() is None:
+            work.session.add(event)
+    resources = Resources(settings, database, create_redis(settings))
+    try:
+        for _ in range(6):
+            await spend(resources, LOGIN, subject="viewer@ballast.example", address="203.0.113.7")
+    except TooManyRequests:
+        pass  # as it should be
+    finally:
+        await resources.redis.aclose()
 
 
 async def _staff(database: Database) -> dict[str, str]:

@@ -60,7 +60,7 @@ class Counted:
     by: str
     used: int
     limit: int
-    window_seconds: int
+    window: str
     resets_at: datetime
 
     @property
@@ -142,7 +142,14 @@ def _counted(one: Known, left: float, now: int) -> Counted:
     _, _, limit, window = one.bucket
     used = min(limit, math.ceil(max(0, left) / (window / limit) - 0.001))
     resets = datetime.fromtimestamp((now + max(0, left)) / 1000, UTC)
-    return Counted(one.policy, one.by, used, limit, window // 1000, resets)
+    return Counted(one.policy, one.by, used, limit, _in_words(window // 1000), resets)
+
+
+def _in_words(seconds: int) -> str:
+    for size, word in ((86_400, "day"), (3_600, "h"), (60, "min")):
+        if seconds % size == 0:
+            return f"{seconds // size} {word}"
+    return f"{seconds} s"
 
 
 def _known(policy: Policy, by: str, buckets: Iterable[Bucket]) -> list[Known]:

@@ -55,7 +55,13 @@ VERIFIED = {
     for action in ("admin.verify_log", "admin.log_verified")
 }
 STATES = ("closed", "one call tries", "open")
-RUNBOOKS = {"stripe": "StripeAway", "storage": "FilesWaiting", "mail": "MailLate", "sendgrid": "MailLate"}
+RUNBOOKS = {
+    "stripe": "StripeAway",
+    "scanner": "FilesWaiting",
+    "storage": "FilesWaiting",
+    "mail": "MailLate",
+    "sendgrid": "MailLate",
+}
 
 
 @query("admin.system", requires=Who.STAFF)

@@ -8,7 +8,17 @@ from uuid import UUID
 
 from service.core import clock
 from service.features.notifications.models import MEMBER_JOINED, ROLE_CHANGED, Notification
+from service.features.notifications.schemas import SOURCE
+from service.guardrails.inbox import InboxMessage, State
 from service.guardrails.permissions import Role
+
+
+def event_nobody_understands() -> InboxMessage:
+    """A bounce without its time, about nobody; staff find it among the dead letters."""
+    return InboxMessage(
+        source=SOURCE, realm="", external_id="demo-bounce", type="bounce", subject=None, facts={}, body=b"{}",
+        state=State.DEAD, reason="", attempts=5, last_error="KeyError", received_at=clock.now() - timedelta(days=1),
+    )  # fmt: skip
 
 
 def news_for(user_id: UUID, role: Role, colleagues: Sequence[tuple[str, str, Role]]) -> Iterator[Notification]:

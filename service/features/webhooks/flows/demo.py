@@ -7,10 +7,12 @@ from uuid import UUID
 
 from sqlalchemy import select
 
+from service.core import clock
 from service.core.database import UnitOfWork
+from service.core.ids import new_id
 from service.features.indicators.models import Indicator
 from service.features.webhooks.flows.record import record
-from service.features.webhooks.models import Endpoint
+from service.features.webhooks.models import SCHEDULE, Delivery, Endpoint, Progress, payload_of
 from service.features.webhooks.schemas import EventType
 from service.integrations.webhooks import new_secret
 
@@ -30,5 +32,17 @@ async def plant_endpoint(work: UnitOfWork, identifier: UUID, url: str) -> str:
         await work.session.flush()
         for indicator_id in (await work.session.execute(select(Indicator.id).limit(SHOWN))).scalars():
             await record(work, EventType.INDICATOR_CREATED, {"indicator_id": str(indicator_id)}, delay=LATER)
+        work.session.add(_given_up(identifier))
     endpoint.url = url
     return endpoint.open_secret()
+
+
+def _given_up(endpoint: UUID) -> Delivery:
+    """What the receiver did not take last week; staff can send it again, and it does."""
+    at = clock.now() - timedelta(days=7)
+    return Delivery(
+        id=new_id(), endpoint_id=endpoint, event_id=new_id(), type=EventType.PLAN_CHANGED,
+        payload=payload_of(endpoint, EventType.PLAN_CHANGED, {}), state=Progress.FAILED, last_status=503,
+        created_at=at, next_attempt_at=at, finished_at=at + timedelta(days=2), attempts=len(SCHEDULE) + 1,
+        tries=len(SCHEDULE) + 1,
+    )  # fmt: skip
