@@ -32,6 +32,7 @@ from service.features.imports.flows.demo import plant_import
 from service.features.indicators.flows.demo import plant_indicators
 from service.features.notifications.flows.demo import event_nobody_understands, news_for
 from service.features.organizations.models import Membership, Organization
+from service.features.privacy.flows.demo import copy_for
 from service.features.sources.flows.demo import plant_sources
 from service.features.webhooks.flows.demo import plant_endpoint
 from service.guardrails.api_keys import SHOWN, hash_of, mint
@@ -112,6 +113,8 @@ async def _organization(
             await work.session.flush()
             work.session.add(Membership(user_id=user.id, role=role))
             work.session.add_all(news_for(user.id, role, PEOPLE[1:]))
+            if number == 0 and role is Role.OWNER:
+                work.session.add(copy_for(user.id))
         await plant_indicators(work, indicators, number)
         if number == 0:
             await plant_sources(work)
