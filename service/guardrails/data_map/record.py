@@ -22,6 +22,8 @@ HEAD = (
     "place", "holds", "categories", "protection", "purpose", "basis", "retention", "residency", "erasure", "because",
     "export", "processors",
 )  # fmt: skip
+COPIES = ("backups", "exports")
+"""Hold what other places hold, for a while longer; the notice names those."""
 PARENTS = {"users": "account", "organizations": "organization"}
 MADE = "<!-- Made by `python -m service privacy record`; a test keeps it equal to the code. -->"
 
@@ -99,18 +101,22 @@ def notice(metadata: MetaData) -> list[Held]:
                 periods[held.category, held.purpose][_period(table)] = None
     for store in STORES.values():
         for one in store.categories:
-            if CATEGORIES[one].is_personal and store.name != "backups":
+            if CATEGORIES[one].is_personal and store.name not in COPIES:
                 periods[one, store.purpose][store.retention] = None
     return [
         Held(
-            CATEGORIES[category].meaning,
-            PURPOSES[purpose].sentence,
-            PURPOSES[purpose].basis.replace("_", " "),
+            _sentence(CATEGORIES[category].meaning),
+            _sentence(PURPOSES[purpose].sentence),
+            _sentence(PURPOSES[purpose].basis.replace("_", " ")),
             tuple(found),
             tuple(PROCESSORS[name].title for name in receivers([category]).split()),
         )
         for (category, purpose), found in periods.items()
     ]
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _period(table: Table) -> str:
