@@ -13,6 +13,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from service.core import telemetry
 from service.features.billing.flows import metrics  # noqa: F401 - declared where they are used
+from service.features.erasure.flows import metrics as erasure_metrics  # noqa: F401
 from service.features.files.flows import look  # noqa: F401
 from service.features.imports.flows import metrics as import_metrics  # noqa: F401
 from service.features.sources.flows import metrics as source_metrics  # noqa: F401

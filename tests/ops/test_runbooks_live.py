@@ -278,6 +278,18 @@ async def forget_an_import(stack: Stack, name: str) -> None:
     assert matches(name, "go-on-now")
 
 
+async def forget_a_letter(stack: Stack, name: str) -> None:
+    # Of somebody whom nothing of ours names any more: once it is due, the machine is done with it in a moment.
+    await stack.superuser.execute(
+        "INSERT INTO erasure_requests"
+        " (id, user_id, state, source, reason, requested_at, began_at, held, next_attempt_at)"
+        " VALUES (gen_random_uuid(), gen_random_uuid(), 'executing', 'staff', 'A letter', now() - interval '21 days',"
+        " now() - interval '20 days', 'Stripe is away or refuses; it is asked again.', now() + interval '1 hour')"
+    )
+    assert matching(name, "diagnose", patience=10) == names(name, "diagnose")
+    assert matches(name, "go-on-now")
+
+
 async def spoil_the_setup(stack: Stack, name: str) -> None:
     variables = local.environment()
     key = variables.get("STRIPE_SECRET_KEY") or Settings(_env_file=None).stripe_secret_key.get_secret_value()
@@ -336,6 +348,7 @@ FAULTS: dict[str, Callable[[Stack, str], Awaitable[None]]] = {
     "GitHub answers 500": lose_a_source,
     "the scanner hangs up": lose_the_scanner,
     "an import that nobody goes on with": forget_an_import,
+    "a request to be erased that nobody answers": forget_a_letter,
     "a plan that nobody pays for": give_a_plan_away,
     "nobody may claim a webhook": keep_the_turn,
     "a session holds alembic_version locked": hold_a_lock,
