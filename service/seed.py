@@ -27,6 +27,7 @@ from service.features.accounts.models.passwords import hash_password
 from service.features.api_keys.models import ApiKey
 from service.features.api_keys.queries import offered
 from service.features.billing.flows import catalogue
+from service.features.erasure.flows.demo import letter_from
 from service.features.files.flows.demo import plant_files
 from service.features.imports.flows.demo import plant_import
 from service.features.indicators.flows.demo import plant_indicators
@@ -120,6 +121,7 @@ async def _organization(
             await plant_sources(work)
             await plant_import(work)
         if number == 1:
+            work.session.add(letter_from(user))
             flag = {"name": Flag.TILE_RANGE.value, "is_on": True, "changed_at": clock.now()}
             work.session.add(OrganizationFlag(**flag))
     return logins

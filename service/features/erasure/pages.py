@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from service.core.context import Context
 from service.core.errors import Conflict, Invalid, NotFound
 from service.features.erasure import actions, queries
-from service.features.erasure.schemas import STEPS, Ask
+from service.features.erasure.schemas import Ask
 from service.guardrails.contexts import UserCtx
 from service.web.flash import flash
 from service.web.forms import Form
@@ -50,4 +50,4 @@ async def withdraw(request: Request, ctx: UserCtx) -> Response:
 
 async def _page(request: Request, ctx: Context, form: Form[Ask]) -> Response:
     mine, kept = await queries.get_mine(ctx), await queries.list_kept(ctx)
-    return render(request, "erasure/mine.html", mine=mine, kept=kept, steps=STEPS.values(), form=form)
+    return render(request, "erasure/mine.html", mine=mine, kept=kept, form=form)
