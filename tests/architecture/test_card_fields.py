@@ -18,9 +18,7 @@ from service.guardrails.cards import SENTENCE
 from service.guardrails.permissions import Role
 from tests.architecture import test_forms
 from tests.architecture.conftest import Route
-from tests.architecture.reviewed import PUBLIC_ROUTES
-from tests.architecture.test_forms import FILLED_BY_A_REDIRECT, PAGES, SHOWN, begin_login, link, plant, takes_fields
-from tests.features.accounts.conftest import PASSWORD
+from tests.architecture.test_forms import SHOWN, every_form
 from tests.support.client import Client
 from tests.support.factories import Factory
 from tests.support.servers import RunningWorker
@@ -118,24 +116,9 @@ async def test_every_form_refuses_a_card(
     routes: list[Route], factory: Factory, mailbox: MailSink, worker: RunningWorker, stack: AsyncExitStack,
     capfd: pytest.CaptureFixture[str], superuser: asyncpg.Connection[Any], resources: Resources,
 ) -> None:  # fmt: skip
-    owner = await factory.person(Role.OWNER, password=PASSWORD)
-    somebody = await stack.enter_async_context(await factory.client(owner, "password", "totp"))
-    nobody, half, fresh = [await stack.enter_async_context(await factory.client()) for _ in range(3)]
-    await somebody.submit("/account/totp", page="/account/security")
-    await factory.superuser.execute("UPDATE users SET is_staff = true WHERE id = $1", owner.id)
-    things = await plant(factory, owner)
-    links = {
-        "/verify/{link}": await link(fresh, factory, mailbox, "verify", verified=False),
-        "/reset/{link}": await link(fresh, factory, mailbox, "reset", verified=True),
-    }
-    await begin_login(half, factory, stack)
     forms = fields = 0
-    for route in routes:
-        if route.method != "POST" or route.is_api or str(route) in FILLED_BY_A_REDIRECT or not takes_fields(route):
-            continue
-        who = half if route.path == "/login/code" else nobody if str(route) in PUBLIC_ROUTES else somebody
-        to = links.get(route.path) or route.path.format(**things)
-        fields += await refuses(who, PAGES.get(route.path, to).format(**things), to)
+    async for _, who, page, to in every_form(routes, factory, mailbox, stack):
+        fields += await refuses(who, page, to)
         forms += 1
     assert forms >= test_forms.FORMS
     assert fields >= 60, f"the walk filled only {fields} fields"

@@ -77,6 +77,17 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
 async def test_every_form_comes_back_with_what_was_typed(
     routes: list[Route], factory: Factory, mailbox: MailSink, worker: RunningWorker, stack: AsyncExitStack
 ) -> None:
+    seen = set()
+    async for route, who, page, to in every_form(routes, factory, mailbox, stack):
+        await comes_back(who, page, to)
+        seen.add(str(route))
+    assert len(seen) == FORMS, f"the walk saw these forms; count anew whether that is all there are: {sorted(seen)}"
+
+
+async def every_form(
+    routes: list[Route], factory: Factory, mailbox: MailSink, stack: AsyncExitStack
+) -> AsyncIterator[tuple[Route, Client, str, str]]:
+    """Each route that takes a form, with somebody who may send it, the page it stands on, and its address."""
     owner = await factory.person(Role.OWNER, password=PASSWORD)
     somebody = await stack.enter_async_context(await factory.client(owner, "password", "totp"))
     nobody, half, fresh = [await stack.enter_async_context(await factory.client()) for _ in range(3)]
@@ -89,15 +100,12 @@ async def test_every_form_comes_back_with_what_was_typed(
         "/reset/{link}": await link(fresh, factory, mailbox, "reset", verified=True),
     }
     await begin_login(half, factory, stack)
-    seen = set()
     for route in routes:
         if route.method != "POST" or route.is_api or str(route) in FILLED_BY_A_REDIRECT or not takes_fields(route):
             continue
         who = half if route.path == "/login/code" else nobody if str(route) in PUBLIC_ROUTES else somebody
         to = links.get(route.path) or route.path.format(**things)
-        await comes_back(who, PAGES.get(route.path, to).format(**things), to)
-        seen.add(str(route))
-    assert len(seen) == FORMS, f"the walk saw these forms; count anew whether that is all there are: {sorted(seen)}"
+        yield route, who, PAGES.get(route.path, to).format(**things), to
 
 
 async def plant(factory: Factory, owner: Person) -> dict[str, str]:
