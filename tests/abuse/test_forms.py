@@ -6,6 +6,7 @@ import asyncio
 from urllib.parse import quote, urlencode
 
 import httpx
+import pytest
 
 from service.guardrails.rate_limits import policy_of
 from service.guardrails.uploads.policy import upload_policy_of
@@ -17,7 +18,8 @@ from tests.architecture.conftest import Route
 from tests.architecture.test_role_matrix import Owner
 from tests.architecture.test_routes import policies_of
 
-ADDRESSES, SHOWN, ATTACKS = 95, 50, 2_000
+KINDS = [("public", 12, 6), ("user", 26, 10), ("organization", 45, 28), ("staff", 30, 12)]
+"""Whose pages; how many addresses take a POST there, and for how many of them some page shows the form."""
 Fields = dict[str, str | list[str]]
 FORM = "application/x-www-form-urlencoded"
 
@@ -131,62 +133,54 @@ def encoded(pairs: list[tuple[str, str]]) -> bytes:
     return urlencode([(name, value.encode("utf-8", "surrogatepass")) for name, value in pairs]).encode()
 
 
-async def shown_by(world: World, routes: list[Route]) -> dict[str, Shown]:
-    """The first form that leads to each address, as its owner, as staff or as nobody sees it."""
-    owner, staff = await world.somebody(), await world.somebody(staff=True)
-    pages = [one for one in routes if one.method == "GET" and not one.is_api]
+async def shown_by(world: World, routes: list[Route], person: Owner, contexts: frozenset[str]) -> dict[str, Shown]:
+    """The first form that leads to each address, on any page of this kind of person."""
+    pages = [one for one in routes if one.method == "GET" and not one.is_api and policies_of(one)[0] in contexts]
     takers = [(pattern_of(one), one) for one in routes if one.method == "POST" and not one.is_api]
-    found: dict[str, Shown] = {}
-    for person in (owner, staff, None):
-        client = await world.browser(person)
-        mine = [page for page in pages if person is not staff or policies_of(page) == ["staff"]]
-        mine = [page for page in mine if person is not None or policies_of(page) == ["public"]]
-        addresses = [await world.path(page, world.home, person) for page in mine]
-        for form, answer in await crawl(client, addresses):
-            action = form.action or answer.request.url.path
-            for pattern, route in takers:
-                if pattern.match(action.split("?")[0]) and not (person and policies_of(route) == ["public"]):
-                    form.action = action
-                    found.setdefault(str(route), form)
-                    break
+    client, found = await world.browser(person), {}
+    for form, answer in await crawl(client, [await world.path(page, world.home, person) for page in pages]):
+        action = form.action or answer.request.url.path
+        for pattern, route in takers:
+            if pattern.match(action.split("?")[0]):
+                form.action = action
+                found.setdefault(str(route), form)
+                break
     return found
 
 
-async def test_every_form_withstands_whoever_fills_it(routes: list[Route], world: World) -> None:
-    shown = await shown_by(world, routes)
-    attacked = 0
-    for route in routes:
-        if route.method != "POST" or route.is_api:
-            continue
-        [context] = policies_of(route)
-        public, staff = context == "public", context == "staff"
+@pytest.mark.parametrize(("kind", "addresses", "shown"), KINDS)
+async def test_every_form_withstands_whoever_fills_it(
+    routes: list[Route], world: World, kind: str, addresses: int, shown: int
+) -> None:
+    contexts, public, staff = frozenset(kind.split()), kind == "public", kind == "staff"
+    person = None if public else await world.somebody(staff=staff)
+    forms = await shown_by(world, routes, person, contexts)
+    attacked = [one for one in routes if one.method == "POST" and not one.is_api and policies_of(one)[0] in contexts]
+    for route in attacked:
         crowd = Crowd(world, policy_of(route.endpoint, "POST"), nobody=public, staff=staff)
-        person = None if public else await world.somebody(staff=staff)
-        form = shown.get(str(route)) or as_read(route, await world.path(route, world.home, person))
+        form = forms.get(str(route)) or as_read(route, await world.path(route, world.home, person))
         if "{switch}" in route.path:  # turned by an attack, any other switch would stop the attacks
             form.action = await world.path(route, world.home, person)
         for name in HIDDEN_BY_ALL:
             form.kinds.pop(name, None)
         foreign = await world.path(route, world.elsewhere, None) if not staff else form.action
         await Attack(world, route, form, crowd, person).run(foreign)
-        attacked += 1
-    world.found += await stored(world, routes)
+    await read_afterwards(world, routes, contexts, staff=staff)
     assert not world.found, world.report()
-    assert attacked >= ADDRESSES, f"only {attacked} addresses were attacked"
-    unseen = sorted({str(one) for one in routes if one.method == "POST" and not one.is_api} - set(shown))
-    assert len(shown) >= SHOWN, f"the crawl found {len(shown)} forms, and none for {unseen}"
-    assert world.sent >= ATTACKS, f"only {world.sent} attacks"
+    assert len(attacked) >= addresses, f"only {len(attacked)} addresses were attacked"
+    seen = {str(route) for route in attacked} & set(forms)
+    unseen = sorted({str(route) for route in attacked} - seen)
+    assert len(seen) >= shown, f"the crawl found {len(seen)} forms, and none for {unseen}"
+    assert world.sent >= 12 * addresses, f"only {world.sent} attacks"
 
 
-async def stored(world: World, routes: list[Route]) -> list[str]:
-    """Afterwards every page is read once more: what was taken must not have become markup."""
-    world.found, before = [], world.found
-    for staff in (False, True):
-        person = await world.somebody(staff=staff)
-        client = await world.browser(person)
-        for page in routes:
-            if page.method == "GET" and not page.is_api and policies_of(page) != ["public"]:
-                answer = await client.get(await world.path(page, world.home, person))
-                world.judge(answer, Sent(str(page), "read afterwards", refuse=False))
-    world.found, found = before, world.found
-    return found
+async def read_afterwards(world: World, routes: list[Route], contexts: frozenset[str], *, staff: bool) -> None:
+    """Every page once more: what was taken must not have become markup."""
+    if "public" in contexts:
+        return
+    person = await world.somebody(staff=staff)
+    client = await world.browser(person)
+    for page in routes:
+        if page.method == "GET" and not page.is_api and policies_of(page)[0] in contexts:
+            answer = await client.get(await world.path(page, world.home, person))
+            world.judge(answer, Sent(str(page), "read afterwards", refuse=False))
