@@ -137,7 +137,7 @@ async def shown_by(world: World, routes: list[Route], person: Owner, contexts: f
     """The first form that leads to each address, on any page of this kind of person."""
     pages = [one for one in routes if one.method == "GET" and not one.is_api and policies_of(one)[0] in contexts]
     takers = [(pattern_of(one), one) for one in routes if one.method == "POST" and not one.is_api]
-    client, found = await world.browser(person), {}
+    client, found = await world.browser(person), dict[str, Shown]()
     for form, answer in await crawl(client, [await world.path(page, world.home, person) for page in pages]):
         action = form.action or answer.request.url.path
         for pattern, route in takers:
