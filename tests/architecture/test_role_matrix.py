@@ -54,8 +54,8 @@ BODIES: dict[str, dict[str, Any]] = {
 }
 """Where the shape of the body is checked before the permission, a right one is sent."""
 
-HIDDEN_FROM_INSIDE = {"POST /organizations/{organization_id}/restoration", "GET /downloads/exports/{export_id}"}
-"""A deleted organization exists for its owners alone, a copy of data for the one person who asked for it."""
+HIDDEN_FROM_INSIDE = {"POST /organizations/{organization_id}/restoration"}
+"""A deleted organization exists for its owners alone."""
 
 PEOPLE = ("anonymous", "stranger", "viewer", "member", "admin", "owner", "staff")
 
@@ -322,12 +322,33 @@ async def download(factory: Factory, organization: UUID, _: Owner) -> str:
     return make_link(factory.resources, key, "file.txt", 1).url.rpartition("/")[2]
 
 
+async def copy_of_data(factory: Factory, organization: UUID, person: Owner) -> str:
+    """One's own, of one byte that the store has; the stranger's is somebody else's."""
+    outside = person is None or (person.role and person.organization_id != organization)
+    owner = await factory.person() if outside or person is None else person
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"x"
+
+    identifier, now = new_id(), clock.now()
+    key = f"eu:exports/{identifier}/{new_id().hex}"
+    await factory.resources.get(Storage).put(key, parts())
+    await factory.superuser.execute(
+        "INSERT INTO data_exports (id, user_id, scope, state, asked_at, done, parts, rows, size, key, missing, remark,"
+        " ready_at, expires_at, attempts) VALUES ($1, $2, 'person', 'ready', $3, 1, 1, 1, 1, $4, '{}', '', $3,"
+        " $5, 1)",
+        identifier, owner.id, now, key, now + timedelta(days=1),
+    )  # fmt: skip
+    return str(identifier)
+
+
 async def deleted_file(factory: Factory, organization: UUID, _: Owner) -> str:
     return str(await factory.file(organization, deleted_at=clock.now(), deletion_id=new_id()))
 
 
 THINGS: dict[str, Plant] = {
     "file_id": clean_file,
+    "export_id": copy_of_data,
     "link": download,
     "key_id": api_key,
     "import_id": ended_import,
