@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +18,7 @@ from service.features.erasure.flows.steps import STEPS
 from service.guardrails.audit import seal, verify
 from service.guardrails.permissions import Role
 from service.guardrails.purge import purge_expired
+from service.guardrails.residency import at_home
 from service.guardrails.subjects import Person as Subject
 from service.guardrails.subjects import personal_tables
 from service.integrations.mail import Mailers
@@ -48,10 +50,17 @@ async def leave_traces(world: World, token: str) -> Person:
         await visitor.submit("/forgot", page="/forgot", email=person.email)
     planted = await canary.plant(world.superuser, Subject(person.id, (person.email,)), token, home.organization_id)
     assert len(planted) + len(canary.BY_HAND) == len(personal_tables(Base.metadata)), "a table without a trace"
+    copy = at_home(world.resources, f"exports/{new_id()}/{new_id().hex}")
+    await world.superuser.execute("UPDATE data_exports SET key = $2 WHERE user_id = $1", person.id, copy)
+    await world.resources.get(Storage).put(copy, one_part(token.encode()))
     mailer = world.resources.get(Mailers).all()[0]
     await mailer.send(Mail(person.email, f"Dear {token}", token, f"<p>{token}</p>", f"test.{new_id()}"))
     world.sendgrid.spared[person.email] = "bounce"
     return person
+
+
+async def one_part(content: bytes) -> AsyncIterator[bytes]:
+    yield content
 
 
 async def places(world: World, token: str) -> dict[str, set[str]]:
@@ -74,7 +83,7 @@ async def test_no_trace_is_left_of_a_person_but_what_the_map_keeps(
     token = f"canary{new_id().hex[-12:]}"
     person = await leave_traces(world, token)
     before = await places(world, token)
-    assert {"tables", "sendgrid", "stripe"} <= set(before), "the search finds what is there"
+    assert {"tables", "store", "sendgrid", "stripe"} <= set(before), "the search finds what is there"
     assert len(before["tables"]) >= 12
     await world.ask(person)
     await world.after_a_day()
@@ -98,7 +107,7 @@ async def test_no_trace_is_left_of_a_person_but_what_the_map_keeps(
     assert await world.superuser.fetchval("SELECT count(*) FROM audit_log WHERE actor_id = $1", person.id) > 0
 
 
-MUTANTS = ("stripe", "mail", "tables")
+MUTANTS = {"files": "store", "stripe": "stripe", "mail": "sendgrid", "tables": "tables"}
 """Without the step somebody still knows the person; the others leave what is not personal, or evidence."""
 
 
@@ -115,7 +124,7 @@ async def test_it_bites_without_one_of_the_steps(world: World, name: str, monkey
     await world.after_a_day()
     assert (await world.request(person))["state"] == "done"
     left = await places(world, token)
-    assert {"stripe": "stripe", "mail": "sendgrid", "tables": "tables"}[name] in left
+    assert MUTANTS[name] in left
 
 
 async def test_a_ledger_entry_says_nothing_about_anybody(world: World) -> None:
