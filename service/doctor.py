@@ -112,6 +112,31 @@ async def _connections(settings: Settings) -> str:
     return f"{demand} of {room} available connections"
 
 
+async def _encryption(settings: Settings) -> str:
+    """Which connections nobody can read on the way; production refuses those that are in clear."""
+    async with _connected(settings) as raw:
+        database = await raw.fetchval(
+            "SELECT coalesce((SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()), '')"
+        )
+    said = {"PostgreSQL": database, "Redis": _through_tls(settings.redis_url.get_secret_value())}
+    for region, place in settings.places.items():
+        smtp = place.mail_through == "smtp"
+        pool = place.smtp_url.get_secret_value() if smtp else place.sendgrid_api_base or "https:"
+        # smtp:// is upgraded with STARTTLS, on which production insists.
+        said[f"mail of {region}"] = _through_tls(pool) or ("STARTTLS" if smtp and settings.is_production else "")
+        said[f"files of {region}"] = (
+            "a directory" if place.storage_url.startswith("file:") else _through_tls(place.storage_endpoint or "https:")
+        )
+    clear = [what for what, how in said.items() if not how]
+    if clear and settings.is_production:
+        raise Trouble(f"in clear: {', '.join(clear)}; use sslmode=verify-full, rediss://, smtps:// and https://")
+    return ", ".join(f"{what}: {how or 'in clear'}" for what, how in said.items())
+
+
+def _through_tls(url: str) -> str:
+    return "TLS" if url.startswith(("https:", "rediss:", "smtps:")) else ""
+
+
 async def _redis(settings: Settings) -> str:
     redis = create_redis(settings)
     try:
@@ -259,6 +284,7 @@ CHECKS: dict[str, Check] = {
     "role": _role,
     "connections": _connections,
     "redis": _redis,
+    "encryption": _encryption,
     "mail": _mail,
     "storage": _storage,
     "regions": _regions,

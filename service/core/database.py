@@ -10,6 +10,7 @@ Limits: a statement sent outside a unit of work commits by itself and, with no t
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -247,11 +248,16 @@ def overload_is_unavailable() -> Iterator[None]:
         raise Unavailable("The connection to the database was lost.", retry_after=2) from error
 
 
-def split_tls(url: str) -> tuple[str, str | None]:
-    """A libpq address as SQLAlchemy wants it for asyncpg, and its sslmode on the side."""
+def split_tls(url: str) -> tuple[str, str | ssl.SSLContext | None]:
+    """A libpq address as SQLAlchemy wants it for asyncpg, and its sslmode on the side; with sslrootcert as a context,
+    because the driver takes that name in an address only."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
-    tls = query.pop("sslmode", None)
+    tls: str | ssl.SSLContext | None = query.pop("sslmode", None)
+    if (authority := query.pop("sslrootcert", None)) and tls in ("verify-full", "verify-ca"):
+        context = ssl.create_default_context(cafile=authority)
+        context.check_hostname = tls == "verify-full"
+        tls = context
     scheme = "postgresql+asyncpg" if parts.scheme in {"postgres", "postgresql"} else parts.scheme
     return urlunsplit((scheme, parts.netloc, parts.path, urlencode(query), "")), tls
 

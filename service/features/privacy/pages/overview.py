@@ -36,7 +36,8 @@ async def show_privacy(request: Request, ctx: UserCtx) -> Response:
 
 @router.get("/privacy/notice")
 async def show_notice(request: Request, ctx: PublicCtx) -> Response:
-    used = [one for one in PROCESSORS.values() if one.name != ("smtp", "sendgrid")[ctx.settings.mail_through == "smtp"]]
+    carriers = {place.mail_through for place in ctx.settings.places.values()}
+    used = [one for one in PROCESSORS.values() if one.name not in ("smtp", "sendgrid") or one.name in carriers]
     return render(
         request,
         "privacy/notice.html",
