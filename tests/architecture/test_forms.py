@@ -48,7 +48,6 @@ PAGES = {
     "/staff/restrictions/{limit_id}/lift": "/staff/restrictions",
     "/account/totp/confirmation": "/account/totp",
     "/webhook-endpoints/{endpoint_id}/replay": "/webhook-endpoints/{endpoint_id}",
-    "/staff/mail/{suppression_id}/lift": "/staff/mail",
     "/staff/billing/inbox/{message_id}/link": "/staff/billing/inbox/{message_id}",
     "/staff/billing/customers/{customer_id}/override": "/staff/billing/customers/{customer_id}",
     "/staff/billing/customers/{customer_id}/refund": "/staff/billing/customers/{customer_id}",

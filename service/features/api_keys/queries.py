@@ -18,14 +18,15 @@ from service.core.statements import Prepared, PreparedText
 from service.features import FEATURES
 from service.features.accounts.models import User
 from service.features.api_keys.models import ApiKey, why_ended
-from service.features.api_keys.schemas import KeyRead
+from service.features.api_keys.schemas import KeyListed, KeyRead
 from service.features.organizations.models import Membership, Organization
 from service.guardrails import entitlements
 from service.guardrails.actions import RULES, query
 from service.guardrails.api_keys import Key, KeyStore
 from service.guardrails.entitlements import Entitlement
-from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
-from service.guardrails.permissions import Role, scope_of
+from service.guardrails.pagination import Keyset, Page, PageRequest, Position, paginate
+from service.guardrails.permissions import Role, Who, scope_of
+from service.web.staff_lists import Across, OfOrganization
 
 IS_NEWEST = ApiKey.secret_hash == bindparam("digest")
 HOLDER = case((IS_NEWEST, ApiKey.created_by), else_=ApiKey.previous_by)
@@ -99,6 +100,8 @@ async def _note_use(work: UnitOfWork, key_id: UUID) -> None:
 
 KEY_STORE = KeyStore(_find, _note_use)
 
+LISTED = Across(ApiKey, KeyListed)
+
 
 @query("api_keys.list", requires=Role.ADMIN)
 async def list_keys(ctx: Context, page: PageRequest) -> Page[KeyRead]:
@@ -136,3 +139,9 @@ def _scopes() -> dict[str, Role]:
             if roles := [requires for requires in rules if isinstance(requires, Role)]:
                 found[scope] = min(roles)
     return found
+
+
+@query("api_keys.list_for_staff", requires=Who.STAFF)
+async def list_keys_for_staff(ctx: Context, wanted: OfOrganization, page: Position) -> Page[KeyListed]:
+    """Of all organizations or of one, newest first."""
+    return await LISTED.page(ctx, wanted, page)

@@ -99,3 +99,15 @@ class Minted:
     id: UUID
     name: str
     secret: str
+
+
+class KeyListed(Output):
+    """An API key, as staff see it in the list."""
+
+    id: UUID
+    organization_id: UUID
+    prefix: str
+    role: str
+    created_at: datetime
+    last_used_at: datetime | None
+    revoked_at: datetime | None

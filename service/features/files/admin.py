@@ -1,19 +1,42 @@
-"""What the scanner found, in whichever organization: for staff, who see ids and the scanner's word, never the file."""
+"""Files of whichever organization, and what the scanner found: staff see ids and words of ours, never the file."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
-
 from service.features.files import queries
-from service.guardrails.contexts import StaffCtx
-from service.guardrails.pagination import PageRequest
-from service.web.staff_home import StaffPage
-from service.web.templating import render
+from service.web.staff import Column, Listing
+from service.web.staff_lists import OfOrganization
 
-router = APIRouter()
-STAFF_PAGES = [StaffPage("Quarantine", "/staff/files", "What the scanner found in files of any organization.", 60)]
-
-
-@router.get("/staff/files")
-async def list_findings(request: Request, ctx: StaffCtx, page: PageRequest) -> Response:
-    return render(request, "files/findings.html", found=await queries.list_findings(ctx, page))
+STAFF = (
+    Listing(
+        "/staff/files",
+        "Files",
+        queries.list_files_for_staff,
+        wanted=OfOrganization,
+        columns=(
+            Column("File", "id", kind="break"),
+            Column("Organization", "organization_id", link="/staff/organizations/{organization_id}", kind="break"),
+            Column("Kind", "kind"),
+            Column("Bytes", "size", kind="num"),
+            Column("State", "state"),
+            Column("Deleted", "deleted_at"),
+            Column("Sent", "created_at"),
+        ),
+        lead="What organizations uploaded: kinds, sizes and states, no names and no contents.",
+        empty=("None", "No organization has any, or not the one whose id you gave."),
+        order=61,
+    ),
+    Listing(
+        "/staff/quarantine",
+        "Quarantine",
+        queries.list_findings,
+        columns=(
+            Column("Found", "found_at"),
+            Column("What", "signature", kind="break"),
+            Column("Organization", "organization_id", link="/staff/organizations/{organization_id}", kind="break"),
+            Column("File", "file_id", kind="break"),
+        ),
+        lead="What the virus scanner recognized. Nobody can download it; it goes when its organization deletes it.",
+        empty=("Nothing in quarantine", "What the virus scanner recognizes is listed here."),
+        order=60,
+    ),
+)

@@ -10,10 +10,11 @@ from service.core.context import Context
 from service.core.errors import NotFound
 from service.core.statements import Prepared
 from service.features.files.models import File, FileFinding, FileState
-from service.features.files.schemas import DeletedFileRead, FileRead, FindingRead, Used
+from service.features.files.schemas import DeletedFileRead, FileListed, FileRead, FindingRead, Used
 from service.guardrails.actions import query
 from service.guardrails.pagination import Keyset, Page, Position, paginate
 from service.guardrails.permissions import Role, Who
+from service.web.staff_lists import Across, Everything, OfOrganization
 
 COLUMNS = (File.id, File.name, File.kind, File.size, File.state, File.finding, File.active, File.created_at)
 SHOWN = (File.state != FileState.RECEIVING, File.state != FileState.ABANDONED)
@@ -39,6 +40,8 @@ FINDINGS = Keyset(
     ),
     order=(FileFinding.id.desc(),),
 )
+
+LISTED = Across(File, FileListed)
 
 
 @query("files.list", requires=Role.VIEWER)
@@ -76,5 +79,11 @@ async def get_used(ctx: Context) -> Used:
 
 
 @query("files.findings", requires=Who.STAFF)
-async def list_findings(ctx: Context, page: Position) -> Page[FindingRead]:
+async def list_findings(ctx: Context, wanted: Everything, page: Position) -> Page[FindingRead]:
     return await paginate(ctx, FINDINGS, page, FindingRead)
+
+
+@query("files.list_for_staff", requires=Who.STAFF)
+async def list_files_for_staff(ctx: Context, wanted: OfOrganization, page: Position) -> Page[FileListed]:
+    """Of all organizations or of one, newest first."""
+    return await LISTED.page(ctx, wanted, page)

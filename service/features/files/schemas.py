@@ -105,3 +105,15 @@ class Judgement:
     active: bool = False
     key: str | None = None
     size: int = 0
+
+
+class FileListed(Output):
+    """A file, as staff see it in the list."""
+
+    id: UUID
+    organization_id: UUID
+    kind: str
+    size: int
+    state: str
+    deleted_at: datetime | None
+    created_at: datetime

@@ -15,13 +15,14 @@ from service.core.context import Context
 from service.core.errors import Invalid, NotFound
 from service.core.statements import Prepared
 from service.features.imports.models import Import, ImportVerdict, State
-from service.features.imports.schemas import ImportRead, Refusal
+from service.features.imports.schemas import ImportListed, ImportRead, Refusal
 from service.features.indicators.models import Indicator, Reading
 from service.features.indicators.queries import get_indicator
 from service.guardrails.actions import query
 from service.guardrails.entitlements import history
-from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
-from service.guardrails.permissions import Role
+from service.guardrails.pagination import Keyset, Page, PageRequest, Position, paginate
+from service.guardrails.permissions import Role, Who
+from service.web.staff_lists import Across, OfOrganization
 
 REFRESH_SECONDS = 2
 CHOICES = 500
@@ -88,6 +89,8 @@ TAKING = Prepared(
     .limit(CHOICES)
 )
 
+LISTED = Across(Import, ImportListed)
+
 
 @query("imports.list", requires=Role.VIEWER)
 async def list_imports(ctx: Context, page: PageRequest) -> Page[ImportRead]:
@@ -142,3 +145,9 @@ async def allow_export(ctx: Context, indicator_id: UUID | None) -> Exported:
             mend="Export the indicators one by one, from their pages.",
         )
     return Exported(None, "all", since)
+
+
+@query("imports.list_for_staff", requires=Who.STAFF)
+async def list_imports_for_staff(ctx: Context, wanted: OfOrganization, page: Position) -> Page[ImportListed]:
+    """Of all organizations or of one, newest first."""
+    return await LISTED.page(ctx, wanted, page)

@@ -80,3 +80,16 @@ class ImportRead(Output):
 class Refusal(Output):
     row: int
     reason: str
+
+
+class ImportListed(Output):
+    """An import, as staff see it in the list."""
+
+    id: UUID
+    organization_id: UUID
+    state: str
+    size: int
+    rows: int
+    refused: int
+    created_at: datetime
+    finished_at: datetime | None

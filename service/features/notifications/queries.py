@@ -7,7 +7,7 @@ from sqlalchemy import bindparam, func, literal_column, null, select
 from service.core.context import Context
 from service.core.statements import Prepared, context_user
 from service.features.notifications.models import KINDS, Notification, NotificationChoice
-from service.features.notifications.schemas import SOURCE, Choice, NotificationRead, SuppressionRead
+from service.features.notifications.schemas import SOURCE, Choice, NotificationRead, SuppressionRead, SuppressionsWanted
 from service.guardrails.actions import query
 from service.guardrails.inbox import InboxMessage, State
 from service.guardrails.mailing import MailSuppression, hash_of
@@ -76,10 +76,10 @@ async def count_unread(ctx: Context) -> int:
 
 
 @query("notifications.list_suppressions", requires=Who.STAFF)
-async def list_suppressions(ctx: Context, email: str, page: PageRequest) -> Page[SuppressionRead]:
+async def list_suppressions(ctx: Context, wanted: SuppressionsWanted, page: PageRequest) -> Page[SuppressionRead]:
     """Addresses that mail does not go to, newest first; or those of one address."""
-    if email:
-        return await paginate(ctx, OF_ADDRESS, page, SuppressionRead, address_hash=hash_of(email))
+    if wanted.q:
+        return await paginate(ctx, OF_ADDRESS, page, SuppressionRead, address_hash=hash_of(wanted.q))
     return await paginate(ctx, SUPPRESSED, page, SuppressionRead)
 
 

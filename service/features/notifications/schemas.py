@@ -83,3 +83,11 @@ class Choice:
 
     kind: Kind
     channel: Channel
+
+
+class SuppressionsWanted(Input):
+    """Which address staff ask about."""
+
+    q: Annotated[Line, StringConstraints(max_length=254)] = Field(
+        "", title="Find an address", description="The whole address."
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from service.features.organizations import queries
 from service.features.organizations.schemas import OrganizationsWanted
 from service.web.staff import Column, Listing
+from service.web.staff_lists import OfOrganization
 
 STAFF = (
     Listing(
@@ -23,5 +24,21 @@ STAFF = (
         empty=("None", "No organization has this id, and no name begins like this. Try a shorter beginning."),
         order=5,
         item="organization_id",
+    ),
+    Listing(
+        "/staff/memberships",
+        "Memberships",
+        queries.list_memberships,
+        wanted=OfOrganization,
+        columns=(
+            Column("Membership", "id", kind="break"),
+            Column("Account", "user_id", link="/staff/people/{user_id}", kind="break"),
+            Column("Organization", "organization_id", link="/staff/organizations/{organization_id}", kind="break"),
+            Column("Role", "role"),
+            Column("Since", "created_at"),
+        ),
+        lead="Who belongs where, the newest first.",
+        empty=("None", "No organization has any, or not the one whose id you gave."),
+        order=7,
     ),
 )

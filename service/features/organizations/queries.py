@@ -29,6 +29,7 @@ from service.features.organizations.schemas import (
     InvitationRead,
     InvitationView,
     MemberRead,
+    MembershipListed,
     OrganizationListed,
     OrganizationRead,
     OrganizationsWanted,
@@ -37,8 +38,9 @@ from service.guardrails import entitlements
 from service.guardrails.actions import query
 from service.guardrails.contexts import Identity
 from service.guardrails.entitlements import Entitlement
-from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
+from service.guardrails.pagination import Keyset, Page, PageRequest, Position, paginate
 from service.guardrails.permissions import Role, Who
+from service.web.staff_lists import Across, OfOrganization
 
 RESTORABLE_LIMIT = 50
 OFFER_LIMIT = 20
@@ -157,6 +159,9 @@ async def identify(work: UnitOfWork, login: Login) -> Identity | None:
     return Identity(**{name: row[name] for name in OF_THE_PERSON}, role=role, entitlement=row)
 
 
+MEMBERSHIPS = Across(Membership, MembershipListed)
+
+
 @query("organizations.list", requires=Who.SIGNED_IN, while_impersonated=False)
 async def list_organizations(ctx: Context, page: PageRequest) -> Page[OrganizationRead]:
     """Those the asking person belongs to."""
@@ -235,3 +240,9 @@ async def list_organizations_for_staff(
     if (known := uuid_in(wanted.q)) is not None:
         return await paginate(ctx, ORGANIZATION, page, OrganizationListed, id=known)
     return await paginate(ctx, BY_NAME, page, OrganizationListed, **prefix(wanted.q.lower()))
+
+
+@query("organizations.list_memberships", requires=Who.STAFF)
+async def list_memberships(ctx: Context, wanted: OfOrganization, page: Position) -> Page[MembershipListed]:
+    """Of all organizations or of one, newest first."""
+    return await MEMBERSHIPS.page(ctx, wanted, page)

@@ -118,3 +118,13 @@ class OrganizationListed(Output):
     @property
     def state(self) -> str:
         return "active" if self.deleted_at is None else "deleted"
+
+
+class MembershipListed(Output):
+    """A place in an organization, as staff see it in the list."""
+
+    id: UUID
+    user_id: UUID
+    organization_id: UUID
+    role: str
+    created_at: datetime

@@ -12,10 +12,11 @@ from service.core.errors import NotFound
 from service.core.statements import Prepared
 from service.features.indicators.models import Indicator
 from service.features.sources.models import Source, SourceFeed, SourceRun
-from service.features.sources.schemas import DeletedSourceRead, FedRead, RunRead, SourceRead
+from service.features.sources.schemas import DeletedSourceRead, FedRead, RunRead, SourceListed, SourceRead
 from service.guardrails.actions import query
-from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
-from service.guardrails.permissions import Role
+from service.guardrails.pagination import Keyset, Page, PageRequest, Position, paginate
+from service.guardrails.permissions import Role, Who
+from service.web.staff_lists import Across, OfOrganization
 
 COLUMNS = (
     Source.id,
@@ -59,6 +60,8 @@ RUNS = Keyset(
 )
 HOW_MANY = Prepared(select(func.count().label("used")).select_from(Source))
 
+LISTED = Across(Source, SourceListed)
+
 
 @query("sources.list", requires=Role.VIEWER)
 async def list_sources(ctx: Context, page: PageRequest) -> Page[SourceRead]:
@@ -97,3 +100,9 @@ async def list_fed(ctx: Context, source_id: UUID) -> list[FedRead]:
 @query("sources.runs", requires=Role.VIEWER)
 async def list_runs(ctx: Context, source_id: UUID, page: PageRequest) -> Page[RunRead]:
     return await paginate(ctx, RUNS, page, RunRead, source_id=source_id)
+
+
+@query("sources.list_for_staff", requires=Who.STAFF)
+async def list_sources_for_staff(ctx: Context, wanted: OfOrganization, page: Position) -> Page[SourceListed]:
+    """Of all organizations or of one, newest first."""
+    return await LISTED.page(ctx, wanted, page)

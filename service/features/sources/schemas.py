@@ -186,3 +186,15 @@ class RunRead(Output):
     added: int
     took_ms: int
     detail: str
+
+
+class SourceListed(Output):
+    """A source, as staff see it in the list."""
+
+    id: UUID
+    organization_id: UUID
+    kind: str
+    failures: int
+    ok_at: datetime | None
+    paused_at: datetime | None
+    deleted_at: datetime | None

@@ -14,13 +14,15 @@ from service.features.webhooks.schemas import (
     DeletedEndpointRead,
     DeliveryDetail,
     DeliveryRead,
+    EndpointListed,
     EndpointRead,
     FailingRead,
 )
 from service.guardrails.actions import query
-from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
+from service.guardrails.pagination import Keyset, Page, PageRequest, Position, paginate
 from service.guardrails.permissions import Role, Who
 from service.web.dead_letters import Letter, Lists
+from service.web.staff_lists import Across, OfOrganization
 
 ATTEMPTS_SHOWN = 50
 FAILING_SHOWN = 100
@@ -79,6 +81,8 @@ FAILING = Prepared(
     across_tenants=True,
 )  # fmt: skip
 
+LISTED = Across(Endpoint, EndpointListed)
+
 
 @query("webhooks.list", requires=Role.ADMIN)
 async def list_endpoints(ctx: Context, page: PageRequest) -> Page[EndpointRead]:
@@ -132,3 +136,9 @@ async def list_dead(ctx: Context, sought: str, page: PageRequest) -> Page[Letter
 @query("webhooks.count_dead", requires=Who.STAFF)
 async def count_dead(ctx: Context) -> int:
     return await DEAD.count(ctx)
+
+
+@query("webhooks.list_for_staff", requires=Who.STAFF)
+async def list_endpoints_for_staff(ctx: Context, wanted: OfOrganization, page: Position) -> Page[EndpointListed]:
+    """Of all organizations or of one, newest first."""
+    return await LISTED.page(ctx, wanted, page)

@@ -222,3 +222,15 @@ class FailingRead(Output):
     reason: str
     failures: int
     failing_since: datetime
+
+
+class EndpointListed(Output):
+    """An endpoint, as staff see it in the list."""
+
+    id: UUID
+    organization_id: UUID
+    state: str
+    failures: int
+    failing_since: datetime | None
+    deleted_at: datetime | None
+    created_at: datetime

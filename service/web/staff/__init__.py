@@ -40,9 +40,9 @@ from service.web.staff.declared import Act as Act
 from service.web.staff.declared import Column as Column
 from service.web.staff.declared import Declared as Declared
 from service.web.staff.declared import Detail as Detail
-from service.web.staff.declared import Everything as Everything
 from service.web.staff.declared import Listing as Listing
 from service.web.staff.declared import Why as Why
 from service.web.staff.panel import Panel as Panel
+from service.web.staff_lists import Everything as Everything
 
 __all__ = ["Act", "Column", "Declared", "Detail", "Everything", "Listing", "Panel", "Why"]

@@ -17,13 +17,10 @@ from service.core.errors import NOTHING_HERE, NotFound
 from service.core.schemas import Input
 from service.guardrails.pagination import Page, Position
 from service.guardrails.staff_reasons import Reason
+from service.web.staff_lists import Everything
 
 HIDDEN = "hidden"
 """What stands where a personal value would, until the reader has said why."""
-
-
-class Everything(Input):
-    """No filters."""
 
 
 class Why(Input):

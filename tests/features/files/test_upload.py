@@ -116,7 +116,7 @@ async def test_a_virus_is_locked_away_and_staff_see_it(member: Client, factory: 
     assert "virus scanner recognized it" in await member.page("/files")
     assert (await member.get(f"/files/{file['id']}/download")).status_code == 409
     async with await factory.client(await factory.person(staff=True), "password", "totp") as staff:
-        page = await staff.page("/staff/files")
+        page = await staff.page("/staff/quarantine")
     assert "EICAR" in page
     assert str(file["id"]) in page
     assert "invoice.txt" not in page, "staff see what was found, not what the customer calls it"

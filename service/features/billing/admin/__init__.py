@@ -3,5 +3,6 @@
 from service.features.billing.admin import customers, messages
 from service.features.billing.admin._shared import router
 from service.features.billing.admin.dead import DEAD_LETTERS, STAFF_PAGES, SYSTEM_FACTS
+from service.features.billing.admin.listing import STAFF
 
-__all__ = ["DEAD_LETTERS", "STAFF_PAGES", "SYSTEM_FACTS", "customers", "messages", "router"]
+__all__ = ["DEAD_LETTERS", "STAFF", "STAFF_PAGES", "SYSTEM_FACTS", "customers", "messages", "router"]

@@ -14,11 +14,12 @@ from service.features.billing.queries.staff import (
     is_own_charge,
     list_dead,
     list_messages,
+    list_subscriptions,
     visit,
 )
 
 __all__ = [
     "count_dead_customers", "count_unmatched", "find_customer", "find_customers", "get_billing", "get_message",
     "get_operation", "get_overview", "get_workbench", "is_own_charge", "list_dead", "list_dead_customers", "list_facts",
-    "list_invoices", "list_messages", "list_unmatched", "visit",
+    "list_invoices", "list_messages", "list_subscriptions", "list_unmatched", "visit",
 ]  # fmt: skip

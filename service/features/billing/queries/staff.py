@@ -36,6 +36,7 @@ from service.guardrails.entitlements import Entitlement, EntitlementChange
 from service.guardrails.inbox import InboxMessage, State
 from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
 from service.guardrails.permissions import Who
+from service.web.staff_lists import Across, OfOrganization
 
 SHOWN = 20
 DIRTY = BillingCustomer.dirty_gen > BillingCustomer.synced_gen
@@ -72,6 +73,18 @@ class MessageRead(Output):
     attempts: int
 
 
+class SubscriptionListed(Output):
+    """A subscription as staff see it in the list."""
+
+    stripe_id: str
+    organization_id: UUID
+    customer_id: UUID
+    status: str
+    period_end: datetime | None
+    cancel_at: datetime | None
+    created_at: datetime
+
+
 class DeadRead(Output):
     id: UUID
     stripe_customer_id: str
@@ -106,6 +119,7 @@ DEAD_ONES = Keyset(
     select(*(getattr(BillingCustomer, name) for name in DeadRead.model_fields)).where(*DEAD),
     order=(BillingCustomer.id.desc(),),
 )
+SUBSCRIPTIONS = Across(Subscription, SubscriptionListed, key=Subscription.stripe_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +193,12 @@ async def find_customers(ctx: Context, wanted: str) -> list[Row[Any]]:
 async def list_messages(ctx: Context, wanted: Filters, page: PageRequest) -> Page[MessageRead]:
     values = wanted.values()
     return await paginate(ctx, MESSAGES[tuple(name for name in NAMES if name in values)], page, MessageRead, **values)
+
+
+@query("billing.list_subscriptions", requires=Who.STAFF)
+async def list_subscriptions(ctx: Context, wanted: OfOrganization, page: PageRequest) -> Page[SubscriptionListed]:
+    """Of all organizations or of one."""
+    return await SUBSCRIPTIONS.page(ctx, wanted, page)
 
 
 @query("billing.staff_dead", requires=Who.STAFF)

@@ -1,0 +1,28 @@
+"""Subscriptions, as staff find them."""
+
+from __future__ import annotations
+
+from service.features.billing import queries
+from service.web.staff import Column, Listing
+from service.web.staff_lists import OfOrganization
+
+LIVE = {"active": "success", "trialing": "success", "past_due": "warning", "unpaid": "danger", "canceled": ""}
+STAFF = (
+    Listing(
+        "/staff/subscriptions",
+        "Subscriptions",
+        queries.list_subscriptions,
+        wanted=OfOrganization,
+        columns=(
+            Column("Subscription", "stripe_id", link="/staff/billing/customers/{customer_id}", kind="break"),
+            Column("Organization", "organization_id", link="/staff/organizations/{organization_id}", kind="break"),
+            Column("Status", "status", badges=LIVE),
+            Column("Paid until", "period_end"),
+            Column("Ends", "cancel_at"),
+            Column("Since", "created_at"),
+        ),
+        lead="What organizations pay for, as Stripe says it: of all, or of one.",
+        empty=("None", "No organization has any, or not the one whose id you gave."),
+        order=31,
+    ),
+)

@@ -1,0 +1,48 @@
+"""Lists for staff over the rows of all organizations, or of one: the columns are those that the row's model names.
+
+LISTED = Across(File, FileListed)
+return await LISTED.page(ctx, wanted, page)
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+from sqlalchemy import bindparam, select
+from sqlalchemy.orm import InstrumentedAttribute
+
+from service.core.context import Context
+from service.core.schemas import Input
+from service.guardrails.pagination import Keyset, Page, Position, paginate
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Everything(Input):
+    """No filters."""
+
+
+class OfOrganization(Input):
+    """Whose rows are meant."""
+
+    organization_id: UUID | None = Field(None, title="Organization", description="Its id; empty for all.")
+
+
+class Across(Generic[M]):
+    """Newest first, by `key`; needs an index on (organization_id, key). Deleted rows are among them."""
+
+    def __init__(self, table: Any, row: type[M], *, key: InstrumentedAttribute[Any] | None = None) -> None:
+        self._row = row
+        statement = select(*(getattr(table, name) for name in row.model_fields))
+        mine = statement.where(table.organization_id == bindparam("organization_id"))
+        last = (key if key is not None else table.id).desc()
+        self._all, self._mine = (
+            Keyset(each, order=(last,), across_tenants=True, include_deleted=True) for each in (statement, mine)
+        )
+
+    async def page(self, ctx: Context, wanted: OfOrganization, page: Position) -> Page[M]:
+        if wanted.organization_id is None:
+            return await paginate(ctx, self._all, page, self._row)
+        return await paginate(ctx, self._mine, page, self._row, organization_id=wanted.organization_id)

@@ -1,0 +1,146 @@
+"""Rules about the staff panel: each declaration is for staff, paged, exported, and hides what is personal."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import MetaData
+
+from service.features.accounts import queries
+from service.guardrails.actions import Rule
+from service.guardrails.pagination import Page
+from service.guardrails.permissions import Role, Who
+from service.guardrails.personal_data import Protection, protection_of
+from service.guardrails.rate_limits import EXPORT, policy_of
+from service.web.staff import Act, Column, Listing
+from tests.architecture.conftest import Route, routes_of
+from tests.support.factories import Factory
+
+LISTINGS, DETAILS, ACTS = 12, 2, 13
+"""How many there were when this was set: fewer means that the scan is blind, or that much was removed."""
+
+
+@pytest.fixture(scope="module")
+def panel(app: FastAPI) -> Any:
+    found = app.state.panel
+    assert len(found.listings) >= LISTINGS, f"the scan saw only {len(found.listings)} listings"
+    assert len(found.details) >= DETAILS
+    assert len(found.acts) >= ACTS, f"the scan saw only {len(found.acts)} acts"
+    return found
+
+
+def row_of(listing: Listing) -> Any:
+    """The model of a listing's rows, as its query declares it."""
+    answer = typing.get_type_hints(inspect.unwrap(listing.query)).get("return")
+    metadata = getattr(answer, "__pydantic_generic_metadata__", {})
+    assert metadata.get("origin") is Page, f"{listing.path}: its query answers Page[Row] (guardrails/pagination.py)"
+    return metadata["args"][0]
+
+
+def rule_of(verb: Any) -> Rule:
+    found: Rule = verb.rule
+    return found
+
+
+def personal_names(metadata: MetaData) -> set[str]:
+    """What columns that hold personal data are called, wherever they are."""
+    found = {
+        column.name
+        for table in metadata.tables.values()
+        for column in table.columns
+        if protection_of(column) is Protection.PERSONAL
+    }
+    assert {"email"} <= found
+    return found
+
+
+def faults(listings: Iterable[Listing], metadata: MetaData) -> Iterator[str]:
+    personal = personal_names(metadata) | {"name", "network", "address", "reason", "user_agent"}
+    tables_rows = {"/staff/organizations"}  # an organization's name is no person's
+    for listing in listings:
+        rule, row = rule_of(listing.query), row_of(listing)
+        if rule.requires is not Who.STAFF or rule.writes:
+            yield f"{listing.path}: its query is a @query that requires Who.STAFF"
+        if any(field.is_required() for field in listing.wanted.model_fields.values()):
+            yield f"{listing.path}: each filter has a default, or the list does not open"
+        if not (listing.lead and all(listing.empty)):
+            yield f"{listing.path}: say what is listed, and what to do when nothing is"
+        for column in listing.columns:
+            if column.name not in row.model_fields and not hasattr(row, column.name):
+                yield f"{listing.path}: its rows have no {column.name}"
+            if column.name in personal and not column.personal and listing.path not in tables_rows:
+                yield f"{listing.path}: {column.name} may be personal: say Column(..., personal=True)"
+
+
+def test_each_listing_is_for_staff_paged_and_hides_what_is_personal(panel: Any, metadata: MetaData) -> None:
+    assert not list(faults(panel.listings, metadata))
+
+
+def test_a_listing_that_shows_addresses_to_whoever_comes_is_found(metadata: MetaData) -> None:
+    bare = Listing("/staff/probe", "Probe", queries.list_people, (Column("E-mail", "email"), Column("X", "nowhere")))
+    found = list(faults([bare], metadata))
+    assert len(found) == 3
+    assert any("email may be personal" in fault for fault in found)
+    assert any("no nowhere" in fault for fault in found)
+
+
+def acts_at_fault(acts: Iterable[Act]) -> list[str]:
+    return [
+        f"{act.of} {act.name}"
+        for act in acts
+        if not (
+            rule_of(act.verb).writes
+            and rule_of(act.verb).requires is Who.STAFF
+            and rule_of(act.verb).step_up
+            and "reason" in act.form.model_fields
+            and act.hint
+        )
+    ]
+
+
+def test_each_act_needs_staff_a_fresh_proof_and_a_reason(panel: Any) -> None:
+    assert not acts_at_fault(panel.acts), "an act is an @action for staff, with step_up, whose form has a reason"
+    from service.features.accounts.actions import change_name
+
+    assert acts_at_fault([Act("/staff/probe", "rename", "Rename", change_name)]) == ["/staff/probe rename"]
+
+
+def test_each_listing_is_exported_under_the_limit_of_exports(panel: Any, app: FastAPI) -> None:
+    limits = {route.path: policy_of(route.endpoint, route.method) for route in routes_of(app)}
+    assert {listing.path for listing in panel.listings if limits.get(f"{listing.path}/csv") is not EXPORT} == set()
+
+
+async def test_no_page_of_the_panel_shows_who_somebody_is_before_a_reason_is_given(
+    routes: list[Route], factory: Factory
+) -> None:
+    """Whoever wrote it, by declaration or by hand: asked over HTTP, with a person planted wherever people are."""
+    owner = await factory.person(Role.OWNER, password="canary in the coal mine")
+    name = f"Canary {owner.id.hex[-10:]}"
+    await factory.superuser.execute("UPDATE users SET name = $2 WHERE id = $1", owner.id, name)
+    assert owner.organization_id is not None
+    await factory.key(owner.organization_id)
+    await factory.superuser.execute(
+        "INSERT INTO mail_suppressions (id, address_hash, email, cause, code, seen_at)"
+        " VALUES ($1, $2, $3, 'bounce', '5.1.1', now())", owner.id, owner.id.bytes, owner.email,
+    )  # fmt: skip
+    async with await factory.client(owner) as theirs:
+        assert (await theirs.get("/dashboard")).status_code == 200
+    named = {"person_id": str(owner.id), "organization_id": str(owner.organization_id)}
+    seen = 0
+    async with await factory.client(await factory.person(staff=True), "password", "totp") as staff:
+        for route in routes:
+            path = route.path
+            for key, value in named.items():
+                path = path.replace(f"{{{key}}}", value)
+            if route.method != "GET" or not path.startswith("/staff") or "{" in path or path.endswith("/impersonation"):
+                continue
+            answer = await staff.get(path)
+            seen += 1
+            shown = [what for what in (owner.email, name) if what in answer.text]
+            assert not shown, f"{path} shows {shown}: ask guardrails.staff_reasons first"
+    assert seen >= 40, f"the walk saw only {seen} pages"
