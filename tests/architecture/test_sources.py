@@ -23,7 +23,7 @@ LIMIT_OF_LINES = 300
 SHELVES, FEATURES = "service", "service/features"
 BUDGETS = {SHELVES: 12_900, "service/guardrails": 6_350}
 """Lines of code, without the features: what everybody who clones this has to read (decision 0010)."""
-LARGEST_FEATURES = {"billing": 3_800}
+LARGEST_FEATURES = {"billing": 3_900}
 BUDGET_OF_A_FEATURE = 2_000
 BUDGETS |= {f"{FEATURES}/{name}": LARGEST_FEATURES.get(name, BUDGET_OF_A_FEATURE) for name in features.FEATURES}
 READABLE_SUFFIXES = (".py", ".md", ".sql", ".yml", ".yaml", ".html", ".txt", ".js", ".css", ".lua", ".toml")
