@@ -13,7 +13,7 @@ from service.guardrails.uploads.policy import upload_policy_of
 from tests.abuse.forms import HIDDEN_BY_ALL, NUMERIC, Shown, as_read, crawl, pattern_of
 from tests.abuse.judge import Sent
 from tests.abuse.payloads import BROKEN, FAR_TOO_LONG, FOREIGN, MARK, NUMBERS, TEXTS
-from tests.abuse.world import Crowd, World
+from tests.abuse.world import AS_A_PART, Crowd, World
 from tests.architecture.conftest import Route
 from tests.architecture.test_role_matrix import Owner
 from tests.architecture.test_routes import policies_of
@@ -108,7 +108,7 @@ class Attack:
                 self.shown.action = await self.world.path(self.route, self.world.home, self.person)
         await self.send("texts are far too long", all_are(typed, FAR_TOO_LONG))
         fragment, markup = {"hx-request": "true"}, all_are(typed, TEXTS["HTML"])
-        await self.send("a fragment is asked for", markup, refuse=False, headers=fragment)
+        await self.send(AS_A_PART, markup, refuse=False, headers=fragment)
         token = {"x-csrf-token": (await self.crowd.next()).csrf}
         self.crowd.left = max(self.crowd.left, 1)
         await self.send("nothing at all", content=b"", headers=token, refuse=False)
@@ -156,6 +156,9 @@ async def test_every_form_withstands_whoever_fills_it(
     person = None if public else await world.somebody(staff=staff)
     forms = await shown_by(world, routes, person, contexts)
     attacked = [one for one in routes if one.method == "POST" and not one.is_api and policies_of(one)[0] in contexts]
+    world.no_form = {str(route) for route in attacked} - set(forms)
+    if staff:
+        world.canaries = ()  # they see every organization's name
     for route in attacked:
         crowd = Crowd(world, policy_of(route.endpoint, "POST"), nobody=public, staff=staff)
         form = forms.get(str(route)) or as_read(route, await world.path(route, world.home, person))

@@ -25,7 +25,7 @@ def naive() -> FastAPI:
 
     @inner.post("/crash")
     async def crash() -> Response:
-        return JSONResponse({"detail": "Traceback (most recent call last): asyncpg"}, 500)
+        return JSONResponse({"detail": "Traceback (most recent call last): asyncpg.exceptions"}, 500)
 
     @inner.post("/silent")
     async def silent() -> Response:

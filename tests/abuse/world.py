@@ -21,6 +21,8 @@ SWAP_AFTER, SWAP_SOON = 45, 4
 """Requests of one person: nobody is to be refused for asking often, where it is the asking that is judged."""
 IN_THE_WINGS = 16
 PLENTY = {"api_per_minute": 1_000_000, "seats": 100_000, "indicators": 100_000, "sources": 100_000}
+AS_A_PART = "a fragment is asked for"
+"""No form of ours asks for one; what comes back is judged for markup, not for its words."""
 MOVES_BY_ITSELF = {"api_keys", "audit_log", "notifications"}
 """A key's last use, refusals on record, and news that a job may be writing: no sign that an attack went through."""
 
@@ -35,9 +37,12 @@ class World:
         self.wings: list[Person] = []
         self.taken: set[str] = set()
         """Where at least one request went through: an attack on what refuses everything proves nothing."""
+        self.no_form: set[str] = set()
+        """Addresses whose form no page showed: what their page says of a mistake has no place to stand."""
 
     async def begin(self) -> World:
         self.home, self.canary = await self.factory.organization(), f"canary-{new_id().hex}"
+        self.canaries: tuple[str, ...] = (self.canary,)
         self.elsewhere = await self.factory.organization(self.canary)
         for organization in (self.home, self.elsewhere):
             await self.factory.plan(organization, limits=PLENTY)
@@ -96,8 +101,9 @@ class World:
         if answer.status_code < 300 or answer.status_code == 303:
             self.taken.add(sent.where)
         # Once something was done, its page may have no form any more that could say what was wrong with another try.
-        over = "without saying how" if sent.where in self.taken else "\0"
-        self.found += [one for one in complaints(answer, sent, (self.canary,)) if over not in one]
+        over = sent.where in self.taken | self.no_form or sent.what == AS_A_PART
+        unsaid = "without saying how" if over else "\0"
+        self.found += [one for one in complaints(answer, sent, self.canaries) if unsaid not in one]
 
     def report(self) -> str:
         return f"{len(self.found)} findings of {self.sent} attacks:\n" + "\n".join(self.found[:80])
