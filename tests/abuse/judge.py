@@ -15,8 +15,8 @@ HEADERS = (
 )  # fmt: skip
 INSIDES = (
     "Traceback (most recent",
-    "sqlalchemy",
-    "asyncpg",
+    "sqlalchemy.exc",
+    "asyncpg.exceptions",
     "psycopg",
     "syntax error at",
     "/site-packages/",
