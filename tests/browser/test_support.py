@@ -1,0 +1,37 @@
+"""Staff help a customer, in a real browser: find the account, say why, see who it is, log them out."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.async_api import expect
+
+from service.guardrails.permissions import Role
+from tests.browser.conftest import OpenTab, assert_accessible, assert_fits
+from tests.browser.test_story import PHONE
+from tests.support.factories import Factory
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+async def test_staff_help_a_customer(signed_in: OpenTab, factory: Factory) -> None:
+    customer = await factory.person(Role.OWNER)
+    page = await signed_in(staff=True, **PHONE)
+    await page.goto("/staff/people")
+    await page.get_by_label("Find a person").fill(customer.email[:10])
+    await page.get_by_role("button", name="Find").click()
+    await assert_accessible(page)
+    await assert_fits(page)
+    await page.get_by_role("link", name=str(customer.id)).click()
+    await expect(page.get_by_text(customer.email)).to_have_count(0)
+    await page.get_by_role("link", name="Say why").click()
+    await page.get_by_label("Reason").fill("Ticket 4711: cannot log in")
+    await assert_accessible(page)
+    await page.get_by_role("button", name="Show personal data").click()
+    await expect(page.get_by_text(customer.email).first).to_be_visible()
+    await assert_accessible(page)
+    await assert_fits(page)
+    await page.get_by_role("link", name="End all sessions").click()
+    await page.get_by_label("Reason").fill("Ticket 4711: a lost phone")
+    await assert_accessible(page)
+    await page.get_by_role("button", name="End all sessions").click()
+    await expect(page.get_by_text("They are logged out everywhere.")).to_be_visible()
