@@ -49,6 +49,8 @@ async def test_a_flag_changes_the_dashboard_of_one_organization(
     async with await factory.client(mine) as here, await factory.client(other) as there:
         before = await here.get("/dashboard")
         assert DETAIL not in before.text
+        asks = {"if-none-match": before.headers["etag"], "hx-request": "true"}
+        assert (await here.get("/dashboard", headers=asks)).status_code == 304
         page = await staff.page(f"{PAGE}?organization={mine.organization_id}")
         assert f'value="{mine.organization_id}"' in page
         assert FLAGS[Flag.TILE_RANGE].description in page
@@ -56,7 +58,7 @@ async def test_a_flag_changes_the_dashboard_of_one_organization(
         turned = await staff.submit(PAGE, **asked, to="on", reason="They asked to try it")
         assert turned.status_code == 303, turned.text
         await until_shown(here, True)
-        polled = await here.get("/dashboard", headers={"if-none-match": before.headers["etag"]})
+        polled = await here.get("/dashboard", headers=asks)
         assert polled.status_code == 200, "an open page hears of it with its next poll"
         assert DETAIL not in await there.page("/dashboard")
         assert str(mine.organization_id) in (await staff.page(PAGE)).split("Organizations that differ")[1]
