@@ -13,6 +13,7 @@ import typer
 
 from service.cli._running import as_maintenance, as_system
 from service.cli.billing import billing
+from service.cli.break_glass import break_glass
 from service.cli.keys import keys
 from service.cli.privacy import privacy
 from service.core.settings import InsecureSettings, get_settings, insist_on
@@ -36,6 +37,7 @@ cli.add_typer(audit, name="audit")
 cli.add_typer(jobs, name="jobs")
 cli.add_typer(staff, name="staff")
 cli.add_typer(billing, name="billing")
+cli.add_typer(break_glass, name="break-glass")
 cli.add_typer(keys, name="keys")
 cli.add_typer(privacy, name="privacy")
 

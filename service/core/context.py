@@ -171,6 +171,9 @@ class Context:
     acted_by: Actor | None = None
     """Who of our staff really acts, while `actor` is the person in whose account they are."""
 
+    emergency: bool = False
+    """Whether whoever acts has emergency rights; see guardrails.break_glass."""
+
     @property
     def responsible(self) -> Actor:
         """Who answers for what is done: the one who really acts."""

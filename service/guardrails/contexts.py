@@ -62,6 +62,8 @@ class Identity:
     organization_id: UUID | None
     organization_name: str | None
     role: Role | None
+    emergency: bool = False
+    """Whether they have emergency rights at this moment (guardrails.break_glass)."""
     entitlement: Mapping[str, Any] | None = None
     """What the organization's plan says: the columns of guardrails.entitlements, empty without a row."""
 
@@ -131,11 +133,10 @@ async def _person(request: Request, *, checks_forgery: bool = True) -> AsyncIter
         async with _transaction(ctx, tenant=login.organization_id, user=login.user_id, read_only=read_only):
             identity = await resources.get(Identifier).identify(work, login)
             # The epoch lives in PostgreSQL: revoking all sessions holds even when Redis lost the deletions.
-            lives = identity is not None and identity.session_epoch == login.epoch
-            is_staff = identity is not None and identity.is_staff
-            await impersonation.confirm(ctx, request.scope["state"], lives=lives, is_staff=is_staff)
-            if identity is None or not lives:
+            await impersonation.confirm(ctx, request.scope["state"], identity)
+            if identity is None or identity.session_epoch != login.epoch:
                 raise NotAuthenticated("This session has ended.")
+            ctx.emergency |= identity.emergency
             if identity.is_staff:
                 ctx.actor = Actor(ActorKind.STAFF, login.user_id)
             ctx.role, ctx.organization_id = identity.role, identity.organization_id

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from service.core import clock
 from service.core.context import Actor, ActorKind, Context, Login
@@ -49,6 +49,7 @@ class Visit:
     person_name: str
     reason: str
     ends_at: datetime
+    emergency: bool = False
 
     @property
     def minutes_left(self) -> int:
@@ -68,14 +69,25 @@ def begin(ctx: Context, login: Login) -> None:
         ctx.acted_by = Actor(ActorKind.STAFF, login.support.staff_id)
 
 
-async def confirm(ctx: Context, state: dict[str, Any], *, lives: bool, is_staff: bool) -> None:
+class Person(Protocol):
+    """Whose account it is, as PostgreSQL has them at this moment."""
+
+    @property
+    def is_staff(self) -> bool: ...
+    @property
+    def session_epoch(self) -> int: ...
+
+
+async def confirm(ctx: Context, state: dict[str, Any], person: Person | None) -> None:
     """Raise VisitOver unless the visit may go on at this moment; leave what pages show of it in the request's state."""
     if ctx.login is None or ctx.login.support is None:
         return
-    visit = await ctx.resources.get(Oversight).running(ctx, ctx.login) if lives and not is_staff else None
+    lives = person is not None and person.session_epoch == ctx.login.epoch and not person.is_staff
+    visit = await ctx.resources.get(Oversight).running(ctx, ctx.login) if lives else None
     if visit is None:
         raise VisitOver("You may be in this account no longer.")
     state[STATE] = visit
+    ctx.emergency = visit.emergency
 
 
 def refuse_ended(login: Login | None) -> None:

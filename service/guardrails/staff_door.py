@@ -15,7 +15,7 @@ from starlette.requests import Request
 
 from service.core.context import ActorKind, Context
 from service.core.errors import NOTHING_HERE, Forbidden, NotFound, StepUpRequired
-from service.guardrails import browser, gate, impersonation
+from service.guardrails import break_glass, browser, gate, impersonation
 from service.guardrails.permissions import is_fresh
 
 KNOWN = (
@@ -40,7 +40,7 @@ def insist_on_staff(ctx: Context) -> None:
 
 async def admit(request: Request, ctx: Context) -> None:
     """From here on staff act for nobody's organization, and read all. Raises Forbidden or StepUpRequired."""
-    if ctx.login is None or "totp" not in ctx.login.methods:
+    if not break_glass.proves(ctx):
         ctx.deny("staff.enter")
         raise Forbidden(
             "Staff pages ask for a second factor.",

@@ -68,6 +68,7 @@ GLOBAL_TABLES: dict[str, str] = {
     "erasure_requests": "belongs to a person, and outlives their account",
     "erasure_steps": "what was done for a request, in numbers",
     "data_exports": "belongs to the person who asked, for themselves or as owner of an organization",
+    "break_glass_grants": "emergency rights are a person's, and reach every organization; only staff look at them",
     "external_identities": "belongs to a person, who may be in several organizations",
     "file_findings": "staff look at what the scanner found in any organization; ids and the scanner's word only",
     "file_removals": "keys of objects whose rows, and perhaps whose organization, are gone already",

@@ -19,6 +19,7 @@ from tests.architecture.test_role_matrix import (
     api_key,
     billing_customer,
     dead_jobs,
+    ended_grant,
     erasure_request,
     inbox_message,
     restriction,
@@ -32,7 +33,7 @@ from tests.support.factories import Factory, Person
 from tests.support.servers import RunningWorker
 from tests.web.conftest import Elements
 
-FORMS = 66
+FORMS = 67
 FILLED_BY_A_REDIRECT = {"POST /login/provider/finish", "POST /account/provider/finish"}
 """Their forms have nothing to type: our own page passes on what the other provider's redirect brought."""
 PAGES = {
@@ -123,6 +124,7 @@ async def plant(factory: Factory, owner: Person) -> dict[str, str]:
         "at": "2026-01-02T00:00:00Z",
         "membership_id": str(membership),
         "person_id": str(member.id),
+        "grant_id": await ended_grant(factory, owner.organization_id, None),
         "customer_id": await billing_customer(factory, owner.organization_id, owner),
         "organization_id": str(owner.organization_id),
         "message_id": await inbox_message(factory, owner.organization_id, owner),

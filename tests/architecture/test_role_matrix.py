@@ -111,6 +111,17 @@ async def another_member(factory: Factory, organization: UUID, _: Owner) -> str:
     return str(await factory.superuser.fetchval("SELECT id FROM memberships WHERE user_id = $1", target.id))
 
 
+async def ended_grant(factory: Factory, _: UUID, __: Owner) -> str:
+    """Emergency rights that somebody had and nobody has reviewed."""
+    identifier, somebody = new_id(), await factory.person()
+    await factory.superuser.execute(
+        "INSERT INTO break_glass_grants (id, user_id, reason, opened_at, ends_at, closed_at, code_hash)"
+        " VALUES ($1, $2, 'They asked for it.', now(), now(), now(), '')",
+        identifier, somebody.id,
+    )  # fmt: skip
+    return str(identifier)
+
+
 async def another_person(factory: Factory, organization: UUID, _: Owner) -> str:
     return str((await factory.person(Role.VIEWER, organization)).id)
 
@@ -355,6 +366,7 @@ THINGS: dict[str, Plant] = {
     "indicator_id": live_indicator,
     "membership_id": another_member,
     "person_id": another_person,
+    "grant_id": ended_grant,
     "invitation_id": open_invitation,
     "organization_id": own_organization,
     "identity_id": connected_login,

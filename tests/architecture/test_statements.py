@@ -26,6 +26,7 @@ from tests.architecture.test_role_matrix import (
     dead_letter,
     deleted_endpoint,
     deleted_organization,
+    ended_grant,
     ended_import,
     erasure_request,
     inbox_message,
@@ -172,6 +173,7 @@ async def fill(factory: Factory, organization: UUID, person: Person, rows: int) 
             UUID(await billing_customer(factory, organization, None)), NOBODY,
         )  # fmt: skip
         await factory.log_in(person)
+        await ended_grant(factory, organization, None)
         await db.execute(
             "INSERT INTO support_visits (id, organization_id, person_id, staff_id, reason, began_at, ends_at)"
             " VALUES (gen_random_uuid(), $1, $2, $2, 'They asked.', now(), now())",

@@ -17,6 +17,7 @@ from service.features.erasure.flows import metrics as erasure_metrics  # noqa: F
 from service.features.files.flows import look  # noqa: F401
 from service.features.imports.flows import metrics as import_metrics  # noqa: F401
 from service.features.sources.flows import metrics as source_metrics  # noqa: F401
+from service.features.support import jobs as support_jobs  # noqa: F401
 from service.features.webhooks.flows import metrics as webhook_metrics  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -336,6 +336,32 @@ async def hold_a_lock(stack: Stack, name: str) -> None:
     await assert_ended(stack.idler)
 
 
+async def break_the_glass(stack: Stack, name: str) -> None:
+    """For the seeded owner, who is no staff; the command is what the page ends again."""
+    email = await stack.superuser.fetchval(
+        "SELECT email FROM users WHERE NOT is_staff AND password_hash IS NOT NULL AND email_verified_at IS NOT NULL"
+        " AND deleted_at IS NULL ORDER BY id LIMIT 1"
+    )
+    words = ["break-glass", "open", email, "--reason", "A drill of the page about it."]
+    opened = subprocess.run(["ops/on", "service", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert opened.returncode == 0, opened.stderr
+    assert matching(name, "diagnose", patience=30) == names(name, "diagnose")
+    assert matches(name, "end-all-rights")
+
+
+async def leave_it_unreviewed(stack: Stack, name: str) -> None:
+    staff = await stack.superuser.fetchval("SELECT email FROM users WHERE is_staff AND staff_until IS NULL LIMIT 1")
+    grant = await stack.superuser.fetchval("SELECT id FROM break_glass_grants WHERE reviewed_at IS NULL")
+    if grant is None:
+        await break_the_glass(stack, drills()["break-glass is opened"])
+        grant = await stack.superuser.fetchval("SELECT id FROM break_glass_grants WHERE reviewed_at IS NULL")
+    assert matching(name, "diagnose", patience=30) == names(name, "diagnose")
+    assert matches(name, "what-was-done")
+    words = ["break-glass", "review", str(grant), "--by", staff, "--note", "It was a drill, and nothing was done."]
+    reviewed = subprocess.run(["ops/on", "service", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert reviewed.returncode == 0, reviewed.stderr
+
+
 # In this order: the forgotten transactions must have grown old before the last one.
 FAULTS: dict[str, Callable[[Stack, str], Awaitable[None]]] = {
     "pause redis": lose_redis,
@@ -351,6 +377,8 @@ FAULTS: dict[str, Callable[[Stack, str], Awaitable[None]]] = {
     "a request to be erased that nobody answers": forget_a_letter,
     "a plan that nobody pays for": give_a_plan_away,
     "nobody may claim a webhook": keep_the_turn,
+    "break-glass is opened": break_the_glass,
+    "break-glass waits for its review": leave_it_unreviewed,
     "a session holds alembic_version locked": hold_a_lock,
 }
 

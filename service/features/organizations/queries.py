@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import and_, bindparam, func, select
+from sqlalchemy import and_, bindparam, func, or_, select
 
 from service.core import clock
 from service.core.context import Context, Login
@@ -50,7 +50,8 @@ IDENTIFY = Prepared(
         User.id.label("user_id"),
         User.name,
         User.email,
-        User.is_staff,
+        and_(User.is_staff, or_(User.staff_until.is_(None), User.staff_until > bindparam("now"))).label("is_staff"),
+        func.coalesce(User.emergency_until > bindparam("now"), False).label("emergency"),
         User.session_epoch,
         Organization.id.label("organization_id"),
         Organization.name.label("organization_name"),
@@ -149,7 +150,7 @@ async def identify(work: UnitOfWork, login: Login) -> Identity | None:
     A removed member or a deleted organization leaves them without an organization: they can still reach their account
     and their other organizations, and nothing of this one.
     """
-    row = await work.fetch_one(IDENTIFY)
+    row = await work.fetch_one(IDENTIFY, now=clock.now())
     if row is None:
         return None
     if row["organization_id"] is None and work.tenant is not None:

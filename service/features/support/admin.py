@@ -1,4 +1,4 @@
-"""For staff: entering a person's account."""
+"""For staff: entering a person's account; and who had emergency rights, what they did, and what a colleague says."""
 
 from __future__ import annotations
 
@@ -7,17 +7,26 @@ from uuid import UUID
 from fastapi import APIRouter, Request, Response
 
 from service.core.context import Context
-from service.core.errors import Conflict, NotFound
+from service.core.errors import Conflict, Forbidden, NotFound, StepUpRequired
 from service.features.support import actions, queries
-from service.features.support.schemas import VisitStart
+from service.features.support.schemas import Review, VisitStart
 from service.guardrails import sessions
 from service.guardrails.contexts import StaffCtx
+from service.guardrails.pagination import PageRequest
 from service.web.banners import remember_visit
+from service.web.flash import flash
 from service.web.forms import Form
 from service.web.responses import HOME, redirect
+from service.web.staff_home import StaffPage
 from service.web.templating import render
 
 router = APIRouter()
+
+STAFF_PAGES = [
+    StaffPage(
+        "Break-glass", "/staff/break-glass", "Who had emergency rights, and what a colleague says to it.", order=90
+    )
+]
 
 
 @router.get("/staff/people/{person_id}/impersonation")
@@ -44,3 +53,29 @@ async def begin_visit(request: Request, ctx: StaffCtx, person_id: UUID) -> Respo
 async def _page(request: Request, ctx: Context, person_id: UUID, form: Form[VisitStart]) -> Response:
     target = await queries.get_target(ctx, person_id)
     return render(request, "support/begin.html", target=target, form=form)
+
+
+@router.get("/staff/break-glass")
+async def list_grants(request: Request, ctx: StaffCtx, page: PageRequest) -> Response:
+    return render(request, "support/grants.html", grants=await queries.list_grants(ctx, page))
+
+
+@router.get("/staff/break-glass/{grant_id}")
+async def show_grant(request: Request, ctx: StaffCtx, grant_id: UUID) -> Response:
+    return render(request, "support/grant.html", grant=await queries.get_grant(ctx, grant_id), form=Form(Review))
+
+
+@router.post("/staff/break-glass/{grant_id}")
+async def review_grant(request: Request, ctx: StaffCtx, grant_id: UUID) -> Response:
+    form = await Form.parse(Review, request)
+    if form.valid:
+        try:
+            await actions.review_break_glass(ctx, grant_id, form.data.note)
+        except StepUpRequired:
+            raise
+        except (Conflict, Forbidden) as error:
+            form.refuse(error)
+        else:
+            flash(request, "Reviewed. The alert ends by itself.")
+            return redirect(request, f"/staff/break-glass/{grant_id}")
+    return render(request, "support/grant.html", grant=await queries.get_grant(ctx, grant_id), form=form)

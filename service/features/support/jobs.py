@@ -1,18 +1,22 @@
-"""After a visit: its record is closed whatever became of the visitor, and the person is told."""
+"""What ends by the clock, and who is told: after a visit the person, of emergency rights all of staff."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import bindparam, select
+from prometheus_client import Gauge
+from sqlalchemy import and_, bindparam, func, not_, select
 
-from service.core.context import Context
+from service.core import clock, telemetry
+from service.core.context import Context, Resources
 from service.core.statements import Prepared
 from service.features.accounts.models import User
 from service.features.organizations.models import Organization
 from service.features.support import actions
 from service.features.support.models import SupportVisit
 from service.guardrails import jobs
+from service.guardrails.break_glass import BreakGlassGrant
 from service.guardrails.impersonation import LONGEST
 from service.guardrails.jobs import Event, job, on
 from service.guardrails.mailing import Reach
@@ -26,6 +30,26 @@ letter(
     began="23 November 2026, 15:04 UTC",
     ended="23 November 2026, 15:12 UTC",
     link="https://app.example/organization/support",
+)
+for _state in ("open", "over"):
+    letter(
+        f"support/mail/rights_{_state}",
+        Reach.MUST,
+        who="Sam Staff",
+        why="Nobody of staff can log in: the identity provider is away.",
+        until="23 November 2026, 16:04 UTC",
+        link="https://app.example/staff/break-glass/1",
+    )
+break_glass_open = Gauge("break_glass_open", "Emergency rights that are open", registry=telemetry.REGISTRY)
+break_glass_unreviewed = Gauge(
+    "break_glass_unreviewed", "Emergency rights that are over and wait for a review", registry=telemetry.REGISTRY
+)
+_IS_OPEN = and_(BreakGlassGrant.closed_at.is_(None), BreakGlassGrant.ends_at > bindparam("now"))
+COUNTS = Prepared(
+    select(
+        func.count().filter(_IS_OPEN).label("open"),
+        func.count().filter(not_(_IS_OPEN), BreakGlassGrant.reviewed_at.is_(None)).label("unreviewed"),
+    ).select_from(BreakGlassGrant)
 )
 ENDED = Prepared(
     select(
@@ -89,3 +113,71 @@ async def mail_visited(ctx: Context, visit_id: UUID) -> None:
         ended=f"{row['ended_at']:%-d %B %Y, %H:%M} UTC",
         link=f"{ctx.settings.base_url.rstrip('/')}/organization/support",
     )
+
+
+@on(actions.open_break_glass)
+async def see_to_the_end_of_rights(ctx: Context, event: Event) -> None:
+    grant_id, minutes = UUID(event.facts["grant"]), timedelta(minutes=event.facts["minutes"])
+    await jobs.enqueue(ctx, end_rights, delay=minutes, grant_id=grant_id)
+
+
+@job(retry=PATIENT)
+async def end_rights(ctx: Context, grant_id: UUID) -> None:
+    await actions.end_break_glass(ctx, grant_id)
+
+
+@on(actions.open_break_glass)
+async def tell_staff_of_opened(ctx: Context, event: Event) -> None:
+    await _tell_staff(ctx, event)
+
+
+@on(actions.close_break_glass)
+async def tell_staff_of_closed(ctx: Context, event: Event) -> None:
+    await _tell_staff(ctx, event)
+
+
+@on(actions.end_break_glass)
+async def tell_staff_of_ended(ctx: Context, event: Event) -> None:
+    await _tell_staff(ctx, event)
+
+
+async def _tell_staff(ctx: Context, event: Event) -> None:
+    if (grant := event.facts.get("grant")) is None:
+        return
+    over = event.action != actions.open_break_glass.rule.name  # type: ignore[attr-defined]
+    people = (await ctx.db.scalars(select(User.id).where(User.is_staff, User.staff_until.is_(None)))).all()
+    await jobs.enqueue_each(
+        ctx, mail_staff, [{"grant_id": UUID(grant), "user_id": person, "over": over} for person in people]
+    )
+
+
+@job(retry=PATIENT)
+async def mail_staff(ctx: Context, grant_id: UUID, user_id: UUID, over: bool) -> None:
+    """To each colleague: that somebody has emergency rights, or has them no longer and waits for a review."""
+    grant = await ctx.db.scalar(select(BreakGlassGrant).where(BreakGlassGrant.id == grant_id))
+    to = await ctx.db.scalar(select(User).where(User.id == user_id))
+    if grant is None or to is None:
+        return
+    whose = await ctx.db.scalar(select(User.name).where(User.id == grant.user_id))
+    await deliver(
+        ctx,
+        to.email,
+        f"support/mail/{'rights_over' if over else 'rights_open'}",
+        f"break-glass.{grant.id}.{to.id}.{over}",
+        who=whose or "Somebody",
+        why=grant.reason,
+        until=f"{grant.over_at:%-d %B %Y, %H:%M} UTC",
+        link=f"{ctx.settings.base_url.rstrip('/')}/staff/break-glass/{grant.id}",
+    )
+
+
+async def measure(resources: Resources) -> None:
+    """Set the gauges that the alerts watch; every process can: the table is for all of staff."""
+    async with resources.database.unit_of_work(read_only=True) as work:
+        row = await work.fetch_one(COUNTS, now=clock.now())
+    assert row is not None  # noqa: S101 - a count is always one row
+    break_glass_open.set(row["open"])
+    break_glass_unreviewed.set(row["unreviewed"])
+
+
+telemetry.measures.append(measure)

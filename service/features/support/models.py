@@ -38,6 +38,8 @@ class SupportVisit(TenantScoped, Base):
     reason: Mapped[str] = mapped_column(String(REASON_LENGTH), info=content())
     began_at: Mapped[datetime] = mapped_column(default=clock.now, info=internal())
     ends_at: Mapped[datetime] = mapped_column(info=internal())
+    # Under break-glass: only then is it where the organization keeps support out.
+    emergency: Mapped[bool] = mapped_column(default=False, server_default="false", info=internal())
     ended_at: Mapped[datetime | None] = mapped_column(info=internal())
 
     def end(self) -> bool:

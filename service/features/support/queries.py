@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import and_, bindparam, or_, select
 from sqlalchemy.orm import aliased
 
 from service.core import clock
@@ -14,18 +15,27 @@ from service.core.statements import Prepared, context_tenant, context_user
 from service.features.accounts.models import User
 from service.features.organizations.models import Membership, Organization
 from service.features.support.models import SupportVisit
-from service.features.support.schemas import Place, Target, VisitRead
+from service.features.support.schemas import Act, GrantRead, Place, Target, VisitRead
 from service.guardrails import purposes
 from service.guardrails.actions import query
+from service.guardrails.audit import AuditRow
+from service.guardrails.break_glass import MARK, BreakGlassGrant
 from service.guardrails.impersonation import Visit
 from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
 from service.guardrails.permissions import Role, Who
 
-MOST_PLACES = 50
-STAFF = aliased(User, name="staff")
+MOST_PLACES, MOST_ACTS = 50, 500
+STAFF, REVIEWER = aliased(User, name="staff"), aliased(User, name="reviewer")
 
 RUNNING = Prepared(
-    select(STAFF.name.label("staff_name"), User.name, User.email, SupportVisit.reason, SupportVisit.ends_at)
+    select(
+        STAFF.name.label("staff_name"),
+        User.name,
+        User.email,
+        SupportVisit.reason,
+        SupportVisit.ends_at,
+        SupportVisit.emergency,
+    )
     .join(STAFF, STAFF.id == SupportVisit.staff_id)
     .join(User, User.id == SupportVisit.person_id)
     .join(Organization, Organization.id == SupportVisit.organization_id)
@@ -33,14 +43,18 @@ RUNNING = Prepared(
         SupportVisit.id == bindparam("id"),
         SupportVisit.person_id == context_user(),
         SupportVisit.ended_at.is_(None),
+        User.locked_at.is_(None),
         SupportVisit.ends_at > bindparam("now"),
         STAFF.is_staff,
+        or_(STAFF.staff_until.is_(None), STAFF.staff_until > bindparam("now")),
         STAFF.session_epoch == bindparam("epoch"),
-        Organization.support_access,
+        or_(Organization.support_access, and_(SupportVisit.emergency, STAFF.emergency_until > bindparam("now"))),
     )
 )
 PERSON = Prepared(
-    select(User.id, User.name, User.email, User.email_verified_at, User.is_staff).where(User.id == bindparam("id"))
+    select(User.id, User.name, User.email, User.email_verified_at, User.is_staff, User.locked_at).where(
+        User.id == bindparam("id")
+    )
 )
 PLACES = Prepared(
     select(Organization.id, Organization.name, Membership.role, Organization.support_access)
@@ -48,6 +62,37 @@ PLACES = Prepared(
     .where(Membership.user_id == context_user())
     .order_by(Organization.id)
     .limit(MOST_PLACES),
+    across_tenants=True,
+)
+GRANTS = Keyset(
+    select(
+        BreakGlassGrant.id,
+        User.name.label("person"),
+        BreakGlassGrant.reason,
+        BreakGlassGrant.opened_at,
+        BreakGlassGrant.ends_at,
+        BreakGlassGrant.closed_at,
+        BreakGlassGrant.reviewed_at,
+        BreakGlassGrant.review,
+        REVIEWER.name.label("reviewer"),
+    )
+    .outerjoin(User, User.id == BreakGlassGrant.user_id)
+    .outerjoin(REVIEWER, REVIEWER.id == BreakGlassGrant.reviewed_by),
+    order=(BreakGlassGrant.id.desc(),),
+)
+ACTS = Prepared(
+    select(
+        AuditRow.id,
+        AuditRow.at,
+        AuditRow.action,
+        AuditRow.outcome,
+        AuditRow.organization_id,
+        AuditRow.reason,
+        AuditRow.facts,
+    )
+    .where(AuditRow.actor_id == bindparam("actor"), AuditRow.id.between(bindparam("first"), bindparam("last")))
+    .order_by(AuditRow.id)
+    .limit(MOST_ACTS),
     across_tenants=True,
 )
 ACCESS = Prepared(select(Organization.support_access).where(Organization.id == context_tenant()))
@@ -71,7 +116,8 @@ async def get_running_visit(ctx: Context, login: Login) -> Visit | None:
     row = await ctx.fetch_one(RUNNING, id=support.visit_id, epoch=support.staff_epoch, now=clock.now())
     if row is None or not await purposes.permits(ctx.work.raw, None, login.user_id):
         return None
-    return Visit(row["staff_name"], row["name"] or row["email"], row["reason"], row["ends_at"])
+    name = row["name"] or row["email"]
+    return Visit(row["staff_name"], name, row["reason"], row["ends_at"], row["emergency"])
 
 
 @query("support.target", requires=Who.STAFF)
@@ -83,7 +129,8 @@ async def get_target(ctx: Context, person_id: UUID) -> Target:
     mine = ctx.work.tenant, ctx.work.user
     await ctx.work.act_for(tenant=None, user=person_id)
     places = [
-        Place(place["id"], place["name"], place["role"], place["support_access"]) for place in await ctx.fetch(PLACES)
+        Place(place["id"], place["name"], place["role"], place["support_access"] or ctx.emergency)
+        for place in await ctx.fetch(PLACES)
     ]
     await ctx.work.act_for(tenant=mine[0], user=mine[1])
     problem = ""
@@ -91,6 +138,8 @@ async def get_target(ctx: Context, person_id: UUID) -> Target:
         problem = "They are staff themselves. Nobody acts as a colleague."
     elif not await purposes.permits(ctx.work.raw, None, person_id):
         problem = "The use of their data is restricted, so nobody looks at them."
+    elif row["locked_at"] is not None:
+        problem = "This account is locked. Nobody comes in, and neither do we."
     elif row["email_verified_at"] is None:
         problem = "Their address was never confirmed, so nobody has used this account yet."
     elif not any(place.allowed for place in places):
@@ -108,3 +157,29 @@ async def is_allowed(ctx: Context) -> bool:
 async def list_visits(ctx: Context, page: PageRequest) -> Page[VisitRead]:
     """Newest first."""
     return await paginate(ctx, VISITS, page, VisitRead)
+
+
+@query("support.grants", requires=Who.STAFF)
+async def list_grants(ctx: Context, page: PageRequest) -> Page[GrantRead]:
+    """Who had emergency rights, newest first."""
+    return await paginate(ctx, GRANTS, page, GrantRead)
+
+
+@query("support.grant", requires=Who.STAFF)
+async def get_grant(ctx: Context, grant_id: UUID) -> GrantRead:
+    """One of them, with everything that was done under it: the first MOST_ACTS acts, and reading counts as one."""
+    wanted = select(BreakGlassGrant, User.name, REVIEWER.name).where(BreakGlassGrant.id == grant_id)
+    wanted = wanted.outerjoin(User, User.id == BreakGlassGrant.user_id)
+    found = (await ctx.db.execute(wanted.outerjoin(REVIEWER, REVIEWER.id == BreakGlassGrant.reviewed_by))).one_or_none()
+    if found is None:
+        raise NotFound("There are no such emergency rights.")
+    grant, person, reviewer = found
+    span = {"first": _id_at(grant.opened_at), "last": _id_at(grant.over_at + timedelta(milliseconds=1))}
+    rows = [row for row in await ctx.fetch(ACTS, actor=grant.user_id, **span) if row["facts"].get(MARK)]
+    shown = {name: getattr(grant, name) for name in GrantRead.model_fields if hasattr(grant, name)}
+    return GrantRead(**shown, person=person, reviewer=reviewer, acts=[Act(**dict(row)) for row in rows])
+
+
+def _id_at(moment: datetime) -> UUID:
+    """The smallest UUIDv7 of a millisecond (RFC 9562): the log's ids are in order of time, and indexed by actor."""
+    return UUID(int=int(moment.timestamp() * 1000) << 80)

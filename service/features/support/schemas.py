@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
+from service.core import clock
 from service.core.schemas import Input, Line, Output
 from service.features.support.models import REASON_LENGTH
+from service.guardrails.break_glass import NOTE_LENGTH
 
 Reason = Annotated[Line, StringConstraints(min_length=10, max_length=REASON_LENGTH)]
 
@@ -28,6 +30,41 @@ class VisitRead(Output):
     reason: str
     began_at: datetime
     ended_at: datetime | None
+
+
+class Act(Output):
+    id: UUID
+    at: datetime
+    action: str
+    outcome: str
+    organization_id: UUID | None
+    reason: str
+    facts: dict[str, Any]
+
+
+class GrantRead(Output):
+    """Emergency rights that somebody had or has."""
+
+    id: UUID
+    person: str | None
+    reason: str
+    opened_at: datetime
+    ends_at: datetime
+    closed_at: datetime | None
+    reviewed_at: datetime | None
+    review: str
+    reviewer: str | None
+    acts: list[Act] = []
+
+    @property
+    def is_open(self) -> bool:
+        return self.closed_at is None and self.ends_at > clock.now()
+
+
+class Review(Input):
+    note: Annotated[Line, StringConstraints(min_length=10, max_length=NOTE_LENGTH)] = Field(
+        title="What you found", description="Was it needed, was it what the reason says, and what follows from it?"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,6 +173,8 @@ async def _insert(
     if ctx.acted_by is not None:
         # What support does in somebody's account is support's: the person is only for whom it was done.
         actor, for_whom = ctx.acted_by, ctx.actor
+    if ctx.emergency:
+        facts = facts | {"break_glass": True}
     row = {
         "id": new_id(),
         "at": clock.now(),

@@ -69,7 +69,10 @@ def text_of(page: str) -> str:
 @pytest.fixture
 async def case(factory: Factory, superuser: asyncpg.Connection[Any]) -> AsyncIterator[Case]:
     async with AsyncExitStack() as stack:
-        staff, owner = await factory.person(staff=True), await factory.person(Role.OWNER, password=PASSWORD)
+        staff, owner = (
+            await factory.person(staff=True, password=PASSWORD),
+            await factory.person(Role.OWNER, password=PASSWORD),
+        )
         name = await superuser.fetchval("SELECT name FROM users WHERE id = $1", owner.id)
         browser = await stack.enter_async_context(await factory.client(staff, "password", "totp"))
         customer = await stack.enter_async_context(await factory.client(owner))

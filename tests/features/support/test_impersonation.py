@@ -258,11 +258,14 @@ async def test_whom_nobody_may_visit(case: Case) -> None:
     )
     alone, restricted = await case.factory.person(), await case.factory.person(Role.OWNER)
     await restrict(case, restricted)
+    locked = await case.factory.person(Role.OWNER)
+    await case.superuser.execute("UPDATE users SET locked_at = now() WHERE id = $1", locked.id)
     for person, status, why in (
         (colleague, 422, "Nobody acts as a colleague"),
         (unconfirmed, 422, "never confirmed"),
         (alone, 422, "no organization that lets support in"),
         (restricted, 422, "is restricted"),
+        (locked, 422, "is locked"),
         (gone, 404, "no such person"),
     ):
         path = f"/staff/people/{person.id}/impersonation"

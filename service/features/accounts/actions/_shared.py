@@ -16,7 +16,7 @@ from service.core.errors import Invalid, NotAuthenticated, TooManyRequests, Unav
 from service.core.ids import new_id
 from service.features.accounts.models import OneTimeToken, Purpose, User
 from service.features.accounts.models.passwords import weakness
-from service.guardrails import rate_limits, sessions, switches
+from service.guardrails import break_glass, rate_limits, sessions, switches
 from service.guardrails.switches import Switch
 
 DEAD_LINK = "This link does not work any more: it was used, it is too old, or something has changed since it was sent."
@@ -86,7 +86,8 @@ async def enter(
         ctx.note("accounts.log_in", "refused", account=str(user.id), reason="locked")
         raise Invalid("This account is locked.", mend="Write to our support: they can tell you why and unlock it.")
     entrance = Entrance(user.id, user.email, user.session_epoch, tuple(methods), remember)
-    if user.has_totp and not {"totp", "recovery"} & set(methods):
+    asked = user.has_totp or await break_glass.find_open(ctx, user.id) is not None
+    if asked and not {"totp", "recovery", break_glass.METHOD} & set(methods):
         ctx.facts["step"] = "needs a code"
         return entrance
     token, login = await sessions.begin(

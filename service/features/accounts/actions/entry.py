@@ -16,7 +16,7 @@ from service.features.accounts.models import Purpose, RecoveryCode, User
 from service.features.accounts.models.credentials import hash_recovery_code
 from service.features.accounts.models.passwords import check_password, hash_password
 from service.features.accounts.schemas import LogIn, SignUp
-from service.guardrails import sessions
+from service.guardrails import break_glass, sessions
 from service.guardrails.actions import action
 from service.guardrails.permissions import Who
 from service.guardrails.rate_limits import LOGIN, SECOND_FACTOR, SIGN_UP, refund, spend
@@ -88,6 +88,8 @@ async def log_in_with_code(ctx: Context, waiting: Entrance, code: str, browser: 
     if user is None or user.session_epoch != waiting.epoch:
         raise NotAuthenticated("This login has expired.", mend="Begin again.")
     method = "totp" if user.use_totp(code) else "recovery" if await _use_recovery_code(ctx, user.id, code) else None
+    if method is None and await break_glass.use_code(ctx, user.id, hash_recovery_code(code)):
+        method = break_glass.METHOD
     if method is None:
         ctx.note("accounts.log_in", "failed", account=str(user.id), step="code")
         raise Invalid("Wrong code.", fields={"code": "This code is wrong or was used before. Wait for the next one."})

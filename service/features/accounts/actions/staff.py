@@ -45,7 +45,7 @@ async def _find(ctx: Context, email: str) -> User:
 
 
 async def _turn(ctx: Context, user: User, *, is_staff: bool) -> User:
-    user.is_staff = is_staff
+    user.is_staff, user.staff_until = is_staff, None
     user.end_sessions()
     await shared.forget_sessions(ctx, user)
     return user

@@ -47,6 +47,9 @@ class User(SoftDeletable, Base):
     # Compared with every session on every request: adding one ends them all, whatever Redis remembers.
     session_epoch: Mapped[int] = mapped_column(default=0, server_default="0", info=internal())
     is_staff: Mapped[bool] = mapped_column(default=False, server_default="false", info=internal())
+    # Under break-glass: until when they are staff at all, and until when they may what staff may not (see guardrails).
+    staff_until: Mapped[datetime | None] = mapped_column(info=internal())
+    emergency_until: Mapped[datetime | None] = mapped_column(info=internal())
     # Where the person worked last; no foreign key, because organizations already point at users.
     last_organization_id: Mapped[UUID | None] = mapped_column(info=internal("tenant"))
     totp_secret: Mapped[bytes | None] = mapped_column(info=sealed(secret()))

@@ -41,23 +41,23 @@ class Download:
     size: int
 
 
-@query("privacy.exports", requires=Who.SIGNED_IN)
+@query("privacy.exports", requires=Who.SIGNED_IN, while_impersonated=False)
 async def list_exports(ctx: Context) -> list[ExportRead]:
     return [ExportRead.model_validate(dict(row)) for row in await ctx.fetch(MINE)]
 
 
-@query("privacy.organization_exports", requires=Role.OWNER)
+@query("privacy.organization_exports", requires=Role.OWNER, while_impersonated=False)
 async def get_organization_exports(ctx: Context) -> list[ExportRead]:
     """Those that the acting owner asked for: an archive is one person's."""
     return [ExportRead.model_validate(dict(row)) for row in await ctx.fetch(OURS)]
 
 
-@query("privacy.export", requires=Who.SIGNED_IN)
+@query("privacy.export", requires=Who.SIGNED_IN, while_impersonated=False)
 async def get_export(ctx: Context, export_id: UUID) -> ExportRead:
     return ExportRead.model_validate(dict(await _mine(ctx, export_id)))
 
 
-@query("privacy.download", requires=Who.SIGNED_IN)
+@query("privacy.download", requires=Who.SIGNED_IN, while_impersonated=False)
 async def get_download(ctx: Context, export_id: UUID) -> Download:
     """Raises StepUpRequired, and NotFound for what is not ready, not theirs, or no longer theirs to have."""
     demand(ctx, "privacy.download", Who.SIGNED_IN, step_up=True)

@@ -37,7 +37,12 @@ async def begin_visit(ctx: Context, person_id: UUID, start: VisitStart) -> str:
     staff, login = ctx.actor, _login(ctx)
     await ctx.work.act_for(tenant=start.organization_id, user=person_id)
     visit = SupportVisit(
-        id=new_id(), person_id=person_id, staff_id=staff.id, reason=start.reason, ends_at=clock.now() + LONGEST
+        id=new_id(),
+        person_id=person_id,
+        staff_id=staff.id,
+        reason=start.reason,
+        ends_at=clock.now() + LONGEST,
+        emergency=ctx.emergency,
     )
     ctx.add(visit)
     await ctx.db.flush()
