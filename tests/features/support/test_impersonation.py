@@ -29,6 +29,7 @@ async def test_a_visit_from_the_form_to_the_way_back(case: Case) -> None:
     assert case.owner.organization_id is not None
     await case.factory.indicator(case.owner.organization_id, "Signups of the customer")
     own = case.browser.http.cookies["sid"]
+    assert case.path in await case.browser.page(f"/staff/people/{case.owner.id}")
     form = await case.browser.page(case.path)
     assert case.name in form
     assert "Organization" in form
