@@ -163,7 +163,10 @@ async def write_security_events(ctx: Context) -> None:
 
 def _about(account: Any) -> Changes:
     """A failed login has no actor: it is found by the account that it was tried on."""
-    return Changes("users", UUID(str(account))) if account else Changes()
+    try:
+        return Changes("users", UUID(str(account)))
+    except ValueError:  # no account, or none of ours: the event is written all the same
+        return Changes()
 
 
 async def _insert(
