@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import pytest
 from jinja2 import UndefinedError
 from jinja2.runtime import Macro
+from pydantic import BaseModel
 
 from service.web.forms import Form
+from service.web.staff.declared import Column
 from service.web.templating import Page, environment
 from tests.web.conftest import Elements, Person
 
@@ -52,8 +55,16 @@ CALLS = {
     "cell": "<table><tr>{{ ui.cell(bad, bad) }}{% call ui.cell(bad) %}{{ bad }}{% endcall %}</tr></table>",
     "pager": "{{ ui.pager(bad, bad, bad) }}",
     "count": "{{ ui.count(120, bad, bad) }}{{ ui.count(3) }}{{ ui.count(0) }}",
+    "staff_tabs": "{{ ui.staff_tabs(staffed) }}",
+    "staff_reason": "{{ ui.staff_reason(bad, bad) }}{{ ui.staff_reason('', bad) }}",
+    "staff_value": """{% for column in columns %}{{ ui.staff_value(column, row, false, bad) }}{% endfor %}
+        <p>{{ ui.staff_value(columns[0], row, true, bad) }}</p>""",
     "poll": "<section{{ ui.poll(bad, 60, bad) }}></section>",
 }
+
+
+class Row(BaseModel):
+    name: str
 
 
 def typed_form(text: str) -> Form[Person]:
@@ -77,7 +88,10 @@ def test_every_macro_is_here() -> None:
 @pytest.mark.parametrize("bad", HOSTILE)
 @pytest.mark.parametrize("macro", CALLS)
 def test_hostile_text_never_becomes_markup(macro: str, bad: str, page: Page) -> None:
-    html = draw(CALLS[macro], page, bad=bad, form=typed_form(bad))
+    staffed = replace(page, staff_tabs=((bad, bad), (bad, page.path)))
+    columns = [Column(bad, "name"), Column(bad, "name", "{name}"), Column(bad, "name", badges={bad: "success"})]
+    values = {"staffed": staffed, "columns": columns, "row": Row(name=bad)}
+    html = draw(CALLS[macro], page, bad=bad, form=typed_form(bad), **values)
     found = Elements(html).found
     assert found
     for tag, attributes in found:
