@@ -48,6 +48,8 @@ MORE: dict[str, tuple[int, str]] = {
     "GET /staff": (10, "a count of each kind of dead letters, and the switches"),
     "GET /staff/dead-letters": (8, "a count of each kind of dead letters"),
     "GET /staff/billing/customers/{customer_id}": (13, "one customer's seven short lists, and why staff looks at it"),
+    "GET /staff/organizations/{organization_id}": (12, "one organization's short lists, each from its own table"),
+    "GET /staff/system": (9, "one line for each part of the service"),
     "GET /staff/people/{person_id}": (8, "one person's short lists, each from its own table, and why staff looks"),
     "GET /staff/billing/customers/{customer_id}/diff": (6, "subscriptions, invoices and the ledger beside Stripe's"),
 }
@@ -98,6 +100,13 @@ async def billing_invoice(factory: Factory, organization: UUID) -> None:
         " SELECT $1, $2, $3, false, now(), now()"
         " WHERE NOT EXISTS (SELECT FROM billing_customers WHERE organization_id = $2 AND deleted_at IS NOT NULL)",
         identifier := new_id(), organization, f"cus_{identifier.hex}",
+    )  # fmt: skip
+    await factory.superuser.execute(
+        "INSERT INTO billing_subscriptions (stripe_id, organization_id, customer_id, status, currency, items,"
+        " cancel_at_period_end, created_at, fetched_at, digest)"
+        " SELECT $2, organization_id, id, 'canceled', 'eur', '[]', false, now(), now(), ''"
+        " FROM billing_customers WHERE organization_id = $1 AND deleted_at IS NOT NULL",
+        organization, f"sub_{new_id().hex}",
     )  # fmt: skip
     await factory.superuser.execute(
         "INSERT INTO billing_invoices (organization_id, customer_id, stripe_id, number, status, currency, total,"
@@ -239,6 +248,7 @@ async def visits(routes: list[Route], factory: Factory) -> AsyncIterator[tuple[d
     reads = [route for route in routes if route.method == "GET"]
     paths = {str(route): await address(route, factory, organization, person) for route in reads}
     paths |= {f"GET {path}": path for path in VARIANTS}
+    paths["GET /staff/events"] += f"?organization_id={organization}"  # every organization's together always fill a page
     logged = ("GET /webhook-endpoints/{endpoint_id}", "GET /api/v1/webhooks/{endpoint_id}/deliveries")
     endpoints = [UUID(paths[name].removesuffix("/deliveries").rsplit("/", 1)[1]) for name in logged]
     with counting() as counted:

@@ -9,7 +9,6 @@ import asyncpg
 import pytest
 
 from service.core import clock
-from service.core.ids import new_id
 from service.core.scripts import now_ms
 from service.guardrails import api_keys, limit_lookup
 from service.guardrails.api_keys import SHOWN
@@ -115,7 +114,7 @@ async def test_an_organization_and_its_keys(staff: Client, factory: Factory) -> 
     [
         ("address", "300.1.2.3", "This is no IP address"),
         ("account", "nobody", "No account has this id"),
-        ("organization", str(new_id()), "No organization has this id"),
+        ("organization", "0199feed-0000-7000-8000-000000000000", "No organization has this id"),
         ("organization", "ours", "No organization has this id"),
         ("key", "blst_nothing", "No API key begins like this"),
     ],
