@@ -5,7 +5,7 @@ from __future__ import annotations
 from service.features.admin import actions, queries
 from service.features.admin.queries.organizations import OrganizationView
 from service.features.admin.queries.people import PersonView
-from service.features.admin.schemas import EventsWanted
+from service.features.admin.schemas import EventsWanted, JobsWanted
 from service.web.staff import Act, Column, Detail, Listing
 from service.web.staff_home import StaffPage
 
@@ -50,6 +50,24 @@ STAFF = (
         lead="Who did what to what, in every organization and in none: the audit log, newest first.",
         empty=("Nothing", "The log has no such line. Clear a filter, or look for the id in another field."),
         order=6,
+    ),
+    Listing(
+        "/staff/jobs",
+        "Jobs",
+        queries.list_jobs,
+        wanted=JobsWanted,
+        columns=(
+            Column("Id", "id"),
+            Column("What", "name", kind="break"),
+            Column("Organization", "organization_id", link="/staff/organizations/{organization_id}", kind="break"),
+            Column("Attempts", "attempts", kind="num"),
+            Column("Enqueued", "enqueued_at"),
+            Column("Due", "due_at"),
+            Column("Last change", "changed_at"),
+        ),
+        lead="What the workers have before them and in hand. What they gave up on is tried again under Dead letters.",
+        empty=("No job", "Nothing is in this state, or not of this name. Choose another state, or clear the name."),
+        order=11,
     ),
     *(
         act

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -46,6 +47,31 @@ class LettersSearch(Input):
     q: Annotated[Line, StringConstraints(max_length=255)] = Field(
         "", title="Find", description="A whole name, or the id of one."
     )
+
+
+class JobState(StrEnum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    GIVEN_UP = "given_up"
+
+
+class JobsWanted(Input):
+    state: JobState = Field(JobState.WAITING, title="State")
+    name: Annotated[Line, StringConstraints(max_length=255)] = Field(
+        "", title="Name", description="The whole name of a kind of job, for example accounts.send_mail."
+    )
+
+
+class JobRead(Output):
+    """A job in the queue; what it carries is nobody's business here."""
+
+    id: int
+    name: str
+    organization_id: UUID | None
+    attempts: int
+    enqueued_at: datetime
+    due_at: datetime
+    changed_at: datetime
 
 
 class LimitsSearch(Input):

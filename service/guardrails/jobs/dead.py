@@ -29,7 +29,9 @@ QUEUE = Table(
     Column("entrypoint", String, nullable=False),
     Column("headers", JSONB),
     Column("attempts", Integer, nullable=False),
+    Column("created", TIMESTAMP(timezone=True), nullable=False),
     Column("updated", TIMESTAMP(timezone=True), nullable=False),
+    Column("execute_after", TIMESTAMP(timezone=True), nullable=False),
 )
 """The columns that the application may read; not in our metadata, because the library's migration made it."""
 FAILED: ColumnClause[bool] = literal_column("pgqueuer.status = 'failed'")

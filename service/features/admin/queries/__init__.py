@@ -1,6 +1,7 @@
 """Reads for staff: how the service is doing, one person, one organization, what happened, who is kept waiting."""
 
 from service.features.admin.queries.events import list_events
+from service.features.admin.queries.jobs import list_jobs
 from service.features.admin.queries.organizations import get_organization
 from service.features.admin.queries.people import get_person
 from service.features.admin.queries.service import (
@@ -15,5 +16,5 @@ from service.features.admin.queries.system import get_system
 
 __all__ = [
     "JOBS", "count_dead_jobs", "get_organization", "get_person", "get_system", "limits_of", "list_dead_jobs",
-    "list_events", "list_flags", "list_switches",
+    "list_events", "list_flags", "list_jobs", "list_switches",
 ]  # fmt: skip
