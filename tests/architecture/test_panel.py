@@ -137,7 +137,7 @@ async def test_no_page_of_the_panel_shows_who_somebody_is_before_a_reason_is_giv
             path = route.path
             for key, value in named.items():
                 path = path.replace(f"{{{key}}}", value)
-            if route.method != "GET" or not path.startswith("/staff") or "{" in path or path.endswith("/impersonation"):
+            if route.method != "GET" or not path.startswith("/staff") or "{" in path:
                 continue
             answer = await staff.get(path)
             seen += 1

@@ -10,7 +10,7 @@ from service.core.context import Context
 from service.core.errors import Conflict, Forbidden, NotFound, StepUpRequired
 from service.features.support import actions, queries
 from service.features.support.schemas import Review, VisitStart
-from service.guardrails import sessions
+from service.guardrails import sessions, staff_reasons
 from service.guardrails.contexts import StaffCtx
 from service.guardrails.pagination import PageRequest
 from service.web.banners import remember_visit
@@ -52,7 +52,9 @@ async def begin_visit(request: Request, ctx: StaffCtx, person_id: UUID) -> Respo
 
 async def _page(request: Request, ctx: Context, person_id: UUID, form: Form[VisitStart]) -> Response:
     target = await queries.get_target(ctx, person_id)
-    return render(request, "support/begin.html", target=target, form=form)
+    reason = await staff_reasons.given(ctx, f"/staff/people/{person_id}", account=person_id)
+    why = f"/staff/reasons?next=/staff/people/{person_id}"
+    return render(request, "support/begin.html", target=target, form=form, reason=reason, why=why)
 
 
 @router.get("/staff/break-glass")

@@ -30,6 +30,9 @@ async def test_a_visit_from_the_form_to_the_way_back(case: Case) -> None:
     await case.factory.indicator(case.owner.organization_id, "Signups of the customer")
     own = case.browser.http.cookies["sid"]
     assert case.path in await case.browser.page(f"/staff/people/{case.owner.id}")
+    assert case.name not in await case.browser.page(case.path), "nobody reads a name without a reason"
+    why = {"next": f"/staff/people/{case.owner.id}", "reason": REASON}
+    assert (await case.press(case.browser, "/staff/reasons", page="/staff", **why)).status_code == 303
     form = await case.browser.page(case.path)
     assert case.name in form
     assert "Organization" in form
