@@ -41,6 +41,7 @@ async def withdraw(ctx: Context) -> None:
 @action("erasure.enter", requires=Who.STAFF, step_up=True)
 async def enter(ctx: Context, email: str, reason: str) -> ErasureRequest:
     """For somebody who wrote to us. Nothing happens until a colleague has checked that it was them."""
+    _refuse_emergency(ctx)
     await ctx.work.act_for(tenant=None, user=ctx.user_id)
     wanted = select(User).where(User.email == email.strip().lower()).with_for_update()
     user = await ctx.db.scalar(wanted, execution_options={"include_deleted": True})
@@ -57,6 +58,7 @@ async def enter(ctx: Context, email: str, reason: str) -> ErasureRequest:
 @action("erasure.verify", requires=Who.STAFF, step_up=True)
 async def verify(ctx: Context, request_id: UUID, reason: str) -> ErasureRequest:
     """A second member of staff has checked who wrote; from now on the day to think better of it runs."""
+    _refuse_emergency(ctx)
     request = await _requested(ctx, request_id)
     if request.requested_by == ctx.user_id:
         raise Forbidden("You entered this request yourself.", mend="Ask a colleague to check who wrote.")
@@ -117,6 +119,12 @@ async def _new(ctx: Context, user: User, source: Source) -> ErasureRequest:
     await ctx.db.flush()
     ctx.facts |= {"account": str(user.id)}
     return request
+
+
+def _refuse_emergency(ctx: Context) -> None:
+    """Whoever has a shell can open emergency rights for a second account: that would be no second person."""
+    if ctx.emergency:
+        raise Forbidden("You have emergency rights at this moment.", mend="Let two colleagues who have none do this.")
 
 
 def _verify(ctx: Context, request: ErasureRequest) -> None:

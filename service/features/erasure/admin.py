@@ -35,7 +35,7 @@ async def enter(request: Request, ctx: StaffCtx) -> Response:
     if form.valid:
         try:
             made = await actions.enter(ctx, form.data.email, form.data.reason)
-        except (NotFound, Conflict) as error:
+        except (NotFound, Conflict, Forbidden) as error:
             form.refuse(error)
         else:
             flash(request, "Entered. A colleague has to check who wrote.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -94,6 +94,10 @@ async def test_the_only_owner_has_to_hand_over_first(world: World) -> None:
         assert "This person is the only owner of" in answer.text
 
 
+async def emergency(world: World, staff: Person, until: datetime | None) -> None:
+    await world.superuser.execute("UPDATE users SET emergency_until = $2 WHERE id = $1", staff.id, until)
+
+
 async def test_a_letter_needs_two_members_of_staff(world: World, person: Person) -> None:
     one, other = [await world.factory.person(staff=True) for _ in range(2)]
     lists = "/staff/erasures"
@@ -109,6 +113,14 @@ async def test_a_letter_needs_two_members_of_staff(world: World, person: Person)
     assert (await world.request(person))["state"] == "requested", "nothing happens until a second one checked"
     async with await world.factory.client(person) as client:
         assert "wrote to us in your name" in await client.page(HOME)
+    await emergency(world, other, clock.now() + timedelta(hours=1))
+    async with await world.factory.client(other, "password", "totp") as opened:
+        for where, fields in ((f"{path}/verify", {}), (lists, {"email": other.email})):
+            refused = await opened.submit(where, page=lists, reason=CHECKED, **fields)
+            assert refused.status_code == 422
+            assert "You have emergency rights at this moment" in refused.text, "opened from a shell: no second person"
+    assert (await world.request(person))["state"] == "requested"
+    await emergency(world, other, None)
     async with await world.factory.client(other, "password", "totp") as second:
         assert (await second.submit(f"{path}/verify", page=path, reason=CHECKED)).status_code == 303
     await world.after_a_day()
