@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +26,8 @@ def in_order(pages: Iterable[StaffPage]) -> list[StaffPage]:
 def staff_tabs(app: Any) -> tuple[tuple[str, str], ...]:
     """What stands on top of every page of the panel: (title, address)."""
     return ("Home", "/staff"), *((page.title, page.href) for page in getattr(app.state, "staff_pages", ()))
+
+
+def why(path: str, asked: str = "") -> str:
+    """Where to say why somebody's personal data must be seen, and back again."""
+    return f"/staff/reasons?next={quote(f'{path}?{asked}' if asked else path, safe='/')}"

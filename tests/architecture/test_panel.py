@@ -61,7 +61,7 @@ def personal_names(metadata: MetaData) -> set[str]:
 
 def faults(listings: Iterable[Listing], metadata: MetaData) -> Iterator[str]:
     personal = personal_names(metadata) | {"name", "network", "address", "reason", "user_agent"}
-    tables_rows = {"/staff/organizations"}  # an organization's name is no person's
+    tables_rows = {"/staff/organizations", "/staff/jobs"}  # names of organizations and of work are nobody's
     for listing in listings:
         rule, row = rule_of(listing.query), row_of(listing)
         if rule.requires is not Who.STAFF or rule.writes:

@@ -17,7 +17,7 @@ from service.web.banners import remember_visit
 from service.web.flash import flash
 from service.web.forms import Form
 from service.web.responses import HOME, redirect
-from service.web.staff_home import StaffPage
+from service.web.staff_home import StaffPage, why
 from service.web.templating import render
 
 router = APIRouter()
@@ -52,9 +52,9 @@ async def begin_visit(request: Request, ctx: StaffCtx, person_id: UUID) -> Respo
 
 async def _page(request: Request, ctx: Context, person_id: UUID, form: Form[VisitStart]) -> Response:
     target = await queries.get_target(ctx, person_id)
-    reason = await staff_reasons.given(ctx, f"/staff/people/{person_id}", account=person_id)
-    why = f"/staff/reasons?next=/staff/people/{person_id}"
-    return render(request, "support/begin.html", target=target, form=form, reason=reason, why=why)
+    subject = f"/staff/people/{person_id}"
+    reason = await staff_reasons.given(ctx, subject, account=person_id)
+    return render(request, "support/begin.html", target=target, form=form, reason=reason, why=why(subject))
 
 
 @router.get("/staff/break-glass")

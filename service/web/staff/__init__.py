@@ -21,7 +21,8 @@ Pages written by hand are `STAFF_PAGES` (service/web/staff_home.py), with `{{ ui
 **Listing**: `query(ctx, wanted, page) -> Page[Row]`, a @query that requires Who.STAFF and paginates a Keyset; `wanted`
 is an Input, each of whose fields becomes a filter (`q` is the search) and must have a default. Gets a page, a pager,
 and a CSV of what the filters show at `<path>/csv`. A column's value is the attribute `name` of the row; `link` is
-filled from the row; what is `personal` stays hidden until the reader has said why (guardrails.staff_reasons).
+filled from the row; what is `personal` stays hidden until the reader has said why (guardrails.staff_reasons), and until
+then a list with personal columns is searched by id alone: what a search finds tells whose it is.
 
 **Detail**: `query(ctx, id) -> view`; raises NotFound. The template extends "staff/detail.html", fills the block
 `detail`, and reads `view`, `reason` (empty: show no personal data), `acts` (links, drawn by the base) and `row_id`.

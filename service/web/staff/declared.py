@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from service.core.context import Context
 from service.core.errors import NOTHING_HERE, NotFound
+from service.core.ids import uuid_in
 from service.core.schemas import Input
 from service.guardrails.pagination import Page, Position
 from service.guardrails.staff_reasons import Reason
@@ -72,6 +73,11 @@ class Listing:
     @property
     def is_personal(self) -> bool:
         return any(column.personal for column in self.columns)
+
+    def tells_whose(self, wanted: Input) -> bool:
+        """Whether what is found tells whose it is: a search for anything but an id, among personal data."""
+        sought = getattr(wanted, "q", "")
+        return self.is_personal and bool(sought) and uuid_in(sought) is None
 
     async def read(self, ctx: Context, wanted: Input, page: Position) -> Page[Any]:
         found: Page[Any] = await self.query(ctx, wanted, page)

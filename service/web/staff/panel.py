@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
@@ -22,10 +22,9 @@ from service.web.responses import redirect
 from service.web.sheet import harmless, lines
 from service.web.staff.controls import controls_of
 from service.web.staff.declared import HIDDEN, Act, Declared, Detail, Listing, identify
-from service.web.staff_home import StaffPage
+from service.web.staff_home import StaffPage, why
 from service.web.templating import render
 
-REASONS = "/staff/reasons"
 MOST_EXPORTED = 100_000
 
 
@@ -60,12 +59,14 @@ class Panel:
     def _add_listing(self, listing: Listing) -> None:
         async def show(request: Request, ctx: StaffCtx, page: PageRequest) -> Response:
             form = Form.from_query(listing.wanted, request)
-            found = await listing.read(ctx, form.data, page) if form.valid else None
+            reason = await _reason(ctx, listing)
+            barred = form.valid and not reason and listing.tells_whose(form.data)
+            found = await listing.read(ctx, form.data, page) if form.valid and not barred else None
             return render(
                 request, "staff/listing.html", listing=listing, found=found, form=form, hidden_word=HIDDEN,
-                controls=controls_of(listing.wanted), asked=_asked(form), reason=await _reason(ctx, listing),
+                controls=controls_of(listing.wanted), asked=_asked(form), reason=reason, barred=barred,
                 acts=self.acts_of(listing.path, whole=False), whole=self.acts_of(listing.path, whole=True),
-                why=_why(listing.path, _asked(form)), has_detail=self._has_detail(listing.path),
+                why=why(listing.path, _asked(form)), has_detail=self._has_detail(listing.path),
             )  # fmt: skip
 
         @limit(EXPORT)
@@ -75,7 +76,7 @@ class Panel:
                 return redirect(request, f"{listing.path}?{request.url.query}")
             if listing.is_personal and not await _reason(ctx, listing):
                 flash(request, "Say first why you need these personal data; then export them.", "warning")
-                return redirect(request, _why(listing.path, _asked(form)))
+                return redirect(request, why(listing.path, _asked(form)))
             ctx.note("staff.export", "done", subject=listing.path)
             name = listing.path.removeprefix("/staff/").replace("/", "-")
             headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
@@ -94,7 +95,7 @@ class Panel:
             acts = [act for act in self.acts_of(detail.of, whole=False) if act.applies(view)]
             return render(
                 request, detail.template, detail=detail, view=view, reason=reason, acts=acts, row_id=key,
-                why=_why(subject, ""), title=detail.title,
+                why=why(subject, ""), title=detail.title,
             )  # fmt: skip
 
         self._route(f"{detail.of}/{{{self._item(detail.of)}}}", show, detail)
@@ -144,11 +145,6 @@ class Panel:
     def _route(self, path: str, endpoint: Any, made_from: Declared, method: str = "GET") -> None:
         endpoint.declared = made_from
         self.router.add_api_route(path, endpoint, methods=[method], response_model=None)
-
-
-def _why(path: str, asked: str) -> str:
-    """Where to say why, and back again."""
-    return f"{REASONS}?next={quote(f'{path}?{asked}' if asked else path, safe='/')}"
 
 
 async def _reason(ctx: Context, listing: Listing) -> str:

@@ -13,6 +13,7 @@ from service.core.scripts import now_ms
 from service.guardrails import api_keys, limit_lookup
 from service.guardrails.api_keys import SHOWN
 from service.guardrails.permissions import Role
+from tests.features.admin.conftest import say_why
 from tests.support.client import Client
 from tests.support.factories import Factory, Person
 
@@ -38,6 +39,13 @@ async def test_an_account_that_somebody_guesses_at_is_seen_and_let_in_again(
     async with await factory.client() as guesser:
         assert await guess(guesser, person.email, 7) >= 1, "five in a quarter of an hour from one address"
         by_account = f"{PAGE}?kind=account&q={person.email.upper()}"
+        unsaid = await staff.get(by_account)
+        assert unsaid.status_code == 422
+        assert "takes a reason" in unsaid.text
+        assert str(person.id) not in unsaid.text, "whose address it is, is personal"
+        barred = await staff.post(by_account, csrf=staff.csrf, policy="login", reason="Their owner called us")
+        assert (barred.status_code, "takes a reason" in barred.text) == (422, True)
+        await say_why(staff, PAGE)
         page = await staff.page(by_account)
         [pair] = [row for row in rows(page) if f"from {guesser.address}" in row]
         assert "5 of 5" in pair
@@ -76,7 +84,7 @@ async def test_a_known_browser_is_counted_apart_and_seen_so(staff: Client, facto
             if "device" not in name:
                 home.http.cookies.delete(name)
         await guess(home, person.email, 2)
-    found = rows(await staff.page(f"{PAGE}?kind=account&q={person.email}"))
+    found = rows(await staff.page(f"{PAGE}?kind=account&q={person.id}"))
     [known] = [row for row in found if "known browser" in row]
     assert "2 of 5" in known
     assert not any("from everywhere" in row for row in found), "a known browser is no stranger"
@@ -125,6 +133,12 @@ async def test_what_cannot_be_found_is_said_so(staff: Client, kind: str, sought:
     assert sentence in answer.text
     refused = await staff.post(f"{PAGE}?kind={kind}&q={sought}", csrf=staff.csrf, policy="", reason="For nobody")
     assert refused.status_code == 422
+
+
+async def test_a_reset_of_nobody_says_what_is_missing(staff: Client) -> None:
+    answer = await staff.post(PAGE, csrf=staff.csrf, policy="", reason="Their owner called us")
+    assert answer.status_code == 422
+    assert "Look up first whose limits are meant." in answer.text
 
 
 async def test_nobody_else_resets_and_staff_prove_again_who_they_are(staff: Client, factory: Factory) -> None:

@@ -12,11 +12,12 @@ from service.core.errors import Invalid
 from service.features.admin import actions, queries
 from service.features.admin.pages._shared import HOME, REFUSALS, router
 from service.features.admin.schemas import LimitsReset, LimitsSearch
-from service.guardrails import limit_lookup
+from service.guardrails import limit_lookup, staff_reasons
 from service.guardrails.contexts import StaffCtx
 from service.web.flash import flash
 from service.web.forms import Form
 from service.web.responses import redirect
+from service.web.staff_home import why
 from service.web.templating import render
 
 LIMITS = f"{HOME}/rate-limits"
@@ -25,14 +26,16 @@ KINDS = [("address", "Address"), ("account", "Account"), ("organization", "Organ
 
 @router.get("/staff/rate-limits")
 async def show_limits(request: Request, ctx: StaffCtx) -> Response:
-    return await _page(request, ctx, Form(LimitsReset))
+    return await _page(request, ctx, Form(LimitsReset), Form.from_query(LimitsSearch, request))
 
 
 @router.post("/staff/rate-limits")
 async def reset_limits(request: Request, ctx: StaffCtx) -> Response:
     """Of whom the address says, as the list above the form does."""
     form, search = await Form.parse(LimitsReset, request), Form.from_query(LimitsSearch, request)
-    if form.valid and search.valid:
+    if search.valid and not search.data.q:
+        search.add_error("q", "Look up first whose limits are meant.")
+    if form.valid and search.valid and await _may_tell(ctx, search.data):
         try:
             count = await actions.reset_limits(ctx, search.data, form.data)
         except REFUSALS as error:
@@ -40,23 +43,30 @@ async def reset_limits(request: Request, ctx: StaffCtx) -> Response:
         else:
             flash(request, f"{count} {'count begins' if count == 1 else 'counts begin'} anew. They can try at once.")
             return redirect(request, f"{LIMITS}?{_asked(search.data)}")
-    return await _page(request, ctx, form)
+    return await _page(request, ctx, form, search)
 
 
-async def _page(request: Request, ctx: Context, form: Form[LimitsReset]) -> Response:
-    search = Form.from_query(LimitsSearch, request)
-    shown: dict[str, Any] = {"counted": None, "whose": "", "asked": ""}
+async def _page(request: Request, ctx: Context, form: Form[LimitsReset], search: Form[LimitsSearch]) -> Response:
+    shown: dict[str, Any] = {"counted": None, "whose": "", "asked": "", "why": ""}
+    if search.valid and not await _may_tell(ctx, search.data):
+        search.add_error("q", "Whose account this is takes a reason: say why first, or look up the account's id.")
+        shown["why"] = why(LIMITS, _asked(search.data))
     if search.valid and search.data.q:
         try:
             found = await queries.limits_of(ctx, search.data)
             counted = await limit_lookup.look(ctx.resources, found.known)
-            shown = {"counted": counted, "whose": found.whose, "asked": _asked(search.data)}
+            shown |= {"counted": counted, "whose": found.whose, "asked": _asked(search.data)}
         except Invalid as error:
             search.refuse(error)
     names = [("", "Every limit"), *((name, name) for name in sorted({one.policy for one in shown["counted"] or ()}))]
     return render(
         request, "admin/limits.html", search=search, form=form, kinds=KINDS, names=names, here=LIMITS, **shown
     )
+
+
+async def _may_tell(ctx: Context, wanted: LimitsSearch) -> bool:
+    """An e-mail is answered with the id of its account, for a reason alone."""
+    return wanted.kind != "account" or "@" not in wanted.q or bool(await staff_reasons.given(ctx, LIMITS))
 
 
 def _asked(wanted: LimitsSearch) -> str:
