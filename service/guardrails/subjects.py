@@ -65,8 +65,8 @@ class Holding:
 
     @property
     def only_candidates(self) -> bool:
-        """Sealed copies cannot be searched: `where` finds all there are; open each (guardrails.sealed) and ask
-        `mentions(person, opened)`."""
+        """Sealed copies cannot be searched: `where` finds everybody's. Each must be opened (guardrails.sealed) and
+        `mentions(person, opened)` asked, as guardrails.erasure does."""
         return self.subject.by is By.MENTION
 
     @property

@@ -35,7 +35,6 @@ INTERNAL = re.compile(
 
 ON_PURPOSE: dict[str, str] = {
     "SELECT DISTINCT invitations.email": "after a restore: whom a keyed hash means can only be found by trying each",
-    "position(": "an erasure looks into the bodies of messages, which are kept for 90 days, once for each person",
     "ctid = any(array(": "the purge, in bounded rounds, by a job",
     "lower(organizations.name) LIKE": "staff look for a customer by a part of its name, some times a day",
 }

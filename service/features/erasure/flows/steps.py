@@ -18,7 +18,7 @@ from service.core.database import Base
 from service.features.billing.flows.forget import forget_person
 from service.features.erasure.flows import ledger
 from service.guardrails import sessions
-from service.guardrails.erasure import erase_rows, left_of
+from service.guardrails.erasure import erase_rows, forget_mentions, left_of
 from service.guardrails.mailing import Reach, hash_of
 from service.guardrails.subjects import Person
 from service.guardrails.uploads.kept import PLACES
@@ -100,13 +100,14 @@ async def note(resources: Resources, case: Case) -> Evidence:
 
 
 async def tables(resources: Resources, case: Case) -> Evidence:
-    """All of it in one transaction, by the role that may; the walk is repeated and must find nothing."""
+    """Copies of messages that name them, then all the rest in one transaction; the walk must find nothing again."""
     assert resources.maintenance is not None  # noqa: S101 - only workers and the command line come here
+    copies = await forget_mentions(resources.maintenance, case.person, Base.metadata)
     async with resources.maintenance.unit_of_work() as work:
         done = await erase_rows(work, case.person, Base.metadata)
         if left := await left_of(work, case.person, Base.metadata):
             raise Left(f"rows are left in {', '.join(left)}")
-    return {"rows": dict(sorted(done.items()))}
+    return {"rows": dict(sorted((copies + done).items()))}
 
 
 STEPS: dict[str, Step] = {

@@ -76,7 +76,8 @@ async def _apply(raw: mailing.Connection, event: str, reference: str | None, tol
     """In the transaction that marks the event as dealt with, so once."""
     if reference and event in STATES:
         await mailing.settle(raw, reference, STATES[event])
-    cause = _cause(event, told)
+    # Without a body it was about somebody who has been erased since.
+    cause = _cause(event, told) if told else None
     if cause is not None:
         seen_at = datetime.fromtimestamp(int(told["timestamp"]), UTC)
         await mailing.suppress(raw, str(told["email"]), cause, str(told.get("status", ""))[:32], seen_at)

@@ -1,0 +1,49 @@
+"""An erasure is one person's: what others' messages say, and what they object to, is not touched by it."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from service.core import clock
+from service.core.ids import new_id
+from service.features.notifications.flows import events
+from service.features.notifications.schemas import SOURCE
+from service.guardrails import erasure
+from service.guardrails.inbox import Inbox, InboxMessage, Message, State
+from tests.features.erasure.world import World
+from tests.support.factories import Person
+
+pytest_plugins = ("tests.guardrails.durability", "tests.features.erasure.planet")
+WAITING = "SELECT external_id, state FROM inbox WHERE external_id = ANY($1)"
+
+
+async def bounced(world: World, *addresses: str) -> list[str]:
+    """A bounce of each that waits for the worker; their ids."""
+    now = int(clock.now().timestamp())
+    bodies = [orjson.dumps({"email": one, "event": "bounce", "timestamp": now, "sg": "x"}) for one in addresses]
+    sent = [Message("test", new_id().hex, "bounce", None, body, State.PENDING) for body in bodies]
+    await Inbox(SOURCE, "SELECT NULL AS gen WHERE false").receive_all(world.superuser, sent)
+    return [one.external_id for one in sent]
+
+
+async def test_messages_about_others_stay_as_they_came(
+    world: World, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasure, "AT_ONCE", 2)
+    others = [f"{new_id().hex}@example.com" for _ in range(4)]
+    ids = await bounced(world, *others[:3], person.email.upper(), others[3])
+    await world.ask(person)
+    await world.after_a_day()
+    assert (await world.request(person))["state"] == "done"
+    left = await world.superuser.fetch(
+        "SELECT external_id FROM inbox WHERE external_id = ANY($1) AND body IS NOT NULL ORDER BY id", ids
+    )
+    assert [row["external_id"] for row in left] == [*ids[:3], ids[4]]
+    while await events.work_off(world.resources):
+        pass
+    states = {row["external_id"]: row["state"] for row in await world.superuser.fetch(WAITING, ids)}
+    assert states == dict.fromkeys(ids, State.PROCESSED), "also the one whose body is gone"
+    objecting = await world.superuser.fetch("SELECT email FROM mail_suppressions WHERE email = ANY($1)", others)
+    assert {row["email"] for row in objecting} == set(others)
+    assert InboxMessage.__tablename__ in (await world.steps(person))["tables"]
