@@ -5,6 +5,7 @@
 
 The names of the buckets are computed, as the door computes them: nothing here walks through Redis. A target's callers
 (addresses and known browsers that tried one account) are the latest twenty of the last hour, which `spend` remembers.
+What is shown names no whole address, though the buckets are counted by whole ones.
 Limits: buckets that other processes count while Redis is away are not seen.
 """
 
@@ -23,7 +24,7 @@ from service.core.errors import Unavailable
 from service.core.redis import LOST
 from service.core.scripts import Script, now_ms
 from service.guardrails import rate_limits
-from service.guardrails.addresses import bucket_of
+from service.guardrails.addresses import bucket_of, region_of
 from service.guardrails.rate_limits import Policy, buckets_of, callers_key, target_of
 
 POLICIES = {policy.name: policy for policy in vars(rate_limits).values() if isinstance(policy, Policy)}
@@ -95,7 +96,11 @@ async def of_account(resources: Resources, user_id: UUID | None, email: str) -> 
     tried = await _ask(CALLERS, resources, *(callers_key(policy, space, target) for policy, target in pairs))
     for (policy, target), callers in zip(pairs, tried, strict=True):
         for caller in map(bytes.decode, callers):
-            by = f"known browser {caller[7:15]}" if caller.startswith("device-") else f"from {caller}"
+            by = (
+                f"known browser {caller[7:15]}"
+                if caller.startswith("device-")
+                else f"from {region_of(caller.partition('/')[0])}"
+            )
             found += _known(policy, by, buckets_of(policy, space, scale, "pair", f"{target}:{caller}"))
     return found
 

@@ -91,7 +91,9 @@ CATEGORIES: dict[str, Category] = {
     "message": Category("user.content.message", "a message to or about a person"),
     "credentials": Category("user.authorization.credentials", "what proves who somebody is: hashes, sealed secrets"),
     "device": Category("user.device", "browser and system, in two words"),
-    "address": Category("user.device.ip_address", "the network an address is in; never the whole address"),
+    "address": Category(
+        "user.device.ip_address", "the network an address is in; the whole address only while a rate limit counts it"
+    ),
 }
 """What a column may hold, by the short word that models use."""
 

@@ -91,6 +91,7 @@ class LimitsOf:
 
     whose: str
     known: list[Known]
+    account: UUID | None = None
 
 
 class FlagChange(Why):

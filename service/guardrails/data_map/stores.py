@@ -82,7 +82,7 @@ Store(
     withheld=NO_COPY,
 )  # fmt: skip
 Store(
-    Kind.REDIS, "l", "rate limits: how much was asked lately, by person, organization, network or hashed address",
+    Kind.REDIS, "l", "rate limits: how much was asked lately, by person, organization, whole address or hashed e-mail",
     ("subject", "tenant", "address", "pseudonym"), "security", "the window of the limit, a day at most", Erasure.DELETE,
     BY_ITSELF, withheld=NO_COPY,
 )  # fmt: skip

@@ -11,6 +11,7 @@ import pytest
 from service.core import clock
 from service.core.scripts import now_ms
 from service.guardrails import api_keys, limit_lookup
+from service.guardrails.addresses import region_of
 from service.guardrails.api_keys import SHOWN
 from service.guardrails.permissions import Role
 from tests.features.admin.conftest import say_why
@@ -45,22 +46,26 @@ async def test_an_account_that_somebody_guesses_at_is_seen_and_let_in_again(
         assert str(person.id) not in unsaid.text, "whose address it is, is personal"
         barred = await staff.post(by_account, csrf=staff.csrf, policy="login", reason="Their owner called us")
         assert (barred.status_code, "takes a reason" in barred.text) == (422, True)
+        for unsaid_too in (f"{PAGE}?kind=account&q={person.id}", f"{PAGE}?kind=address&q={guesser.address}"):
+            assert not rows((await staff.get(unsaid_too)).text), "what one person does, and whence, is personal"
         await say_why(staff, PAGE)
         page = await staff.page(by_account)
-        [pair] = [row for row in rows(page) if f"from {guesser.address}" in row]
+        network = region_of(guesser.address)
+        assert guesser.address not in page, "not even staff see a whole address"
+        [pair] = [row for row in rows(page) if f"from {network}" in row]
         assert "5 of 5" in pair
         assert "Waits" in pair
         [whole] = [row for row in rows(page) if "from everywhere" in row]
         assert "5 of 50" in whole
         assert f"account {person.id}" in page.lower()
         by_id = await staff.page(f"{PAGE}?kind=account&q={person.id}")
-        assert f"from {guesser.address}" in by_id
+        assert f"from {network}" in by_id
         by_address = await staff.page(f"{PAGE}?kind=address&q={guesser.address}")
         assert any("every request" in row and "login" in row for row in rows(by_address))
         assert (await staff.submit(by_account, page=by_account, policy="login", reason="")).status_code == 422
         reset = await staff.submit(by_account, page=by_account, policy="login", reason="Their owner called us")
         assert reset.status_code == 303, reset.text
-        assert not any(guesser.address in row for row in rows(await staff.page(by_account)))
+        assert not any(network in row for row in rows(await staff.page(by_account)))
         entered = await guesser.submit("/login", email=person.email, password="the right one, for once")
         assert entered.status_code == 303, "the address's own count is not full: twenty in five minutes"
     log = await superuser.fetchrow(
@@ -71,6 +76,10 @@ async def test_an_account_that_somebody_guesses_at_is_seen_and_let_in_again(
     assert (log["reason"], log["organization_id"]) == ("Their owner called us", None)
     assert str(person.id) in log["facts"]
     assert person.email not in str(dict(log)), "the log names no person"
+    looks = await superuser.fetch(
+        "SELECT facts FROM audit_log WHERE action = 'staff.read_personal' AND actor_id = $1", staff_person.id
+    )
+    assert any(str(person.id) in look["facts"] for look in looks), "whose data were looked at"
     again = await staff.post(by_account, csrf=staff.csrf, policy="no-such-limit", reason="Once more")
     assert again.status_code == 422
     assert "Nothing is counted there any more" in again.text
@@ -84,6 +93,7 @@ async def test_a_known_browser_is_counted_apart_and_seen_so(staff: Client, facto
             if "device" not in name:
                 home.http.cookies.delete(name)
         await guess(home, person.email, 2)
+    await say_why(staff, PAGE)
     found = rows(await staff.page(f"{PAGE}?kind=account&q={person.id}"))
     [known] = [row for row in found if "known browser" in row]
     assert "2 of 5" in known

@@ -101,7 +101,9 @@ async def limits_of(ctx: Context, wanted: LimitsSearch) -> LimitsOf:
             raise _nothing("No account has this id; an e-mail may be looked up without one.")
         email = row["email"] if row else sought
         known = await limit_lookup.of_account(resources, row["id"] if row else None, email)
-        return LimitsOf(f"account {row['id']}" if row else "an address without an account", known)
+        return LimitsOf(
+            f"account {row['id']}" if row else "an address without an account", known, row["id"] if row else None
+        )
     if wanted.kind == "key":
         keys = await ctx.fetch(KEYS, prefix=sought)
         if not keys:
