@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
@@ -185,6 +186,28 @@ def verify_audit(
         typer.echo(f"{kind}: {what}")
     typer.echo(f"{report.rows} rows in {report.segments} segments, {sum(report.counts.values())} problems")
     raise typer.Exit(0 if report.ok else 1)
+
+
+@audit.command("touched")
+def touched_by(
+    since: Annotated[datetime, typer.Option(help="From when on, UTC: 2026-01-31T14:00:00.")],
+    until: Annotated[datetime | None, typer.Option(help="Until when, UTC; otherwise until now.")] = None,
+    session: Annotated[str, typer.Option(help="A session's 16 letters and digits, as the log has them.")] = "",
+    key: Annotated[UUID | None, typer.Option(help="An API key's id, as /staff/api-keys has it.")] = None,
+    address: Annotated[str, typer.Option(help="An IP address; the log knows its network (/24, /48).")] = "",
+    actor: Annotated[UUID | None, typer.Option(help="An account's id: done by it, or by support for it.")] = None,
+) -> None:
+    """Whose data did a thief touch? Organizations, persons, kinds of records; what to ask next (ops/breach.md)."""
+    from service.cli.touched import Suspect, touched
+
+    insist_on(get_settings(), "database_maintenance_url")
+    suspect = Suspect(session, key, address, actor)
+    try:
+        found = asyncio.run(as_maintenance(lambda database: touched(database, suspect, since, until)))
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    for line in found.lines():
+        typer.echo(line)
 
 
 @audit.command("key")
