@@ -9,7 +9,7 @@ from sqlalchemy import select
 from service.core import clock
 from service.core.context import Context
 from service.core.errors import Conflict, Forbidden, Invalid, NotFound
-from service.features.accounts.actions import before_deletion, obstacles
+from service.features.accounts.actions import before_deletion, before_restore, obstacles
 from service.features.accounts.models import User
 from service.features.erasure.models import COOLING_OFF, OPEN, ErasureRequest, Source, State
 from service.guardrails import soft_delete
@@ -154,3 +154,17 @@ async def _requested(ctx: Context, request_id: UUID) -> ErasureRequest:
 
 async def _locked(ctx: Context, request_id: UUID) -> ErasureRequest:
     return await ctx.get(ErasureRequest, request_id)
+
+
+async def _forbid_return(ctx: Context, user: User) -> None:
+    """Who is half forgotten comes back as nobody: Stripe, mail and files are emptied before the account goes."""
+    # Without a lock: `begin` holds the account's before it says so, and the machine's own steps take theirs first.
+    going = select(ErasureRequest.id).where(ErasureRequest.user_id == user.id, ErasureRequest.state == State.EXECUTING)
+    if await ctx.db.scalar(going) is not None:
+        raise Conflict(
+            "This account is being erased, as was asked for.",
+            mend="It cannot come back; sign up again once that is done.",
+        )
+
+
+before_restore.append(_forbid_return)

@@ -3,6 +3,7 @@
 from service.features.accounts.actions._shared import Browser as Browser
 from service.features.accounts.actions._shared import Entrance as Entrance
 from service.features.accounts.actions.account import before_deletion as before_deletion
+from service.features.accounts.actions.account import before_restore as before_restore
 from service.features.accounts.actions.account import (
     change_name,
     confirm_new_email,
@@ -45,7 +46,8 @@ from service.features.accounts.actions.security import (
 from service.features.accounts.actions.staff import add_staff, remove_staff
 
 __all__ = [
-    "Browser", "Entrance", "add_staff", "before_deletion", "change_name", "change_password", "confirm_address",
+    "Browser", "Entrance", "add_staff", "before_deletion", "before_restore", "change_name", "change_password",
+    "confirm_address",
     "confirm_address_of", "confirm_identity", "confirm_new_email", "confirm_totp", "confirm_with_provider",
     "connect_identity", "delete_account", "disconnect_identity", "end_device", "end_other_sessions", "end_session_of",
     "end_sessions_of", "lock", "log_in", "log_in_with_code", "log_in_with_identity", "log_out", "obstacles",

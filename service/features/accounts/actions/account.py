@@ -21,6 +21,9 @@ from service.guardrails.permissions import Who
 before_deletion: list[Callable[[Context, User], Awaitable[None]]] = []
 """Features that must agree or tidy up; each may raise Conflict. Called in the deletion's transaction."""
 
+before_restore: list[Callable[[Context, User], Awaitable[None]]] = []
+"""Features that may forbid that a deleted account comes back, with Conflict; the account is locked."""
+
 
 obstacles: list[Callable[[Context, User], Awaitable[None]]] = []
 """What would forbid it, asked without changing anything; each may raise Conflict."""
@@ -88,7 +91,14 @@ async def undo_deletion(ctx: Context, link: str) -> User:
     """Bring the account back as it was. Sessions stay ended: log in as ever."""
     token, user = await shared.open_link(ctx, link, Purpose.UNDO_DELETION)
     token.use()
-    restored = await soft_delete.restore(ctx, User, user.id)
+    restored = await restore(ctx, user)
     shared.act_as(ctx, restored)
     shared.announce_mail(ctx, user.id)
     return restored
+
+
+async def restore(ctx: Context, user: User) -> User:
+    """Out of the bin again, if no feature minds."""
+    for agree in before_restore:
+        await agree(ctx, user)
+    return await soft_delete.restore(ctx, User, user.id)

@@ -10,9 +10,10 @@ from service.core import clock
 from service.core.context import Context
 from service.core.errors import Conflict, NotFound
 from service.features.accounts.actions import _shared as shared
+from service.features.accounts.actions.account import restore
 from service.features.accounts.actions.security import drop_codes
 from service.features.accounts.models import User
-from service.guardrails import sessions, soft_delete
+from service.guardrails import sessions
 from service.guardrails.actions import action
 from service.guardrails.permissions import Who
 
@@ -99,7 +100,7 @@ async def recover(ctx: Context, person_id: UUID, reason: str) -> User:
     user = await _lock(ctx, person_id, reason, deleted=True)
     if user.deleted_at is None:
         raise Conflict("This account is not deleted.", mend="Nothing to do.")
-    return await soft_delete.restore(ctx, User, user.id)
+    return await restore(ctx, user)
 
 
 async def _lock(ctx: Context, person_id: UUID, reason: str, *, deleted: bool = False) -> User:
