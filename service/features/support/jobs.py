@@ -12,7 +12,7 @@ from service.core import clock, telemetry
 from service.core.context import Context, Resources
 from service.core.statements import Prepared
 from service.features.accounts.models import User
-from service.features.organizations.models import Organization
+from service.features.organizations.models import Membership, Organization
 from service.features.support import actions
 from service.features.support.models import SupportVisit
 from service.guardrails import jobs
@@ -20,6 +20,7 @@ from service.guardrails.break_glass import BreakGlassGrant
 from service.guardrails.impersonation import LONGEST
 from service.guardrails.jobs import Event, job, on
 from service.guardrails.mailing import Reach
+from service.guardrails.permissions import Role
 from service.web.mail import PATIENT, deliver, letter
 
 letter(
@@ -59,9 +60,14 @@ ENDED = Prepared(
         SupportVisit.ended_at,
         User.email,
         Organization.name.label("organization"),
+        Membership.role,
     )
     .join(User, User.id == SupportVisit.person_id)
     .join(Organization, Organization.id == SupportVisit.organization_id)
+    .outerjoin(
+        Membership,
+        and_(Membership.user_id == SupportVisit.person_id, Membership.organization_id == SupportVisit.organization_id),
+    )
     .where(SupportVisit.id == bindparam("id"))
 )
 
@@ -102,6 +108,8 @@ async def mail_visited(ctx: Context, visit_id: UUID) -> None:
     row = await ctx.fetch_one(ENDED, id=visit_id)
     if row is None:
         return
+    # The page is the owner's; anybody else would find it shut.
+    link = f"{ctx.settings.base_url.rstrip('/')}/organization/support" if row["role"] == Role.OWNER.label else ""
     await deliver(
         ctx,
         row["email"],
@@ -111,7 +119,7 @@ async def mail_visited(ctx: Context, visit_id: UUID) -> None:
         why=row["reason"],
         began=f"{row['began_at']:%-d %B %Y, %H:%M} UTC",
         ended=f"{row['ended_at']:%-d %B %Y, %H:%M} UTC",
-        link=f"{ctx.settings.base_url.rstrip('/')}/organization/support",
+        link=link,
     )
 
 

@@ -11,8 +11,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from service.core import clock
 from service.core.database import Base
 from service.core.ids import new_id
-from service.guardrails.personal_data import Erasure, content, internal
+from service.guardrails.personal_data import TENANTS_OWN, Erasure, internal, pointer
 from service.guardrails.retention import days_after
+from service.guardrails.subjects import Subject
 from service.guardrails.tenancy import TenantScoped
 
 REASON_LENGTH = 200
@@ -28,14 +29,16 @@ class SupportVisit(TenantScoped, Base):
         Index("ix_support_visits_ends_at", "ends_at"),
     )
 
+    # So that it is in the copy of whoever was visited; the organization's record of it outlives their account.
+    __subject__ = Subject("person_id")
+
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, info=internal())
-    person_id: Mapped[UUID | None] = mapped_column(
-        ForeignKey("users.id", ondelete="SET NULL"), info=internal("subject", erasure=Erasure.NULL)
+    # Both empty themselves with the account.
+    person_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"), info=pointer())
+    staff_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"), info=pointer())
+    reason: Mapped[str] = mapped_column(
+        String(REASON_LENGTH), info=internal("message", erasure=Erasure.KEEP, because=TENANTS_OWN)
     )
-    staff_id: Mapped[UUID | None] = mapped_column(
-        ForeignKey("users.id", ondelete="SET NULL"), info=internal("subject", erasure=Erasure.NULL)
-    )
-    reason: Mapped[str] = mapped_column(String(REASON_LENGTH), info=content())
     began_at: Mapped[datetime] = mapped_column(default=clock.now, info=internal())
     ends_at: Mapped[datetime] = mapped_column(info=internal())
     # Under break-glass: only then is it where the organization keeps support out.

@@ -13,7 +13,7 @@ from service.core import clock
 from service.core.database import Base
 from service.core.ids import new_id
 from service.features.notifications.models import MEMBER_JOINED
-from service.features.privacy.flows.contents import columns_of, holdings_of
+from service.features.privacy.flows.contents import SOMEBODY, columns_of, holdings_of
 from service.guardrails.permissions import Role
 from service.guardrails.personal_data import Protection, privacy_of, protection_of
 from service.guardrails.subjects import By, Holding, Person, address_hash, subject_of
@@ -167,11 +167,20 @@ async def test_other_people_are_left_out(desk: Desk) -> None:
     written = f"The list for {colleague.email} and {desk.owner.email} has ended."
     await desk.db.execute(news, new_id(), desk.organization, desk.owner.id, "import_finished", written, "2")
     await desk.db.execute(news, new_id(), desk.organization, colleague.id, "import_finished", f"{OTHER} done", "3")
+    await desk.db.execute(
+        "INSERT INTO support_visits (id, organization_id, person_id, staff_id, reason, began_at, ends_at)"
+        " VALUES ($1, $2, $3, $4, 'Their import shows nothing', now(), now())",
+        new_id(), desk.organization, desk.owner.id, colleague.id,
+    )  # fmt: skip
     await invite(desk, desk.owner.email, by=colleague.id)
     await invite(desk, "stranger@example.com", by=desk.owner.id)
 
     found = await desk.copy()
     whole = json.dumps({name: value for name, value in found.items() if name.endswith(".json")})
+    [visit] = found["support_visits.json"]
+    assert (visit["reason"], visit["staff_id"]) == ("Their import shows nothing", SOMEBODY), "who came is left out"
+    assert visit["person_id"] == str(desk.owner.id)
+    assert visit["began_at"]
     for theirs in (OTHER, colleague.email, str(colleague.id), "stranger@example.com"):
         assert theirs not in whole
     texts = [row["text"] for row in found["notifications.json"]]

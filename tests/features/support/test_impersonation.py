@@ -183,6 +183,20 @@ async def test_whoever_never_comes_back_is_closed_and_the_person_is_told_once(
     assert len(await post.to(case.owner.email)) == 1
 
 
+async def test_whoever_may_not_decide_about_visits_is_led_to_no_closed_page(
+    case: Case, worker: RunningWorker, mailbox: MailSink
+) -> None:
+    member = await case.factory.person(Role.MEMBER, case.owner.organization_id)
+    fields = {"organization_id": str(case.owner.organization_id), "reason": REASON}
+    entered = await case.browser.submit(f"/staff/people/{member.id}/impersonation", page="/staff", **fields)
+    assert entered.status_code == 303
+    assert (await case.press(case.browser, "/impersonation/stop")).status_code == 303
+    (mail,) = await Post(mailbox).to(member.email)
+    assert REASON in mail.text
+    assert "Its owner decides" in mail.text
+    assert "/organization/support" not in mail.text
+
+
 async def end_all_sessions_of_the_person(case: Case) -> None:
     await case.press(case.customer, "/account/sessions/end-others", page="/account/sessions")
 
