@@ -12,7 +12,7 @@ from service.features.support import actions, queries
 from service.features.support.schemas import Review, VisitStart
 from service.guardrails import sessions, staff_reasons
 from service.guardrails.contexts import StaffCtx
-from service.guardrails.pagination import PageRequest
+from service.guardrails.pagination import PageRequest, Position
 from service.web.banners import remember_visit
 from service.web.flash import flash
 from service.web.forms import Form
@@ -63,8 +63,8 @@ async def list_grants(request: Request, ctx: StaffCtx, page: PageRequest) -> Res
 
 
 @router.get("/staff/break-glass/{grant_id}")
-async def show_grant(request: Request, ctx: StaffCtx, grant_id: UUID) -> Response:
-    return render(request, "support/grant.html", grant=await queries.get_grant(ctx, grant_id), form=Form(Review))
+async def show_grant(request: Request, ctx: StaffCtx, grant_id: UUID, page: PageRequest) -> Response:
+    return await _grant(request, ctx, grant_id, Form(Review), page)
 
 
 @router.post("/staff/break-glass/{grant_id}")
@@ -80,4 +80,13 @@ async def review_grant(request: Request, ctx: StaffCtx, grant_id: UUID) -> Respo
         else:
             flash(request, "Reviewed. The alert ends by itself.")
             return redirect(request, f"/staff/break-glass/{grant_id}")
-    return render(request, "support/grant.html", grant=await queries.get_grant(ctx, grant_id), form=form)
+    return await _grant(request, ctx, grant_id, form, Position())
+
+
+async def _grant(request: Request, ctx: Context, grant_id: UUID, form: Form[Review], page: Position) -> Response:
+    pages, here = "pages" in request.query_params, f"/staff/break-glass/{grant_id}"
+    grant = await queries.get_grant(ctx, grant_id, page, pages=pages)
+    reason = await staff_reasons.given(ctx, here)
+    return render(
+        request, "support/grant.html", grant=grant, form=form, pages=pages, here=here, reason=reason, why=why(here)
+    )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, bindparam, or_, select
+from sqlalchemy import ColumnClause, ColumnElement, Select, and_, bindparam, func, literal_column, not_, or_, select
 from sqlalchemy.orm import aliased
 
 from service.core import clock
@@ -15,16 +16,16 @@ from service.core.statements import Prepared, context_tenant, context_user
 from service.features.accounts.models import User
 from service.features.organizations.models import Membership, Organization
 from service.features.support.models import SupportVisit
-from service.features.support.schemas import Act, GrantRead, Place, Target, VisitRead
+from service.features.support.schemas import Act, GrantDetail, GrantRead, Place, Target, VisitRead
 from service.guardrails import purposes
 from service.guardrails.actions import query
 from service.guardrails.audit import AuditRow
 from service.guardrails.break_glass import MARK, BreakGlassGrant
 from service.guardrails.impersonation import Visit
-from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
+from service.guardrails.pagination import Keyset, Page, PageRequest, Position, paginate
 from service.guardrails.permissions import Role, Who
 
-MOST_PLACES, MOST_ACTS = 50, 500
+MOST_PLACES = 50
 STAFF, REVIEWER = aliased(User, name="staff"), aliased(User, name="reviewer")
 
 RUNNING = Prepared(
@@ -80,21 +81,26 @@ GRANTS = Keyset(
     .outerjoin(REVIEWER, REVIEWER.id == BreakGlassGrant.reviewed_by),
     order=(BreakGlassGrant.id.desc(),),
 )
-ACTS = Prepared(
-    select(
-        AuditRow.id,
-        AuditRow.at,
-        AuditRow.action,
-        AuditRow.outcome,
-        AuditRow.organization_id,
-        AuditRow.reason,
+UNDER_A_GRANT: ColumnClause[bool] = literal_column(f"audit_log.facts @> '{{\"{MARK}\": true}}'")
+OPENED = and_(AuditRow.action == literal_column("'staff.enter'"), AuditRow.outcome == literal_column("'done'"))
+"""A page of the panel was opened: as often as somebody likes, so it must not stand between the acts."""
+
+
+def _done(*columns: Any, only: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
+    span = AuditRow.id.between(bindparam("first"), bindparam("last"))
+    return select(*columns).where(AuditRow.actor_id == bindparam("actor"), span, UNDER_A_GRANT, only)
+
+
+def _listed(only: ColumnElement[bool]) -> Keyset:
+    columns = (
+        AuditRow.id, AuditRow.at, AuditRow.action, AuditRow.outcome, AuditRow.organization_id, AuditRow.reason,
         AuditRow.facts,
-    )
-    .where(AuditRow.actor_id == bindparam("actor"), AuditRow.id.between(bindparam("first"), bindparam("last")))
-    .order_by(AuditRow.id)
-    .limit(MOST_ACTS),
-    across_tenants=True,
-)
+    )  # fmt: skip
+    return Keyset(_done(*columns, only=only), order=(AuditRow.id.asc(),), across_tenants=True)
+
+
+ACTS, PAGES = _listed(not_(OPENED)), _listed(OPENED)
+COUNT_PAGES = Prepared(_done(func.count().label("count"), only=OPENED), across_tenants=True)
 ACCESS = Prepared(select(Organization.support_access).where(Organization.id == context_tenant()))
 VISITS = Keyset(
     select(
@@ -166,8 +172,8 @@ async def list_grants(ctx: Context, page: PageRequest) -> Page[GrantRead]:
 
 
 @query("support.grant", requires=Who.STAFF)
-async def get_grant(ctx: Context, grant_id: UUID) -> GrantRead:
-    """One of them, with everything that was done under it: the first MOST_ACTS acts, and reading counts as one."""
+async def get_grant(ctx: Context, grant_id: UUID, page: Position, *, pages: bool = False) -> GrantDetail:
+    """One of them, with what was done under it, or which pages of the panel were opened; nothing is left out."""
     wanted = select(BreakGlassGrant, User.name, REVIEWER.name).where(BreakGlassGrant.id == grant_id)
     wanted = wanted.outerjoin(User, User.id == BreakGlassGrant.user_id)
     found = (await ctx.db.execute(wanted.outerjoin(REVIEWER, REVIEWER.id == BreakGlassGrant.reviewed_by))).one_or_none()
@@ -175,9 +181,11 @@ async def get_grant(ctx: Context, grant_id: UUID) -> GrantRead:
         raise NotFound("There are no such emergency rights.")
     grant, person, reviewer = found
     span = {"first": _id_at(grant.opened_at), "last": _id_at(grant.over_at + timedelta(milliseconds=1))}
-    rows = [row for row in await ctx.fetch(ACTS, actor=grant.user_id, **span) if row["facts"].get(MARK)]
+    acts = await paginate(ctx, PAGES if pages else ACTS, page, Act, actor=grant.user_id, **span)
+    count = await ctx.fetch_one(COUNT_PAGES, actor=grant.user_id, **span)
     shown = {name: getattr(grant, name) for name in GrantRead.model_fields if hasattr(grant, name)}
-    return GrantRead(**shown, person=person, reviewer=reviewer, acts=[Act(**dict(row)) for row in rows])
+    opened = count["count"] if count else 0
+    return GrantDetail(**shown, person=person, reviewer=reviewer, acts=acts, pages_opened=opened)
 
 
 def _id_at(moment: datetime) -> UUID:

@@ -13,6 +13,7 @@ from service.core import clock
 from service.core.schemas import Input, Line, Output
 from service.features.support.models import REASON_LENGTH
 from service.guardrails.break_glass import NOTE_LENGTH
+from service.guardrails.pagination import Page
 
 Reason = Annotated[Line, StringConstraints(min_length=10, max_length=REASON_LENGTH)]
 
@@ -54,11 +55,17 @@ class GrantRead(Output):
     reviewed_at: datetime | None
     review: str
     reviewer: str | None
-    acts: list[Act] = []
 
     @property
     def is_open(self) -> bool:
         return self.closed_at is None and self.ends_at > clock.now()
+
+
+class GrantDetail(GrantRead):
+    """One of them, for whoever reviews it."""
+
+    acts: Page[Act]
+    pages_opened: int
 
 
 class Review(Input):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import html
+import re
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -25,6 +27,9 @@ from tests.support.client import Client
 from tests.support.factories import PASSWORD
 from tests.support.servers import RunningWorker
 
+MANY = 60
+"""More than a page holds."""
+NEXT = re.compile(r'<a href="([^"]+)" class="button"[^>]*>(?:(?!</a>).)*Newer', re.DOTALL)
 WHY = "Nobody of staff can log in: the identity provider is away."
 
 
@@ -70,6 +75,8 @@ async def test_from_the_shell_to_the_review(case: Case, worker: RunningWorker, m
     other = await case.factory.person(Role.OWNER)
     await case.superuser.execute("UPDATE organizations SET support_access = false WHERE id = $1", other.organization_id)
     path, fields = f"/staff/people/{other.id}/impersonation", {"organization_id": str(other.organization_id)}
+    for _ in range(MANY):
+        assert (await client.get("/staff")).status_code == 200
     refused = await case.browser.submit(path, page="/staff", reason=REASON, **fields)
     assert "no organization that lets support in" in text_of(refused.text)
     entered = await client.submit(path, page="/staff", reason=REASON, **fields)
@@ -93,16 +100,22 @@ async def test_from_the_shell_to_the_review(case: Case, worker: RunningWorker, m
     assert tuple(row or ()) == (False, None, None)
 
     grant = await grant_of(case)
-    page = text_of(await case.browser.page(f"/staff/break-glass/{grant}"))
-    for part in (
-        WHY,
-        "support.begin",
-        str(other.organization_id),
-        REASON,
-        "accounts.change_name denied",
-        "staff.enter",
-    ):
-        assert part in page, part
+    here = f"/staff/break-glass/{grant}"
+    assert REASON not in text_of(await case.browser.page(here)), "what somebody typed is read for a reason"
+    said = await case.press(case.browser, "/staff/reasons", page="/staff", next=here, reason="The review of Monday")
+    assert said.status_code == 303
+    page = text_of(await case.browser.page(here))
+    for part in (WHY, "support.begin", str(other.organization_id), REASON, "accounts.change_name denied"):
+        assert part in page, f"{part}: opening pages again and again hides no act"
+    assert "Staff pages opened:" in page
+    assert "path: /staff" in text_of(await case.browser.page(f"{here}?pages=1"))
+    seen, onward = 0, f"{here}?limit=1"
+    while onward:
+        shown = await case.browser.page(onward)
+        seen += "support.stop" in shown
+        onward = html.unescape((NEXT.findall(shown) or [""])[0])
+        onward = f"{onward}&limit=1" if onward else ""
+    assert seen == 1, "nothing is cut off: the last act is reached page by page"
     rows = await case.superuser.fetch(
         "SELECT action, facts FROM audit_log WHERE actor_id = $1 AND facts @> '{\"break_glass\": true}'", case.owner.id
     )
