@@ -38,7 +38,8 @@ from service.guardrails.sealed import KEY_BYTES, is_sealed, row_names, seal, sea
 log = get_logger()
 BATCH = 200
 SECONDS = 20.0
-MOST_UNREADABLE = 100
+MOST_UNREADABLE = 10_000
+"""So many of one column are passed over in a run; what is behind still more of them waits until they are mended."""
 PLAIN = 0
 """Stands for "no key": values from before their column was sealed."""
 
@@ -78,7 +79,8 @@ WRITE = "UPDATE {table} SET {column} = $1 WHERE {column} = $2 AND {which}"
 NOTE = """
     INSERT INTO encryption_keys (id, fingerprint, needed_by, seen_at) VALUES ($1, $2, $3, $4)
     ON CONFLICT (id) DO UPDATE SET needed_by = excluded.needed_by, seen_at = excluded.seen_at,
-        fingerprint = CASE WHEN excluded.fingerprint = '' THEN encryption_keys.fingerprint ELSE excluded.fingerprint END
+        fingerprint = coalesce(nullif(encryption_keys.fingerprint, ''), excluded.fingerprint)
+    RETURNING fingerprint
 """
 
 
@@ -158,15 +160,20 @@ async def count_values(raw: asyncpg.Connection[Any], metadata: MetaData = Base.m
 
 
 async def note_keys(maintenance: Database, ring: Keyring | None = None) -> dict[int, list[str]]:
-    """Write down which keys the rows need; raises MissingKeys when this process lacks one."""
-    ring = ring or keyring()
+    """Write down which keys the rows need; raises MissingKeys when this process lacks one, or has another secret.
+
+    The first who has a key says what it is: whoever mistyped it is refused, and does not lock the others out.
+    """
+    ring, now = ring or keyring(), clock.now()
     async with maintenance.unit_of_work() as work:
         needed = await keys_in_use(work.raw)
         needed.pop(PLAIN, None)
-        for key_id, columns in sorted(needed.items()):
-            await work.raw.execute(NOTE, key_id, ring.fingerprints.get(key_id, ""), columns, clock.now())
+        noted = {
+            key_id: (columns, await work.raw.fetchval(NOTE, key_id, ring.fingerprints.get(key_id, ""), columns, now))
+            for key_id, columns in sorted(needed.items())
+        }
         await work.raw.execute("DELETE FROM encryption_keys WHERE NOT id = ANY($1)", list(needed))
-    refuse_missing({key_id: (columns, "") for key_id, columns in needed.items()}, ring)
+    refuse_missing(noted, ring)
     return needed
 
 

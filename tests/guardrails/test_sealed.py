@@ -93,15 +93,19 @@ def test_a_value_opens_in_its_own_place_only(monkeypatch: pytest.MonkeyPatch) ->
     for attribute, row in ((User.totp_secret, theirs), (Source.sealed_key, mine), (Endpoint.secret, mine)):
         with pytest.raises(BadSignature):
             unseal(attribute, value, row)
-    other = seal(Endpoint.secret, "whsec", mine)
+    other = seal(Endpoint.old_secret, "whsec", mine)
     with pytest.raises(BadSignature):
-        unseal(Endpoint.old_secret, other, mine)
+        unseal(Endpoint.secret, other, mine)
     with pytest.raises(BadSignature):
         unseal(User.totp_secret, value[:-1] + bytes([value[-1] ^ 1]), mine)
     with pytest.raises(TypeError, match="is not sealed"):
         seal(User.name, "Ann", mine)
     with pytest.raises(TypeError, match="names its rows by source, realm, external_id"):
         seal(InboxMessage.body, b"{}", 1)
+    moved = seal(Endpoint.secret, "whsec", mine)
+    assert unseal(Endpoint.old_secret, moved, mine) == b"whsec", "rotated before old_secret had a place of its own"
+    with pytest.raises(BadSignature):
+        unseal(Endpoint.old_secret, moved, theirs)
     assert place(InboxMessage.body, "a", "b:c", "d") != place(InboxMessage.body, "a:b", "c", "d")
     monkeypatch.setattr("service.guardrails.sealed.place", lambda *_: "anywhere")
     assert unseal(User.totp_secret, seal(User.totp_secret, "mine", mine), theirs) == b"mine"
@@ -151,6 +155,45 @@ async def test_web_compares_its_keys_with_what_a_worker_noted(world: World) -> N
             await compare_with_noted(work.raw, NEW)
         with pytest.raises(MissingKeys, match="is not the one that sealed"):
             await compare_with_noted(work.raw, Keyring("1:mistyped"))
+
+
+async def test_a_worker_with_a_mistyped_secret_is_refused_and_locks_nobody_out(world: World) -> None:
+    await world.person()
+    with pytest.raises(MissingKeys, match="lacks key 1"):
+        await note_keys(world.maintenance, NEW)  # knows that it is needed, not what it is
+    await note_keys(world.maintenance, OLD)
+    with pytest.raises(
+        MissingKeys, match=r"key 1 .* is not the one that sealed users\.totp_secret: restore its secret"
+    ):
+        await note_keys(world.maintenance, Keyring("1:mistyped"))
+    async with world.maintenance.unit_of_work(read_only=True) as work:
+        await compare_with_noted(work.raw, OLD)
+    assert await note_keys(world.maintenance, BOTH) == {1: [TOTP]}
+    command = world.cli("keys", "rotate", keys="2:second secret,1:mistyped")
+    assert "is not the one that sealed" in command.communicate()[1]
+    command = world.cli("keys", "status", keys="1:mistyped")
+    assert "is not the one that sealed" in command.communicate()[0]
+    assert command.returncode == 1
+
+
+async def test_many_that_cannot_be_read_do_not_hold_up_what_is_behind_them(world: World) -> None:
+    """Not even when they fill a whole batch."""
+    for _ in range(resealing.BATCH + 1):
+        await world.person(ring=Keyring("1:somebody else's"))
+    good = await world.person()
+    assert await reseal(world.maintenance, ring=BOTH) == {TOTP: 1}
+    assert await world.secret(good, NEW) == b"a secret"
+
+
+async def test_a_key_is_spare_for_all_at_once(world: World) -> None:
+    """Whoever reads that a key may be taken out, and does, need not wait for the worker before web starts."""
+    await world.person()
+    await note_keys(world.maintenance, OLD)
+    await reseal(world.maintenance, ring=BOTH)
+    told, _ = world.cli("keys", "status", keys="2:second secret,1:first secret").communicate()
+    assert "key 1: 0 values; may be taken out" in told
+    async with world.maintenance.unit_of_work(read_only=True) as work:
+        await compare_with_noted(work.raw, NEW)
 
 
 @pytest.mark.parametrize("careful", [True, False], ids=["guarded", "bites"])
