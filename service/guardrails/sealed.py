@@ -10,7 +10,8 @@ arguments, then
 
 The values after the column name the row: its primary key, or what `by=` names. What is only ever compared is not
 sealed: it is `hashed(secret())`. `guardrails.resealing` brings every sealed value under the newest key, and seals what
-was there before its column was (`once_plain=True`: such values are handed out as they are until then).
+was there before its column was (`once_plain=True`: such values are handed out as they are until then), or was bound to
+another column of its row (`once_in="column"`: opens there, too).
 
 Limits: AES-256-GCM with random nonces is good for 2^32 values per key: rotate before that. Whoever holds both the
 database and ENCRYPTION_KEYS reads everything. A sealed column cannot be searched, sorted or unique (a test says so);
@@ -24,7 +25,7 @@ from typing import Any
 
 from sqlalchemy import Column, Index, MetaData, column, func
 
-from service.core.crypto import LARGEST_KEY, Keyring, keyring
+from service.core.crypto import LARGEST_KEY, BadSignature, Keyring, keyring
 
 KEY_BYTES = 2
 """What a sealed value begins with: the id of its key, big-endian."""
@@ -36,12 +37,16 @@ class Sealed:
 
     by: tuple[str, ...] = ()
     once_plain: bool = False
+    once_in: str = ""
 
 
-def sealed(privacy: dict[str, Any], *, by: tuple[str, ...] = (), once_plain: bool = False) -> dict[str, Any]:
+def sealed(
+    privacy: dict[str, Any], *, by: tuple[str, ...] = (), once_plain: bool = False, once_in: str = ""
+) -> dict[str, Any]:
     """The column's info, with what it holds. `by` where the primary key is not known before the row is written;
-    `once_plain` for a column of text that was kept in clear before."""
-    return {**privacy, "sealed": Sealed(by, once_plain)}
+    `once_plain` for a column of text that was kept in clear before; `once_in` for one whose values were moved from
+    another column of the row as they were."""
+    return {**privacy, "sealed": Sealed(by, once_plain, once_in)}
 
 
 def hashed(privacy: dict[str, Any]) -> dict[str, Any]:
@@ -62,10 +67,16 @@ def seal(attribute: Any, plain: bytes | str, *row: object, ring: Keyring | None 
 
 def unseal(attribute: Any, value: bytes, *row: object, ring: Keyring | None = None) -> bytes:
     """What was sealed; raises BadSignature when altered, copied from elsewhere, or under a key that is not listed."""
-    where = place(attribute, *row)
-    if column_of(attribute).info["sealed"].once_plain and not is_sealed(value):
+    where, found, ring = place(attribute, *row), column_of(attribute), ring or keyring()
+    declared: Sealed = found.info["sealed"]
+    if declared.once_plain and not is_sealed(value):
         return value
-    return (ring or keyring()).decrypt(value, where)
+    try:
+        return ring.decrypt(value, where)
+    except BadSignature:
+        if not declared.once_in:
+            raise
+        return ring.decrypt(value, place(found.table.columns[declared.once_in], *row))
 
 
 def is_sealed(value: bytes) -> bool:

@@ -89,7 +89,7 @@ class Endpoint(TenantScoped, SoftDeletable, Base):
     state: Mapped[State] = mapped_column(String(16), default=State.ACTIVE, info=internal())
     reason: Mapped[str] = mapped_column(String(16), default="", info=internal())
     secret: Mapped[bytes] = mapped_column(info=sealed(credential()))
-    old_secret: Mapped[bytes | None] = mapped_column(info=sealed(credential()))
+    old_secret: Mapped[bytes | None] = mapped_column(info=sealed(credential(), once_in="secret"))
     old_secret_until: Mapped[datetime | None] = mapped_column(info=internal())
     created_at: Mapped[datetime] = mapped_column(default=clock.now, info=internal())
     changed_at: Mapped[datetime] = mapped_column(

@@ -13,8 +13,10 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from infra.sandbox.mail import MailSink
 from infra.sandbox.ports import free_port
 from service.core import clock
+from service.core.database import Database
 from service.features.webhooks.flows.claim import PER_ENDPOINT
 from service.features.webhooks.flows.deliver import FOR_ILL
+from service.features.webhooks.jobs.loops import forget
 from service.features.webhooks.models import GIVE_UP_AFTER, OVERLAP, SCHEDULE
 from service.integrations.webhooks import AT_ONCE, LONGEST_WAIT
 from tests.features.webhooks.conftest import PATIENCE, Post
@@ -39,7 +41,7 @@ async def test_the_published_library_believes_us_and_nobody_else(post: Post) -> 
     assert secret.encode() not in sealed, "at rest it is encrypted"
 
 
-async def test_after_a_rotation_both_secrets_sign_for_a_day(post: Post) -> None:
+async def test_after_a_rotation_both_secrets_sign_for_a_day(post: Post, maintenance: Database) -> None:
     endpoint = await post.endpoint()
     [old] = await post.secrets_of(endpoint, clock.now())
     answer = await post.admin.submit(f"/webhook-endpoints/{endpoint}/rotate", page=f"/webhook-endpoints/{endpoint}")
@@ -51,6 +53,13 @@ async def test_after_a_rotation_both_secrets_sign_for_a_day(post: Post) -> None:
     [arrived] = post.receiver.arrivals
     assert all(Webhook(each).verify(arrived.body, arrived.headers) for each in (new, old))
     assert await post.secrets_of(endpoint, clock.now() + OVERLAP) == [new]
+    await forget(maintenance)
+    assert await post.secrets_of(endpoint, clock.now()) == [new, old]
+    clock.advance(OVERLAP)
+    await forget(maintenance)
+    row = await post.row("webhook_endpoints", endpoint)
+    assert row["old_secret"] is None, "or it needs its encryption key for ever"
+    assert row["old_secret_until"] is not None
 
 
 async def test_a_failure_is_tried_again_for_days_with_the_same_id_and_bytes(post: Post) -> None:

@@ -7,12 +7,12 @@ import math
 from itertools import chain
 
 from service.core import clock, telemetry
-from service.core.context import Resources
+from service.core.context import Context, Resources
 from service.core.database import Database, UnitOfWork
 from service.features.webhooks.flows import metrics
 from service.features.webhooks.flows.claim import LINES
 from service.features.webhooks.flows.deliver import run
-from service.guardrails.jobs import standing
+from service.guardrails.jobs import periodic, standing
 
 # Endpoints that are ill are left out: their messages are late through their own fault, and `failing` counts them.
 MEASURE = f"""
@@ -33,12 +33,25 @@ ENDPOINTS = """
         count(*) FILTER (WHERE state = 'disabled') AS disabled
     FROM webhook_endpoints WHERE deleted_at IS NULL
 """
+# The day of overlap is over, so nothing signs with it; kept, it would need its encryption key for ever.
+FORGET = "UPDATE webhook_endpoints SET old_secret = NULL WHERE old_secret IS NOT NULL AND old_secret_until <= $1"
 GAUGES = (metrics.waiting, metrics.overdue, metrics.failing, metrics.disabled)
 
 
 @standing("webhook-deliveries")
 async def send_messages(resources: Resources, maintenance: Database, stop: asyncio.Event) -> None:
     await run(resources, maintenance, stop)
+
+
+@periodic("35 * * * *")
+async def forget_old_secrets(ctx: Context) -> None:
+    assert ctx.resources.maintenance is not None  # noqa: S101 - what this job is given
+    await forget(ctx.resources.maintenance)
+
+
+async def forget(maintenance: Database) -> None:
+    async with maintenance.unit_of_work() as work:
+        await work.raw.execute(FORGET, clock.now())
 
 
 async def measure(resources: Resources) -> None:
