@@ -6,10 +6,11 @@ handler (strict_json), every form field in web.forms, every address and idempote
 a CSV import; and `core.masking` hides what arrives some other way in logs, errors, audit rows, spans and mails.
 
 A number counts when it has an issuer's beginning and length, the right check digit (ISO/IEC 7812-1, annex B), and
-stands as one: in one piece, in a card's usual groups, or digit by digit. Ids, times, phone numbers (+, up to 15 digits)
-and fractions do not. Limits: of random 16-digit numbers one in fifty passes for a card; whoever spells a card out in
-words gets through; the content of uploaded files (pictures, PDFs) is not read, and a message under a signature is
-stored sealed as it came. Visa's 13 digits, not issued any more, are left alone: they are article numbers (EAN).
+stands as one: in one piece, in a card's usual groups, or digit by digit. Ids, times, phone numbers (+, up to 15
+digits), fractions and what is inside a valid IBAN (ISO 13616) do not. Limits: of random 16-digit numbers one in fifty
+passes for a card; whoever spells a card out in words gets through; the content of uploaded files (pictures, PDFs) is
+not read, and a message under a signature is stored sealed as it came. Visa's 13 digits, not issued any more, are left
+alone: they are article numbers (EAN).
 """
 
 from __future__ import annotations
@@ -50,6 +51,19 @@ UUID = re.compile(r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}")
 FRACTION_BEFORE, FRACTION_AFTER = (
     re.compile(r"(?<![0-9])[0-9]{1,13}\.$"),
     re.compile(r"\.(?!0+(?![0-9]))[0-9]{1,13}(?![0-9])"),
+)
+IBAN_LENGTHS = (
+    "AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DJ27 DK18 DO28"
+    " EE20 EG29 ES24 FI18 FK18 FO18 FR27 GB22 GE22 GI23 GL18 GR27 GT28 HN28 HR21 HU28 IE22 IL23 IQ23 IS26"
+    " IT27 JO30 KW30 KZ20 LB28 LC32 LI21 LT20 LU20 LV21 LY25 MC27 MD24 ME22 MK19 MN20 MR27 MT31 MU30 NI28"
+    " NL18 NO15 OM23 PK24 PL28 PS29 PT25 QA29 RO24 RS22 RU33 SA24 SC31 SD18 SE24 SI19 SK24 SM27 SO23 ST25"
+    " SV28 TL23 TN24 TR26 UA29 VA22 VG24 XK20 YE30"
+)
+"""The registry of ISO 13616: how many characters an account number has in each country."""
+IBAN = re.compile(
+    "(?<![0-9A-Za-z])(?:"
+    + "|".join(f"{one[:2]}[0-9]{{2}}(?:{GAP}?[0-9A-Z]){{{int(one[2:]) - 4}}}" for one in IBAN_LENGTHS.split())
+    + ")(?![0-9A-Za-z])"
 )
 SHORTEST = 14
 LONGEST_PHONE = 15  # ITU-T E.164
@@ -111,7 +125,7 @@ def _near(text: str) -> list[tuple[int, int]]:
 
 
 def _is_something_else(text: str, start: int, end: int) -> bool:
-    """A phone number, a number with a fraction, or a part of an identifier."""
+    """A phone number, a number with a fraction, or a part of an identifier or of a bank account's number."""
     before, after = text[max(0, start - NEAR) : start], text[end : end + NEAR]
     if before.endswith("+"):
         return sum(map(str.isdecimal, text[start:end])) <= LONGEST_PHONE
@@ -119,7 +133,14 @@ def _is_something_else(text: str, start: int, end: int) -> bool:
         return True
     around, here = before + text[start:end] + after, len(before)
     ids = [word for word in WORD.finditer(around) if IDENTIFIER.fullmatch(word[0]) and not word[0].isdecimal()]
-    return any(one.start() <= here and here + end - start <= one.end() for one in (*ids, *UUID.finditer(around)))
+    ids += [*UUID.finditer(around), *filter(_is_iban, IBAN.finditer(around))]
+    return any(one.start() <= here and here + end - start <= one.end() for one in ids)
+
+
+def _is_iban(found: re.Match[str]) -> bool:
+    """Whether the check digits are right: without them, two letters before a card would hide it."""
+    written = "".join(filter(str.isalnum, found[0]))
+    return int("".join(str(int(each, 36)) for each in written[4:] + written[:4])) % 97 == 1
 
 
 def contains_card(text: str) -> bool:

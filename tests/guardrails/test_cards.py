@@ -76,6 +76,34 @@ def test_ids_and_times_are_no_cards(identifier: UUID, milliseconds: int) -> None
         assert not contains_card(text), text
 
 
+def iban(country: str, account: str) -> str:
+    """An account's number with right check digits."""
+    digits = "".join(str(int(each, 36)) for each in f"{account}{country}00")
+    return f"{country}{98 - int(digits) % 97:02d}{account}"
+
+
+def in_groups(number: str, gap: str = " ") -> str:
+    return gap.join(number[at : at + 4] for at in range(0, len(number), 4))
+
+
+def test_an_iban_is_no_card_and_hides_none() -> None:
+    """Groups of four digits of an account may look like a card; so may one in one piece, check digits and all."""
+    like_a_card = next(digits for digits in map(str, range(4108005001234560, 4108005001234570)) if is_card(digits))
+    german, polish = iban("DE", f"{like_a_card}00"), iban("PL", "109010144539148803436467")
+    finnish = next(one for n in range(10_000) if is_card((one := iban("FI", f"4{n:013d}"))[2:]))
+    examples = ("GB33BUKB20201555555555", "FR1420041010050500013M02606", "BE71096123456769", "NO9386011117947")
+    assert contains_card(in_groups(german)[5:24]), "alone these digits are one"
+    for number in (german, polish, finnish, *examples):
+        for written in (number, in_groups(number), in_groups(number, "\u00a0"), in_groups(number, "-")):
+            for text in (written, f"IBAN: {written}, Jane", f"pay {written} EUR 100", f"({written})"):
+                assert not contains_card(text), text
+                assert contains_card(f"{text} {VISA}")
+    wrong = f"DE{(int(german[2:4]) + 1):02d}{german[4:]}"
+    assert contains_card(in_groups(wrong))
+    assert contains_card(f"DE44 {in_groups(VISA)} 00")
+    assert contains_card(f"VISA {in_groups(VISA)}")
+
+
 @given(st.floats(-1e12, 1e12, allow_nan=False))
 def test_what_is_measured_is_no_card(value: float) -> None:
     assert not contains_card(repr(value).replace("e", "E"))
