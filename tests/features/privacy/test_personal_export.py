@@ -13,7 +13,7 @@ from service.core import clock
 from service.core.database import Base
 from service.core.ids import new_id
 from service.features.notifications.models import MEMBER_JOINED
-from service.features.privacy.flows.contents import SOMEBODY, columns_of, holdings_of
+from service.features.privacy.flows.contents import OF_THE_LOG, SOMEBODY, columns_of, holdings_of
 from service.guardrails.permissions import Role
 from service.guardrails.personal_data import Protection, privacy_of, protection_of
 from service.guardrails.subjects import By, Holding, Person, address_hash, subject_of
@@ -186,6 +186,24 @@ async def test_other_people_are_left_out(desk: Desk) -> None:
     texts = [row["text"] for row in found["notifications.json"]]
     assert f"The list for [somebody else] and {desk.owner.email} has ended." in texts
     assert [row["invited_by"] for row in found["invitations.json"]] == ["[somebody else]"]
+
+
+async def test_whom_staff_helped_and_why_is_not_in_their_own_copy(desk: Desk) -> None:
+    colleague = await desk.factory.person(Role.OWNER, staff=True)
+    path, why = f"/staff/people/{desk.owner.id}", "Miss Canary has rung, ticket 4711"
+    async with await desk.factory.client(colleague, "password", "totp") as browser:
+        assert (await browser.submit("/staff/reasons", page="/staff", next=path, reason=why)).status_code == 303
+        assert (await browser.get(path)).status_code == 200
+        assert (
+            await browser.submit(f"{path}/end-sessions", page=f"{path}/end-sessions", reason=why)
+        ).status_code == 303
+        found = await Desk(desk.factory, desk.resources, desk.maintenance, colleague, browser).copy()
+    rows = found["audit_log.json"]
+    assert {"staff.read_personal", "staff.enter"} <= {row["action"] for row in rows}
+    assert any(row["address_prefix"] for row in rows)
+    assert str(desk.owner.id) not in json.dumps(rows)
+    assert "Canary" not in json.dumps(rows)
+    assert set(rows[0]) == OF_THE_LOG == set(found["schema.json"]["audit_log"]["fields"])
 
 
 async def test_an_address_that_was_never_confirmed_finds_nothing(desk: Desk) -> None:

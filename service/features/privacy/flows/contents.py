@@ -21,6 +21,7 @@ from service.features.notifications.models import KINDS, Notification
 from service.features.privacy.flows.archive import Entry, whole
 from service.features.privacy.flows.progress import Progress
 from service.guardrails import sessions
+from service.guardrails.audit import AuditRow
 from service.guardrails.data_map.record import retention_text
 from service.guardrails.data_map.walk import as_json, batches
 from service.guardrails.personal_data import CATEGORIES, PURPOSES, Protection, privacy_of, protection_of
@@ -28,6 +29,10 @@ from service.guardrails.subjects import Holding, Person, rows_of
 
 ADDRESS = re.compile(r"[^\s@<>\"',;:()]+@[^\s@<>\"',;:()]+\.\w+")
 SOMEBODY = "[somebody else]"
+OF_THE_LOG = frozenset(
+    {"id", "at", "organization_id", "actor_id", "on_behalf_of", "action", "object_id", "outcome", "address_prefix"}
+)
+"""What the person did, when and whence. Reasons and facts were typed about others, or name them."""
 README = """This is a copy of the data about you in {product}, made on {day}.
 
 Each .json file holds the rows of one table. schema.json says of every field what it is, why we have it and for how
@@ -51,7 +56,10 @@ async def person_of(maintenance: Database, user_id: UUID) -> Person | None:
 
 def columns_of(holding: Holding) -> list[Column[Any]]:
     """Not what the organization wrote, even in a row about the person."""
-    return [column for column in holding.exported if protection_of(column) is not Protection.CONTENT]
+    wanted = [column for column in holding.exported if protection_of(column) is not Protection.CONTENT]
+    if holding.table.name == AuditRow.__tablename__:
+        return [column for column in wanted if column.name in OF_THE_LOG]
+    return wanted
 
 
 def holdings_of(person: Person) -> list[Holding]:
@@ -120,6 +128,11 @@ def masked(held: Holding, row: Mapping[str, Any], person: Person) -> dict[str, A
         points = privacy is not None and privacy.category == "subject" and shown.get(column.name) is not None
         if points and shown[column.name] != person.id:
             shown[column.name] = SOMEBODY
+    if held.table.name == AuditRow.__tablename__:
+        if shown["on_behalf_of"] not in (None, person.id):
+            shown["on_behalf_of"] = SOMEBODY
+        if shown["object_id"] != person.id:
+            shown["object_id"] = None  # a person's number, or a thing's: the log does not tell which
     if held.table.name == Notification.__tablename__ and (kind := KINDS.get(shown["kind"])) and kind.about_others:
         shown["text"] = f"{kind.title} {SOMEBODY}"
     return shown
