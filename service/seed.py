@@ -1,5 +1,5 @@
 """The demo that `make run` shows: three organizations, forty indicators with ninety days of
-hourly readings, and a source of each kind.
+hourly readings, a source of each kind, and something on each page of staff.
 
 Planting twice changes nothing. It goes through the tables directly, not through the actions: nobody acted, so the
 audit log stays empty, and 86,400 readings take seconds.
@@ -8,6 +8,7 @@ audit log stays empty, and 86,400 readings take seconds.
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from service.core.context import Resources
 from service.core.crypto import keyed_hash
 from service.core.database import Database
 from service.core.errors import TooManyRequests
+from service.core.ids import new_id
 from service.core.redis import create_redis
 from service.core.settings import Settings
 from service.core.statements import Prepared
@@ -27,14 +29,17 @@ from service.features.accounts.models.passwords import hash_password
 from service.features.api_keys.models import ApiKey
 from service.features.api_keys.queries import offered
 from service.features.billing.flows import catalogue
+from service.features.billing.flows.demo import message_of_nobody
+from service.features.consents.flows.demo import agreed, news_of_last_month, restricted
 from service.features.erasure.flows.demo import letter_from
-from service.features.files.flows.demo import plant_files
+from service.features.files.flows.demo import finding_in, plant_files
 from service.features.imports.flows.demo import plant_import
 from service.features.indicators.flows.demo import plant_indicators
-from service.features.notifications.flows.demo import event_nobody_understands, news_for
+from service.features.notifications.flows.demo import event_nobody_understands, held_back, news_for
 from service.features.organizations.models import Membership, Organization
 from service.features.privacy.flows.demo import copy_for
 from service.features.sources.flows.demo import plant_sources
+from service.features.support.flows.demo import grant_of, visit_of
 from service.features.webhooks.flows.demo import plant_endpoint
 from service.guardrails.api_keys import SHOWN, hash_of, mint
 from service.guardrails.feature_flags import Flag, OrganizationFlag
@@ -76,7 +81,9 @@ async def plant(settings: Settings) -> list[dict[str, str]]:
         logins[0][0]["api_key"] = await _api_key(database)
         await _something_for_staff(database, settings)
         await plant_files(database, settings, FIRST)
-        return [*logins[0], await _staff(database)]
+        staff = await _staff(database)
+        await _what_staff_did(database)
+        return [*logins[0], staff]
     finally:
         await database.dispose()
 
@@ -152,6 +159,27 @@ async def _something_for_staff(database: Database, settings: Settings) -> None:
         pass  # as it should be
     finally:
         await resources.redis.aclose()
+
+
+async def _what_staff_did(database: Database) -> None:
+    """One of each thing that the pages of staff list: a visit, emergency rights, a restriction, news, an address that
+    bounced, a finding of the scanner, an account to recover."""
+    async with database.unit_of_work(tenant=None) as work:
+        known = {user.email: user.id for user in (await work.session.scalars(select(User))).all()}
+        if (colleague := "oncall@ballast.example") in known:
+            return
+        hashed = await hash_password(PASSWORD)
+        helper, leaver = _user("Erin Engineer", colleague, hashed), _user("Lea Leaver", "left@ballast.example", hashed)
+        leaver.deleted_at, leaver.deletion_id = clock.now() - timedelta(days=2), new_id()
+        work.session.add_all([helper, leaver])
+        await work.session.flush()
+        leaver.deleted_by = leaver.id
+        owner, viewer = known["owner@ballast.example"], known["viewer3@ballast.example"]
+        staff = known["staff@ballast.example"]
+        planted = [agreed(owner), restricted(viewer), news_of_last_month(), grant_of(helper.id, staff)]
+        work.session.add_all([*planted, held_back("bounced@ballast.example"), finding_in(FIRST), message_of_nobody()])
+    async with database.unit_of_work(tenant=FIRST) as work:
+        work.session.add(visit_of(staff, owner))
 
 
 async def _staff(database: Database) -> dict[str, str]:

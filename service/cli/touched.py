@@ -89,9 +89,11 @@ class Touched:
 
     def lines(self) -> Iterator[str]:
         """Each line begins with its kind, for grep and for a list."""
-        kinds = {"organization": self.organizations, "person": self.persons, "records": self.kinds}
-        ways = {"session": self.sessions, "network": self.networks, "actor": self.actors}
-        for word, counted in (kinds | ways).items():
+        told: dict[str, Counter[Any]] = {
+            "organization": self.organizations, "person": self.persons, "records": self.kinds,
+            "session": self.sessions, "network": self.networks, "actor": self.actors,
+        }  # fmt: skip
+        for word, counted in told.items():
             for what, deeds in counted.most_common():
                 yield f"{word} {what} {deeds}"
         when = f", from {self.first:%Y-%m-%d %H:%M} to {self.last:%Y-%m-%d %H:%M} UTC" if self.first else ""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy import select
 
+from service.core import clock
 from service.core.database import Database
+from service.core.ids import new_id
 from service.core.regions import in_region
 from service.core.settings import Settings
-from service.features.files.models import File, FileState, new_path
+from service.features.files.models import File, FileFinding, FileState, new_path
 from service.integrations.http import HttpClient
 from service.integrations.storage import Storage
 
@@ -19,6 +22,14 @@ SENT = {
     "Budget.xlsx": b"PK\x03\x04 half of a workbook",
     "Meeting notes.txt": b"Revenue is up, churn is down; look at open tickets again on Friday.\n",
 }
+
+
+def finding_in(organization_id: UUID) -> FileFinding:
+    """What the scanner recognized in a file that its organization has deleted since."""
+    return FileFinding(
+        organization_id=organization_id, file_id=new_id(), signature="Eicar-Test-Signature",
+        found_at=clock.now() - timedelta(days=3),
+    )  # fmt: skip
 
 
 async def plant_files(database: Database, settings: Settings, organization_id: UUID) -> None:

@@ -10,6 +10,7 @@ from service.core import clock
 from service.features.notifications.models import MEMBER_JOINED, ROLE_CHANGED, Notification
 from service.features.notifications.schemas import SOURCE
 from service.guardrails.inbox import InboxMessage, State
+from service.guardrails.mailing import Cause, MailSuppression, hash_of
 from service.guardrails.permissions import Role
 
 
@@ -18,6 +19,14 @@ def event_nobody_understands() -> InboxMessage:
     return InboxMessage(
         source=SOURCE, realm="", external_id="demo-bounce", type="bounce", subject=None, facts={}, body=b"{}",
         state=State.DEAD, reason="", attempts=5, last_error="KeyError", received_at=clock.now() - timedelta(days=1),
+    )  # fmt: skip
+
+
+def held_back(email: str) -> MailSuppression:
+    """An address that bounced: mail does not go there until staff lift it."""
+    return MailSuppression(
+        address_hash=hash_of(email), email=email, cause=Cause.BOUNCE, code="5.1.1",
+        seen_at=clock.now() - timedelta(days=4),
     )  # fmt: skip
 
 

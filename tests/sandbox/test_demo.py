@@ -1,0 +1,62 @@
+"""The demo shows something on each page of staff, and planting it twice changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+
+from infra.sandbox.ports import free_port
+from service.catalog import load_tables
+from service.core import clock
+from service.core.settings import Settings
+from service.features.accounts.models.totp import code_at
+from service.seed import plant
+from tests.support.client import Client
+from tests.support.servers import RunningServer
+
+pytest_plugins = "tests.guardrails.durability"
+"""A database of its own: the demo has fixed ids."""
+PAGES = {
+    "/staff/news": "Sources bring figures by themselves",
+    "/staff/restrictions": "End it",
+    "/staff/erasures": "requested",
+    "/staff/break-glass": "Erin Engineer",
+    "/staff/mail": "5.1.1",
+    "/staff/quarantine": "Eicar-Test-Signature",
+    "/staff/people": """<span class="badge danger">deleted</span>""",
+    "/staff/dead-letters/stripe-messages": "customer.updated",
+    "/staff/dead-letters/mail-events": "bounce",
+}
+PAGING = """
+    SELECT (SELECT count(*) FROM break_glass_grants WHERE reviewed_at IS NULL OR closed_at IS NULL)
+        + (SELECT count(*) FROM support_visits WHERE ended_at IS NULL)
+        + (SELECT count(*) FROM inbox WHERE state = 'pending')
+"""
+
+
+async def rows_of(connection: asyncpg.Connection[Any]) -> dict[str, int]:
+    tables = load_tables().tables
+    return {name: await connection.fetchval(f'SELECT count(*) FROM "{name}"') for name in tables}
+
+
+async def test_the_demo_has_something_on_each_page_of_staff(
+    own_settings: Settings, own_superuser: asyncpg.Connection[Any]
+) -> None:
+    settings = own_settings.model_copy(update={"base_url": f"http://127.0.0.1:{free_port()}"})
+    logins = await plant(settings)
+    before = await rows_of(own_superuser)
+    assert await plant(settings) == logins
+    assert await rows_of(own_superuser) == before
+    assert await own_superuser.fetchval(PAGING) == 0, "nobody is woken by the demo"
+    with RunningServer(settings):
+        async with Client(settings.base_url) as staff:
+            login = logins[-1]
+            await staff.submit("/login", email=login["email"], password=login["password"])
+            code = code_at(login["authenticator_key"].encode(), clock.now())
+            assert (await staff.submit("/login/code", code=code)).status_code == 303
+            shown = {path: await staff.page(path) for path in PAGES}
+            assert {path for path, words in PAGES.items() if words not in shown[path]} == set()
+        async with Client(settings.base_url) as owner:
+            await owner.submit("/login", email="owner@ballast.example", password=logins[0]["password"])
+            assert "Ticket 4702" in await owner.page("/organization/support")
