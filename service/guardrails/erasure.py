@@ -15,7 +15,7 @@ from collections import Counter
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Column, LargeBinary, MetaData, RowMapping, Table, Uuid, delete, select, update
+from sqlalchemy import Column, LargeBinary, MetaData, RowMapping, Table, Uuid, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.core.crypto import BadSignature
@@ -79,7 +79,7 @@ async def erase_rows(work: UnitOfWork, person: Person, metadata: MetaData) -> Co
                 continue
             # Only what still holds something: a second run finds nothing to do, and says so.
             filled = [_is_filled(column) for column in holding.table.columns if column.name in values]
-            statement = update(holding.table).where(holding.where, *filled[:1]).values(values)
+            statement = update(holding.table).where(holding.where, or_(*filled)).values(values)
         done[holding.table.name] += await _count(session, statement)
     for column, where in references_to(person, metadata):
         if changes(column) and not column.foreign_keys:  # a key to the account has emptied itself

@@ -27,7 +27,7 @@ async def test_choices_and_the_way_out(chromium: Browser, world: World, person: 
     page = await context.new_page()
 
     await page.goto("/account")
-    await page.get_by_role("link", name="Your data").click()
+    await page.get_by_role("link", name="Your choices").click()
     news = page.get_by_role("region", name="News about the product")
     await news.get_by_role("button", name="Agree").click()
     await news.get_by_role("button", name="Take it back").click()

@@ -102,7 +102,7 @@ async def begin(ctx: Context, request_id: UUID) -> ErasureRequest:
 async def finish(ctx: Context, request_id: UUID) -> ErasureRequest:
     request = await _locked(ctx, request_id)
     _end(request, State.DONE)
-    request.held = request.reason = ""
+    request.held = ""
     return request
 
 
@@ -134,8 +134,8 @@ def _verify(ctx: Context, request: ErasureRequest) -> None:
 
 
 def _end(request: ErasureRequest, state: State) -> None:
-    """An ended request needs the address no more."""
-    request.state, request.finished_at, request.email = state, clock.now(), None
+    """An ended request needs the address no more, nor the words of the letter."""
+    request.state, request.finished_at, request.email, request.reason = state, clock.now(), None, None
 
 
 async def _open_of(ctx: Context, user_id: UUID, *states: State) -> ErasureRequest | None:

@@ -60,6 +60,11 @@ def _kept(*arguments: Any, **options: Any) -> Any:
     return mapped_column(*arguments, info=internal(erasure=Erasure.KEEP, because=PROOF), **options)
 
 
+def _said(**options: Any) -> Any:
+    """What somebody wrote about the person."""
+    return mapped_column(String(300), info=personal("message", purpose="erasure", erasure=Erasure.NULL), **options)
+
+
 class ErasureRequest(Base):
     __tablename__ = "erasure_requests"
     __subject__ = Subject("user_id")
@@ -79,8 +84,8 @@ class ErasureRequest(Base):
     """Needed until the last processor has been told; then nobody knows it any more."""
     state: Mapped[State] = _kept(String(16))
     source: Mapped[Source] = _kept(String(16))
-    reason: Mapped[str] = _kept(String(300), default="")
-    """How they asked, as staff entered it; gone with the rest."""
+    reason: Mapped[str | None] = _said(default="")
+    """How they asked, as staff entered it, which may name them: gone as soon as the request has ended."""
     requested_at: Mapped[datetime] = _kept(default=clock.now)
     requested_by: Mapped[UUID | None] = mapped_column(info=pointer())
     verified_at: Mapped[datetime | None] = _kept()
@@ -88,8 +93,9 @@ class ErasureRequest(Base):
     due_at: Mapped[datetime | None] = _kept()
     began_at: Mapped[datetime | None] = _kept()
     finished_at: Mapped[datetime | None] = _kept()
-    held: Mapped[str] = _kept(String(300), default="", server_default="")
-    """Why it does not go on: a legal hold, an organization without another owner, a processor that is away."""
+    held: Mapped[str | None] = _said(default="", server_default="")
+    """Why it does not go on: a legal hold, an organization without another owner, a processor that is away; or why it
+    was refused, which is theirs to know (Art. 12(4)) until they are erased."""
     attempts: Mapped[int] = _kept(default=0, server_default="0")
     next_attempt_at: Mapped[datetime] = _kept(default=clock.now, server_default=text("now()"))
     leased_until: Mapped[datetime | None] = _kept()

@@ -50,7 +50,7 @@ class RequestRead(Output):
     requested_by: UUID | None
     due_at: datetime | None
     finished_at: datetime | None
-    held: str
+    held: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import timedelta
 from random import randrange
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,16 +12,24 @@ import asyncpg
 from redis.asyncio import Redis
 from sqlalchemy import Boolean, Column, DateTime, Enum, LargeBinary, Numeric, String, Table, Uuid
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from starlette.responses import Response
 
 from service.core import clock
-from service.core.context import Resources
+from service.core.context import Actor, ActorKind, Caller, Context, Login, Resources
 from service.core.database import Base
+from service.core.ids import new_id
+from service.guardrails import before_login, staff_reasons
 from service.guardrails.personal_data import Erasure, Protection, privacy_of, protection_of
 from service.guardrails.subjects import By, Person, address_hash, personal_tables, subject_of
 from service.integrations.storage import Storage
 
 BY_HAND = {"users", "memberships", "audit_log", "erasure_requests", "erasure_steps"}
 """The account and its places, which a test has made already, and what only actions write."""
+LETTER = """
+    INSERT INTO erasure_requests (id, user_id, state, source, reason, held, requested_at, finished_at)
+    VALUES ($1, $2, 'refused', 'staff', $3, $3, $4, $4)
+"""
+"""An earlier request that was refused: what staff wrote about it, they wrote about the person."""
 WORDS = {"mail_suppressions.cause": "unsubscribed"}
 PERSONAL = (Protection.PERSONAL, Protection.SECRET)
 COLUMNS = """
@@ -48,7 +58,18 @@ async def plant(raw: asyncpg.Connection[Any], person: Person, token: str, organi
             extra = " OVERRIDING SYSTEM VALUE" if table.name == "inbox" else ""
             await raw.execute(f"INSERT INTO {table.name} ({names}){extra} VALUES ({places})", *values.values())
             planted.add(table.name)
+    await raw.execute(LETTER, new_id(), person.id, token, clock.now())
     return planted
+
+
+async def plant_in_redis(resources: Resources, token: str) -> None:
+    """A half-finished login, and a colleague's reason to look at the person: each where and for as long as it lives."""
+    await before_login.hold(resources, Response(), "canary", {"email": f"{token}@example.com"})
+    now, staff = clock.now(), uuid4()
+    login = Login("key", staff, None, now, now, (), 0, "csrf")
+    async with resources.database.unit_of_work(tenant=None) as work:
+        ctx = Context(work, resources, Actor(ActorKind.STAFF, staff), Caller("test"), login=login)
+        await staff_reasons.keep(ctx, "/staff/people", f"Called about {token}")
 
 
 def _row(table: Table, person: Person, token: str, organization: UUID) -> dict[str, Any]:
@@ -111,14 +132,34 @@ async def in_tables(raw: asyncpg.Connection[Any], token: str) -> set[str]:
     return found
 
 
-async def in_redis(redis: Redis, token: str) -> set[str]:
-    """Keys, and whatever is behind them."""
+async def in_redis(redis: Redis, token: str, *, within: timedelta = timedelta()) -> set[str]:
+    """Keys with what is behind them, read as what they are: a dump may be compressed. Redis has a clock of its own,
+    which no test moves: what ends by itself `within` this time counts as gone."""
     found = set()
     async for key in redis.scan_iter(match="*", count=1_000):
-        dump = await redis.dump(key)
-        if token.encode() in key or (dump and token.encode() in dump):
+        left = await redis.pttl(key)
+        if 0 <= left <= within / timedelta(milliseconds=1):
+            continue
+        kind: Any = await redis.type(key)
+        if token.encode() in key or token in str(await READ[kind.decode()](redis, key)):
             found.add(key.decode("utf-8", "replace"))
     return found
+
+
+async def _gone(*_: Any) -> None:
+    """Between the scan and this look."""
+
+
+READ: dict[str, Callable[[Any, bytes], Any]] = {
+    "string": lambda redis, key: redis.get(key),
+    "hash": lambda redis, key: redis.hgetall(key),
+    "set": lambda redis, key: redis.smembers(key),
+    "zset": lambda redis, key: redis.zrange(key, 0, -1),
+    "list": lambda redis, key: redis.lrange(key, 0, -1),
+    "stream": lambda redis, key: redis.xrange(key),
+    "none": _gone,
+}
+"""How to read each type there is; another one raises KeyError."""
 
 
 async def in_store(resources: Resources, token: str) -> set[str]:

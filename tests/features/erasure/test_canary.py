@@ -29,6 +29,7 @@ from tests.features.erasure.world import World
 from tests.support.factories import Person
 
 pytest_plugins = ("tests.guardrails.durability", "tests.features.erasure.planet")
+LATER = 120
 
 
 async def leave_traces(world: World, token: str) -> Person:
@@ -50,6 +51,7 @@ async def leave_traces(world: World, token: str) -> Person:
         await visitor.submit("/forgot", page="/forgot", email=person.email)
     planted = await canary.plant(world.superuser, Subject(person.id, (person.email,)), token, home.organization_id)
     assert len(planted) + len(canary.BY_HAND) == len(personal_tables(Base.metadata)), "a table without a trace"
+    await canary.plant_in_redis(world.resources, token)
     copy = at_home(world.resources, f"exports/{new_id()}/{new_id().hex}")
     await world.superuser.execute("UPDATE data_exports SET key = $2 WHERE user_id = $1", person.id, copy)
     await world.resources.get(Storage).put(copy, one_part(token.encode()))
@@ -63,13 +65,13 @@ async def one_part(content: bytes) -> AsyncIterator[bytes]:
     yield content
 
 
-async def places(world: World, token: str) -> dict[str, set[str]]:
-    """Everywhere that the token stands."""
+async def places(world: World, token: str, *, later: timedelta = timedelta()) -> dict[str, set[str]]:
+    """Everywhere that the token stands; `later`: so long ago it was put there."""
     sent = [str(one) for one in (*world.sendgrid.sent, *world.sendgrid.requests, *world.sendgrid.spared)]
     living = world.stripe.account.store.kinds["customer"]
     found = {
         "tables": await canary.in_tables(world.superuser, token),
-        "redis": await canary.in_redis(world.resources.redis, token),
+        "redis": await canary.in_redis(world.resources.redis, token, within=later),
         "store": await canary.in_store(world.resources, token),
         "sendgrid": {one for one in sent if token in one},
         "stripe": {name for name, customer in living.items() if token in str(customer)},
@@ -83,17 +85,21 @@ async def test_no_trace_is_left_of_a_person_but_what_the_map_keeps(
     token = f"canary{new_id().hex[-12:]}"
     person = await leave_traces(world, token)
     before = await places(world, token)
-    assert {"tables", "store", "sendgrid", "stripe"} <= set(before), "the search finds what is there"
+    assert set(before) == {"tables", "redis", "store", "sendgrid", "stripe"}, "the search finds what is there"
+    assert {key.split(":")[1] for key in before["redis"]} >= {"p", "why"}
+    assert await sessions_of(world, person)
+    assert {"erasure_requests.reason", "erasure_requests.held"} <= before["tables"]
     assert len(before["tables"]) >= 12
     await world.ask(person)
     await world.after_a_day()
     request = await world.request(person)
     assert request["state"] == "done", request["held"]
     # What others were told about them is the others' news, and goes with its own retention.
-    clock.advance(timedelta(days=120))
+    clock.advance(timedelta(days=LATER))
     while await purge_expired(world.resources):
         pass
-    assert await places(world, token) == {}
+    assert await places(world, token, later=timedelta(days=LATER)) == {}
+    assert not await sessions_of(world, person)
     assert not await canary.in_tables(world.superuser, f"{person.id}@"), "no pseudonym made of the person"
     pointed = await canary.in_tables(world.superuser, str(person.id))
     assert pointed <= canary.kept() | {"pgqueuer.headers", "pgqueuer.payload"}, "only where the map gives a reason"
@@ -107,8 +113,15 @@ async def test_no_trace_is_left_of_a_person_but_what_the_map_keeps(
     assert await world.superuser.fetchval("SELECT count(*) FROM audit_log WHERE actor_id = $1", person.id) > 0
 
 
-MUTANTS = {"files": "store", "stripe": "stripe", "mail": "sendgrid", "tables": "tables"}
-"""Without the step somebody still knows the person; the others leave what is not personal, or evidence."""
+async def sessions_of(world: World, person: Person) -> set[str]:
+    """And the list of them; what else bears the person's number are counts that end within minutes."""
+    found = await canary.in_redis(world.resources.redis, person.id.hex)
+    return {key for key in found if key.split(":")[1] in ("s", "us")}
+
+
+MUTANTS = {"close": "sessions", "files": "store", "stripe": "stripe", "mail": "sendgrid", "tables": "tables"}
+"""Without the step something still knows the person. What the farewell and the ledger are for, test_machine.py and
+test_restore.py look for."""
 
 
 @pytest.mark.parametrize("name", MUTANTS)
@@ -124,7 +137,9 @@ async def test_it_bites_without_one_of_the_steps(world: World, name: str, monkey
     await world.after_a_day()
     assert (await world.request(person))["state"] == "done"
     left = await places(world, token)
+    left |= {"sessions": found} if (found := await sessions_of(world, person)) else {}
     assert MUTANTS[name] in left
+    assert (name == "close") is ("sessions" in left)
 
 
 async def test_a_ledger_entry_says_nothing_about_anybody(world: World) -> None:

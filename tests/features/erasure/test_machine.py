@@ -51,7 +51,7 @@ async def test_a_person_asks_and_everybody_forgets_them(world: World) -> None:
         await world.after_a_day()
         assert (await client.get("/account")).status_code in (303, 401), "every session has ended"
     request = await world.request(ada)
-    assert (request["state"], request["email"], request["held"]) == ("done", None, "")
+    assert (request["state"], request["email"], request["reason"], request["held"]) == ("done", None, None, "")
     steps = await world.steps(ada)
     assert list(steps) == list(STEPS)
     assert "SendGrid erases it" in steps["mail"]
@@ -125,6 +125,8 @@ async def test_a_letter_needs_two_members_of_staff(world: World, person: Person)
         assert (await second.submit(f"{path}/verify", page=path, reason=CHECKED)).status_code == 303
     await world.after_a_day()
     assert (await world.request(person))["state"] == "done"
+    told = [mail.subject for mail in world.sendgrid.inbox.to(person.email)]
+    assert "We erase your data now" in told
     async with await world.factory.client(other, "password", "totp") as second:
         page = await second.page(path)
         assert "Every table has been walked" in page
@@ -146,7 +148,8 @@ async def test_a_refused_letter_changes_nothing(world: World, person: Person) ->
         refused = await second.submit(f"{path}/refuse", page=path, reason="The signature is not theirs.")
         assert refused.status_code == 303
     await world.after_a_day()
-    assert (await world.request(person))["state"] == "refused"
+    request = await world.request(person)
+    assert (request["state"], request["reason"], request["held"]) == ("refused", None, "The signature is not theirs.")
     assert await world.exists(person)
     told = await world.superuser.fetch("SELECT reason FROM audit_log WHERE action = 'erasure.enter'")
     assert not any(person.email in row["reason"] for row in told), "the log cannot forget, so it does not learn it"

@@ -34,7 +34,7 @@ NOT_DONE = """
 AGAIN = """
     WITH forgotten AS (DELETE FROM erasure_steps WHERE request_id = $1),
     others AS (
-        UPDATE erasure_requests SET state = 'withdrawn', finished_at = $4, email = NULL
+        UPDATE erasure_requests SET state = 'withdrawn', finished_at = $4, email = NULL, reason = NULL
         WHERE user_id = $2 AND id <> $1 AND finished_at IS NULL
     )
     INSERT INTO erasure_requests
