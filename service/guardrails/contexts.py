@@ -109,7 +109,7 @@ async def _public(request: Request) -> AsyncIterator[Context]:
     async with resources.database.connection() as connection:
         work = UnitOfWork(connection)
         ctx = Context(work, resources, ANONYMOUS, _caller(request))
-        async with _transaction(ctx, tenant=None, user=None, read_only=read_only):
+        async with transaction(ctx, tenant=None, user=None, read_only=read_only):
             request.scope["state"]["context"] = ctx
             yield ctx
 
@@ -130,7 +130,7 @@ async def _person(request: Request, *, checks_forgery: bool = True) -> AsyncIter
         work = UnitOfWork(connection)
         ctx = Context(work, resources, Actor(ActorKind.USER, login.user_id), _caller(request), login=login)
         impersonation.begin(ctx, login)
-        async with _transaction(ctx, tenant=login.organization_id, user=login.user_id, read_only=read_only):
+        async with transaction(ctx, tenant=login.organization_id, user=login.user_id, read_only=read_only):
             identity = await resources.get(Identifier).identify(work, login)
             # The epoch lives in PostgreSQL: revoking all sessions holds even when Redis lost the deletions.
             await impersonation.confirm(ctx, request.scope["state"], identity)
@@ -196,7 +196,7 @@ async def admit_body(request: Request) -> None:
     if stream is not None or not gate.knows_key(request.scope):
         async with resources.database.connection() as connection:
             ctx = Context(UnitOfWork(connection), resources, ANONYMOUS, _caller(request))
-            async with _transaction(ctx, tenant=shown.organization_id, user=None, read_only=True):
+            async with transaction(ctx, tenant=shown.organization_id, user=None, read_only=True):
                 key = await api_keys.believe(request, ctx, shown)
             if stream is not None:
                 stream.take_place(key.id)
@@ -213,7 +213,7 @@ async def _program(request: Request) -> AsyncIterator[Context]:
         work, key = UnitOfWork(connection), None
         ctx = Context(work, resources, ANONYMOUS, _caller(request))
         try:
-            async with _transaction(
+            async with transaction(
                 ctx, tenant=shown.organization_id, user=None, read_only=request.method in SAFE_METHODS
             ):
                 key = await api_keys.believe(request, ctx, shown)
@@ -231,7 +231,7 @@ async def _program(request: Request) -> AsyncIterator[Context]:
 
 
 @asynccontextmanager
-async def _transaction(ctx: Context, *, tenant: UUID | None, user: UUID | None, read_only: bool) -> AsyncIterator[None]:
+async def transaction(ctx: Context, *, tenant: UUID | None, user: UUID | None, read_only: bool) -> AsyncIterator[None]:
     """Begin, hand out, commit or roll back, then write the security events in a transaction of their own."""
     work = ctx.work
     try:

@@ -158,6 +158,18 @@ async def test_who_saw_what_is_recorded_before_the_answer_leaves(
     assert len(seen) >= 8, f"the walk left only {seen}"
 
 
+async def test_a_list_that_staff_take_away_is_recorded_too(place: Factory, on: bool, stack: AsyncExitStack) -> None:
+    colleague = await place.person(staff=True)
+    await place.organization()
+    client = await stack.enter_async_context(await place.client(colleague, "password", "totp"))
+    taken = (await client.get("/staff/organizations/csv")).text.count("\n") - 1
+    reads = await place.superuser.fetch(
+        "SELECT facts FROM audit_log WHERE actor_id = $1 AND outcome = 'read' AND facts ? 'ids'", colleague.id
+    )
+    assert sum(orjson.loads(row["facts"])["rows"] for row in reads) == (taken if on else 0)
+    assert taken > 0
+
+
 async def test_what_cannot_be_recorded_is_not_shown(strict_resources: Resources) -> None:
     async with strict_resources.database.unit_of_work() as work:
         ctx = Context(work, strict_resources, SYSTEM, Caller("test"))

@@ -13,6 +13,7 @@ from infra.sandbox.mail import MailSink
 from service.core import clock
 from service.core.ids import new_id
 from service.guardrails.permissions import Role
+from service.guardrails.subjects import address_hash
 from tests.features.accounts.conftest import PASSWORD, Post
 from tests.features.admin.conftest import WHY, say_why
 from tests.support.client import Client
@@ -165,10 +166,14 @@ async def test_what_the_filters_show_is_exported_for_a_reason(
     rows = list(csv.DictReader(io.StringIO(answer.text)))
     assert [row["E-mail"] for row in rows] == [f"{stem}{number}@example.com" for number in range(3)]
     assert {row["Name"] for row in rows} == {"'=1+1"}, "no spreadsheet runs it"
-    done = await superuser.fetchval(
-        "SELECT count(*) FROM audit_log WHERE action = 'staff.export' AND actor_id = $1", staff_person.id
+    noted = await superuser.fetch(
+        "SELECT action, facts::text FROM audit_log WHERE action LIKE 'staff.export%' AND actor_id = $1 ORDER BY id",
+        staff_person.id,
     )
-    assert done == 1
+    assert [row["action"] for row in noted] == ["staff.export", "staff.export_rows"]
+    assert '"rows": 3' in noted[1]["facts"]
+    assert f'"filters": {{"q": "{address_hash(stem).hex()[:32]}"}}' in noted[0]["facts"]
+    assert stem not in noted[0]["facts"], "which list was taken away, without the name that was sought"
     # The pages of a list meet without a gap, and the search goes on with them.
     first = await staff.page(f"{PEOPLE}?q={stem}&limit=2")
     older = first.split('rel="next"')[0].rpartition('href="')[2].split('"')[0].replace("&amp;", "&")
