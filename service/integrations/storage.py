@@ -93,9 +93,10 @@ class Storage:
         store, path = self._found(key)
         await store.delete(path)
 
-    async def walk(self, prefix: str = "") -> AsyncIterator[Stored]:
-        """Of every region; `path` is what the region's own store calls it."""
-        for region, store in self._stores.items():
+    async def walk(self, prefix: str = "", *, only: str | None = None) -> AsyncIterator[Stored]:
+        """Of every region, or `only` one; `path` is what the region's own store calls it."""
+        for region in (only,) if only else self._stores:
+            store = self._of(region)
             async for found in store.walk(prefix):
                 yield replace(found, key=in_region(region, found.path))
 

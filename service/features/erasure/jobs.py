@@ -50,7 +50,8 @@ async def take_up_deleted_accounts(ctx: Context) -> None:
 
 @periodic("25 * * * *", timeout=timedelta(minutes=5))
 async def follow_the_ledger(ctx: Context) -> None:
-    """Whoever a restored backup brought back goes again; and what outlived every backup is forgotten."""
+    """Whoever a restored backup brought back goes again; and what outlived every backup is forgotten. Who could not
+    begin is in the log, and tried again in an hour."""
     await arrivals.replay(ctx.resources)
     await ledger.forget_old(ctx.resources)
 

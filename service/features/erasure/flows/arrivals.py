@@ -5,13 +5,17 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
+import asyncpg
+
 from service.core import clock
 from service.core.context import Resources
 from service.core.database import Base, Database
+from service.core.errors import Unavailable
 from service.core.ids import new_id
 from service.core.logging import get_logger
 from service.features.accounts.models.user import UNDO_DAYS
-from service.features.erasure.flows.ledger import Entry, entries
+from service.features.erasure.flows import ledger
+from service.features.erasure.flows.ledger import Entry
 from service.guardrails.erasure import addresses_behind
 from service.guardrails.purge import GRACE
 
@@ -26,17 +30,18 @@ ADD = """
     INSERT INTO erasure_requests (id, user_id, email, state, source, reason, requested_at, due_at, next_attempt_at)
     VALUES ($1, $2, $3, 'waiting', 'deletion', '', $4, $4, $4) ON CONFLICT DO NOTHING
 """
+# What is executing is under way: its tables come after its entry, perhaps hours after, while something holds it up.
 NOT_DONE = """
     SELECT entry AS id FROM unnest($1::uuid[]) AS entry
-    WHERE NOT EXISTS (SELECT FROM erasure_requests WHERE id = entry AND state = 'done')
+    WHERE NOT EXISTS (SELECT FROM erasure_requests WHERE id = entry AND state IN ('executing', 'done'))
 """
-# What a backup from the middle of an erasure says was done may have been brought back with it: all steps again.
+UNDER_WAY = "SELECT true FROM erasure_requests WHERE user_id = $1 AND id <> $2 AND state = 'executing'"
+# A statement of its own: together with AGAIN, the other request would still be open when this one opens.
+ASIDE = """
+    UPDATE erasure_requests SET state = 'withdrawn', finished_at = $3, email = NULL, reason = NULL
+    WHERE user_id = $1 AND id <> $2 AND finished_at IS NULL
+"""
 AGAIN = """
-    WITH forgotten AS (DELETE FROM erasure_steps WHERE request_id = $1),
-    others AS (
-        UPDATE erasure_requests SET state = 'withdrawn', finished_at = $4, email = NULL, reason = NULL
-        WHERE user_id = $2 AND id <> $1 AND finished_at IS NULL
-    )
     INSERT INTO erasure_requests
         (id, user_id, email, state, source, reason, requested_at, began_at, next_attempt_at)
     VALUES ($1, $2, $3, 'executing', 'restore', '', $4, $4, $4)
@@ -57,17 +62,41 @@ async def take_up_deleted(database: Database) -> int:
 
 async def unreplayed(resources: Resources) -> list[Entry]:
     """Erasures that the ledger knows and this database does not: it was restored, and they are to be done again."""
-    known = {entry.request_id: entry async for entry in entries(resources)}
+    known = await ledger.known(resources)
     async with resources.database.unit_of_work(tenant=None, read_only=True) as work:
         rows = await work.raw.fetch(NOT_DONE, list(known))
-    return [known[row["id"]] for row in rows if _is_over(known[row["id"]])]
+    return await ledger.read(resources, {row["id"]: known[row["id"]] for row in rows})
 
 
-async def replay(resources: Resources) -> int:
-    """Begin them again; the machine takes each through all its steps. How many."""
+async def replay(resources: Resources) -> tuple[int, int]:
+    """Begin them again; the machine takes each through all its steps. How many, and how many could not begin."""
     missing = await unreplayed(resources)
     if not missing:
-        return 0
+        return 0, 0
+    emails, begun = await _addresses(resources, missing), 0
+    for entry in missing:
+        try:
+            begun += await _again(resources, entry, emails[entry.request_id])
+        except (asyncpg.PostgresError, Unavailable) as error:  # one must not keep all others in the database
+            log.error("erasure does not begin again", operation=str(entry.request_id), error=type(error).__name__)
+    log.info("erasures begin again", count=begun)
+    return begun, len(missing) - begun
+
+
+async def _again(resources: Resources, entry: Entry, emails: set[str]) -> bool:
+    """False while another erasure of the same person is under way: after that one."""
+    now = clock.now()
+    async with resources.database.unit_of_work(tenant=None) as work:
+        if await work.raw.fetchval(UNDER_WAY, entry.user_id, entry.request_id):
+            return False
+        await work.raw.execute(ASIDE, entry.user_id, entry.request_id, now)
+        joined = " ".join(sorted(emails)) or None
+        await work.raw.execute(AGAIN, entry.request_id, entry.user_id, joined, now)
+    return True
+
+
+async def _addresses(resources: Resources, missing: list[Entry]) -> dict[UUID, set[str]]:
+    """Under which addresses the database knows them, by request."""
     assert resources.maintenance is not None  # noqa: S101 - only workers and the command line come here
     hashes = {bytes.fromhex(entry.address_hash) for entry in missing if entry.address_hash}
     async with resources.maintenance.unit_of_work(read_only=True) as work:
@@ -76,16 +105,8 @@ async def replay(resources: Resources) -> int:
             "SELECT id, email FROM users WHERE id = ANY($1)", [entry.user_id for entry in missing]
         )
     by_id: dict[UUID, str] = {row["id"]: row["email"] for row in accounts}
-    async with resources.database.unit_of_work(tenant=None) as work:
-        for entry in missing:
-            emails = by_hash.get(bytes.fromhex(entry.address_hash), set()) if entry.address_hash else set()
-            emails |= {by_id[entry.user_id]} if entry.user_id in by_id else set()
-            joined = " ".join(sorted(emails)) or None
-            await work.raw.execute(AGAIN, entry.request_id, entry.user_id, joined, clock.now())
-    log.info("erasures begin again", count=len(missing))
-    return len(missing)
-
-
-def _is_over(entry: Entry) -> bool:
-    """Not one that the machine is at this very moment: its tables come after its entry."""
-    return entry.erased_at < clock.now() - timedelta(minutes=10)
+    return {
+        entry.request_id: by_hash.get(bytes.fromhex(entry.address_hash), set())
+        | ({by_id[entry.user_id]} if entry.user_id in by_id else set())
+        for entry in missing
+    }

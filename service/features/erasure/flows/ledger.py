@@ -6,7 +6,7 @@ an address. It outlives the oldest backup (35 days) by far and then goes, too.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -15,8 +15,11 @@ import orjson
 
 from service.core import clock
 from service.core.context import Resources
-from service.guardrails.residency import at_home
-from service.integrations.storage import Storage
+from service.core.logging import get_logger
+from service.guardrails.residency import Regions, at_home
+from service.integrations.storage import Storage, Stored
+
+log = get_logger()
 
 PREFIX = "erasures"
 KEPT = timedelta(days=100)
@@ -45,20 +48,36 @@ async def write(resources: Resources, entry: Entry) -> None:
     await resources.get(Storage).put(at_home(resources, entry.path), parts())
 
 
-async def entries(resources: Resources) -> AsyncIterator[Entry]:
-    """Every entry there is, in no order. Raises StorageAway."""
-    storage = resources.get(Storage)
-    async for found in storage.walk(f"{PREFIX}/"):
-        told = orjson.loads(b"".join([part async for part in storage.get(found.key)]))
-        identifier = UUID(found.key.rpartition("/")[2])
-        yield Entry(identifier, UUID(told["person"]), told["address"], datetime.fromisoformat(told["at"]))
+async def known(resources: Resources) -> dict[UUID, Stored]:
+    """Which erasures it knows, without reading any: they are thousands, asked for every hour. Raises StorageAway."""
+    found = dict[UUID, Stored]()
+    async for one in resources.get(Storage).walk(f"{PREFIX}/", only=resources.get(Regions).home):
+        try:
+            found[UUID(one.path.rpartition("/")[2])] = one
+        except ValueError:
+            log.warning("no entry of the ledger", key=one.key)
+    return found
+
+
+async def read(resources: Resources, found: Mapping[UUID, Stored]) -> list[Entry]:
+    """What these say; one that cannot be read is logged, and keeps none of the others back. Raises StorageAway."""
+    entries = []
+    for identifier, one in found.items():
+        content = b"".join([part async for part in resources.get(Storage).get(one.key)])
+        try:
+            told = orjson.loads(content)
+            bytes.fromhex(told["address"])
+            at = datetime.fromisoformat(told["at"])
+            entries.append(Entry(identifier, UUID(told["person"]), told["address"], at))
+        except (ValueError, KeyError, TypeError) as error:
+            log.error("entry of the ledger not understood", key=one.key, error=type(error).__name__)
+    return entries
 
 
 async def forget_old(resources: Resources) -> int:
     """Entries that outlived every backup; how many there were."""
-    storage, before, gone = resources.get(Storage), clock.now() - KEPT, 0
-    async for entry in entries(resources):
-        if entry.erased_at < before:
-            await storage.delete(at_home(resources, entry.path))
-            gone += 1
-    return gone
+    before = clock.now() - KEPT
+    old = [one.key for one in (await known(resources)).values() if one.changed_at < before]
+    for key in old:
+        await resources.get(Storage).delete(key)
+    return len(old)

@@ -120,11 +120,16 @@ async def _wait(resources: Resources, request_id: UUID, why: str, pause: timedel
 
 async def replay_all(resources: Resources) -> tuple[int, int]:
     """Whom a restored backup brought back goes at once: how many began again, and how many are not done yet."""
-    begun = await arrivals.replay(resources)
-    while await work_off(resources):
-        pass
+    total = 0
+    while True:  # of two erasures of one person, the second begins when the first is done
+        begun, waiting = await arrivals.replay(resources)
+        total += begun
+        while await work_off(resources):
+            pass
+        if not begun:
+            break
     async with resources.database.unit_of_work(tenant=None, read_only=True) as work:
         left = await work.raw.fetchval(
             "SELECT count(*) FROM erasure_requests WHERE finished_at IS NULL AND source = 'restore'"
         )
-    return begun, left
+    return total, left + waiting
