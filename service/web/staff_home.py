@@ -23,9 +23,9 @@ def in_order(pages: Iterable[StaffPage]) -> list[StaffPage]:
     return sorted(pages, key=lambda page: (page.order, page.title))
 
 
-def staff_tabs(app: Any) -> tuple[tuple[str, str], ...]:
-    """What stands on top of every page of the panel: (title, address)."""
-    return ("Home", "/staff"), *((page.title, page.href) for page in getattr(app.state, "staff_pages", ()))
+def addresses(app: Any) -> tuple[tuple[str, str], ...]:
+    """Each page that the home leads to: (title, address)."""
+    return tuple((page.title, page.href) for page in getattr(app.state, "staff_pages", ()))
 
 
 def why(path: str, asked: str = "") -> str:

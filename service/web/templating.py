@@ -36,7 +36,7 @@ from service.web.flash import Message, carry_messages, take_messages
 from service.web.forms import SCHEMA_FIELD, Form
 from service.web.markup import attributes, icon
 from service.web.responses import is_fragment
-from service.web.staff_home import staff_tabs
+from service.web.staff_home import addresses
 
 SHELF = Path(__file__).parent / "templates"
 FEATURES = Path(__file__).parents[1] / "features"
@@ -111,7 +111,7 @@ class Page:
     """Whether the viewer reaches nothing but the pages that set up a second factor."""
     logs_off: bool = False
     """Whether the page leaves the screen by itself after the automatic logoff."""
-    staff_tabs: tuple[tuple[str, str], ...] = ()
+    staff_pages: tuple[tuple[str, str], ...] = ()
     """The staff panel's pages, for staff: (title, address)."""
 
     @property
@@ -152,7 +152,7 @@ def page_globals(request: Request) -> Page:
         visit=state.get(impersonation.STATE) or banners.visiting(request, get_settings()),
         second_factor_due=bool(state.get("second_factor_due")),
         logs_off=bool(state.get("logs_off")),
-        staff_tabs=staff_tabs(request.app) if viewer and viewer.is_staff else (),
+        staff_pages=addresses(request.app) if viewer and viewer.is_staff else (),
     )
 
 

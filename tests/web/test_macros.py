@@ -55,7 +55,7 @@ CALLS = {
     "cell": "<table><tr>{{ ui.cell(bad, bad) }}{% call ui.cell(bad) %}{{ bad }}{% endcall %}</tr></table>",
     "pager": "{{ ui.pager(bad, bad, bad) }}",
     "count": "{{ ui.count(120, bad, bad) }}{{ ui.count(3) }}{{ ui.count(0) }}",
-    "staff_tabs": "{{ ui.staff_tabs(staffed) }}",
+    "staff_crumbs": "{{ ui.staff_crumbs(staffed) }}",
     "staff_reason": "{{ ui.staff_reason(bad, bad) }}{{ ui.staff_reason('', bad) }}",
     "staff_value": """{% for column in columns %}{{ ui.staff_value(column, row, false, bad) }}{% endfor %}
         <p>{{ ui.staff_value(columns[0], row, true, bad) }}</p>""",
@@ -88,7 +88,7 @@ def test_every_macro_is_here() -> None:
 @pytest.mark.parametrize("bad", HOSTILE)
 @pytest.mark.parametrize("macro", CALLS)
 def test_hostile_text_never_becomes_markup(macro: str, bad: str, page: Page) -> None:
-    staffed = replace(page, staff_tabs=((bad, bad), (bad, page.path)))
+    staffed = replace(page, path="/staff/x/1", staff_pages=((bad, bad), (bad, "/staff/x")))
     columns = [Column(bad, "name"), Column(bad, "name", "{name}"), Column(bad, "name", badges={bad: "success"})]
     values = {"staffed": staffed, "columns": columns, "row": Row(name=bad)}
     html = draw(CALLS[macro], page, bad=bad, form=typed_form(bad), **values)

@@ -16,7 +16,7 @@
         Act("/staff/people", "lock", "Lock", actions.lock, hint="Nobody can log in.", done="Locked.", danger=True),
     )
 
-Pages written by hand are `STAFF_PAGES` (service/web/staff_home.py), with `{{ ui.staff_tabs(page) }}` on top.
+Pages written by hand are `STAFF_PAGES` (service/web/staff_home.py), with `{{ ui.staff_crumbs(page) }}` as their crumbs.
 
 **Listing**: `query(ctx, wanted, page) -> Page[Row]`, a @query that requires Who.STAFF and paginates a Keyset; `wanted`
 is an Input, each of whose fields becomes a filter (`q` is the search) and must have a default. Gets a page, a pager,

@@ -1,4 +1,4 @@
-"""Makes the panel out of what the features declare: one router, and the tabs."""
+"""Makes the panel out of what the features declare: one router, and their places on the home."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from typing import Any
 from uuid import UUID
 
@@ -46,6 +47,8 @@ async def test_staff_help_a_customer_and_leave_a_trail(
             assert "Say why" in page
         assert f"{PEOPLE}/{customer.id}" in found
         assert str(customer.organization_id) in shown
+        way = shown.partition('aria-label="Breadcrumb"')[2].partition("</nav>")[0]
+        assert re.findall('href="(.*?)"', way) == ["/staff", PEOPLE], "back to the list, and to all there is"
         assert "127.0.0.0" not in shown
         # A word is no reason.
         page = f"/staff/reasons?next={one}"
