@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, Field
-from sqlalchemy import bindparam, select
+from sqlalchemy import Uuid, bindparam, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from service.core.context import Context
@@ -31,18 +31,28 @@ class OfOrganization(Input):
 
 
 class Across(Generic[M]):
-    """Newest first, by `key`; needs an index on (organization_id, key). Deleted rows are among them."""
+    """Newest first, by `key`; needs an index on (organization_id, key). Deleted rows are among them.
+
+    A filter that names its row (`row`, the value of `key`) finds that one by the key's own index.
+    """
 
     def __init__(self, table: Any, row: type[M], *, key: InstrumentedAttribute[Any] | None = None) -> None:
         self._row = row
         statement = select(*(getattr(table, name) for name in row.model_fields))
         mine = statement.where(table.organization_id == bindparam("organization_id"))
         last = (key if key is not None else table.id).desc()
-        self._all, self._mine = (
-            Keyset(each, order=(last,), across_tenants=True, include_deleted=True) for each in (statement, mine)
+        whose = bindparam("organization_id", type_=Uuid)
+        one = statement.where(
+            (key if key is not None else table.id) == bindparam("row"),
+            or_(whose.is_(None), table.organization_id == whose),
+        )
+        self._all, self._mine, self._one = (
+            Keyset(each, order=(last,), across_tenants=True, include_deleted=True) for each in (statement, mine, one)
         )
 
-    async def page(self, ctx: Context, wanted: OfOrganization, page: Position) -> Page[M]:
+    async def page(self, ctx: Context, wanted: OfOrganization, page: Position, row: object = None) -> Page[M]:
+        if row:
+            return await paginate(ctx, self._one, page, self._row, row=row, organization_id=wanted.organization_id)
         if wanted.organization_id is None:
             return await paginate(ctx, self._all, page, self._row)
         return await paginate(ctx, self._mine, page, self._row, organization_id=wanted.organization_id)

@@ -56,6 +56,11 @@ async def test_the_demo_has_something_on_each_page_of_staff(
             code = code_at(login["authenticator_key"].encode(), clock.now())
             assert (await staff.submit("/login/code", code=code)).status_code == 303
             shown = {path: await staff.page(path) for path in PAGES}
+            file = str(await own_superuser.fetchval("SELECT id FROM files LIMIT 1"))
+            other = str(await own_superuser.fetchval("SELECT max(id::text) FROM organizations"))
+            assert (await staff.page(f"/staff/files?file_id={file}")).count("<tr") == 2, "the head and this one"
+            assert "None" in await staff.page(f"/staff/files?file_id={file}&organization_id={other}")
+            assert "None" in await staff.page("/staff/subscriptions?stripe_id=sub_nobody&organization_id=")
             assert {path for path, words in PAGES.items() if words not in shown[path]} == set()
         async with Client(settings.base_url) as owner:
             await owner.submit("/login", email="owner@ballast.example", password=logins[0]["password"])

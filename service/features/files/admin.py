@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from service.features.files import queries
+from service.features.files.schemas import FilesWanted
 from service.web.staff import Column, Listing
-from service.web.staff_lists import OfOrganization
 
 STAFF = (
     Listing(
         "/staff/files",
         "Files",
         queries.list_files_for_staff,
-        wanted=OfOrganization,
+        wanted=FilesWanted,
         columns=(
             Column("File", "id", kind="break"),
             Column("Organization", "organization_id", link="/staff/organizations/{organization_id}", kind="break"),
@@ -22,7 +22,7 @@ STAFF = (
             Column("Sent", "created_at"),
         ),
         lead="What organizations uploaded: kinds, sizes and states, no names and no contents.",
-        empty=("None", "No organization has any, or not the one whose id you gave."),
+        empty=("None", "No organization has any, or none has the ids that you gave."),
         order=61,
     ),
     Listing(

@@ -10,11 +10,11 @@ from service.core.context import Context
 from service.core.errors import NotFound
 from service.core.statements import Prepared
 from service.features.files.models import File, FileFinding, FileState
-from service.features.files.schemas import DeletedFileRead, FileListed, FileRead, FindingRead, Used
+from service.features.files.schemas import DeletedFileRead, FileListed, FileRead, FilesWanted, FindingRead, Used
 from service.guardrails.actions import query
 from service.guardrails.pagination import Keyset, Page, Position, paginate
 from service.guardrails.permissions import Role, Who
-from service.web.staff_lists import Across, Everything, OfOrganization
+from service.web.staff_lists import Across, Everything
 
 COLUMNS = (File.id, File.name, File.kind, File.size, File.state, File.finding, File.active, File.created_at)
 SHOWN = (File.state != FileState.RECEIVING, File.state != FileState.ABANDONED)
@@ -84,6 +84,6 @@ async def list_findings(ctx: Context, wanted: Everything, page: Position) -> Pag
 
 
 @query("files.list_for_staff", requires=Who.STAFF)
-async def list_files_for_staff(ctx: Context, wanted: OfOrganization, page: Position) -> Page[FileListed]:
-    """Of all organizations or of one, newest first."""
-    return await LISTED.page(ctx, wanted, page)
+async def list_files_for_staff(ctx: Context, wanted: FilesWanted, page: Position) -> Page[FileListed]:
+    """Of all organizations or of one, newest first; or the one file with this id."""
+    return await LISTED.page(ctx, wanted, page, wanted.file_id)

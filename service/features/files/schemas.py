@@ -10,6 +10,7 @@ from pydantic import Field, computed_field
 
 from service.core.schemas import Output
 from service.features.files.models import KINDS, FileState
+from service.web.staff_lists import OfOrganization
 
 SENTENCES = {
     "mismatch": "The content is not what the file's name says.",
@@ -105,6 +106,12 @@ class Judgement:
     active: bool = False
     key: str | None = None
     size: int = 0
+
+
+class FilesWanted(OfOrganization):
+    """Which files staff ask about."""
+
+    file_id: UUID | None = Field(None, title="File", description="Its id; empty for all.")
 
 
 class FileListed(Output):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from service.features.billing import queries
+from service.features.billing.queries.staff import SubscriptionsWanted
 from service.web.staff import Column, Listing
-from service.web.staff_lists import OfOrganization
 
 LIVE = {"active": "success", "trialing": "success", "past_due": "warning", "unpaid": "danger", "canceled": ""}
 STAFF = (
@@ -12,7 +12,7 @@ STAFF = (
         "/staff/subscriptions",
         "Subscriptions",
         queries.list_subscriptions,
-        wanted=OfOrganization,
+        wanted=SubscriptionsWanted,
         columns=(
             Column("Subscription", "stripe_id", link="/staff/billing/customers/{customer_id}", kind="break"),
             Column("Organization", "organization_id", link="/staff/organizations/{organization_id}", kind="break"),
@@ -22,7 +22,7 @@ STAFF = (
             Column("Since", "created_at"),
         ),
         lead="What organizations pay for, as Stripe says it: of all, or of one.",
-        empty=("None", "No organization has any, or not the one whose id you gave."),
+        empty=("None", "No organization has any, or none has the ids that you gave."),
         order=31,
     ),
 )

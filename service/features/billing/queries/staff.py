@@ -17,7 +17,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from service.core.context import Context
 from service.core.database import Base
 from service.core.errors import NotFound
-from service.core.schemas import Output
+from service.core.schemas import Line, Output
 from service.features.billing.models import (
     BillingCustomer,
     BillingSweep,
@@ -71,6 +71,14 @@ class MessageRead(Output):
     state: State
     reason: str
     attempts: int
+
+
+class SubscriptionsWanted(OfOrganization):
+    """Which subscriptions staff ask about."""
+
+    stripe_id: Annotated[Line, StringConstraints(max_length=255)] = Field(
+        "", title="Subscription", description="Its id at Stripe (sub_...); empty for all."
+    )
 
 
 class SubscriptionListed(Output):
@@ -196,9 +204,9 @@ async def list_messages(ctx: Context, wanted: Filters, page: PageRequest) -> Pag
 
 
 @query("billing.list_subscriptions", requires=Who.STAFF)
-async def list_subscriptions(ctx: Context, wanted: OfOrganization, page: PageRequest) -> Page[SubscriptionListed]:
-    """Of all organizations or of one."""
-    return await SUBSCRIPTIONS.page(ctx, wanted, page)
+async def list_subscriptions(ctx: Context, wanted: SubscriptionsWanted, page: PageRequest) -> Page[SubscriptionListed]:
+    """Of all organizations or of one; or the one that Stripe calls so."""
+    return await SUBSCRIPTIONS.page(ctx, wanted, page, wanted.stripe_id)
 
 
 @query("billing.staff_dead", requires=Who.STAFF)
