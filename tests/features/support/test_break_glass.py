@@ -204,6 +204,7 @@ async def test_staff_keep_what_they_are_and_nobody_reviews_themselves(case: Case
         ("", WHY, 61, Invalid, "too long or too short"),
         ("unconfirmed", WHY, 60, Conflict, "not confirmed"),
         ("without password", WHY, 60, Conflict, "no password"),
+        ("locked", WHY, 60, Conflict, "is locked"),
         ("twice", WHY, 60, Conflict, "already"),
     ],
 )
@@ -212,6 +213,10 @@ async def test_what_does_not_open(
 ) -> None:
     if email == "unconfirmed":
         email = (await case.factory.person(verified=False, password=PASSWORD)).email
+    elif email == "locked":
+        person = await case.factory.person(password=PASSWORD)
+        await case.superuser.execute("UPDATE users SET locked_at = now() WHERE id = $1", person.id)
+        email = person.email
     elif email == "without password":
         email = (await case.factory.person()).email
     elif email == "twice":

@@ -46,6 +46,8 @@ async def open_break_glass(ctx: Context, email: str, reason: str, minutes: int) 
     user = await _find(ctx, email)
     if not user.is_verified:
         raise Conflict("The address is not confirmed.", mend="Choose somebody who uses their account.")
+    if user.locked_at is not None:
+        raise Conflict("The account is locked, so nobody could log in.", mend="Name somebody whose account is not.")
     if user.password_hash is None:
         raise Conflict("This account has no password, so its code would be all.", mend="Let them set one by /forgot.")
     if await break_glass.find_open(ctx, user.id) is not None:
