@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from sqlalchemy import ColumnClause, String, bindparam, cast, func, literal_column, select
@@ -124,7 +125,8 @@ async def get_delivery(ctx: Context, delivery_id: UUID) -> DeliveryDetail:
 @query("webhooks.list_failing", requires=Who.STAFF)
 async def list_failing(ctx: Context) -> list[FailingRead]:
     """Whoever has failed longest comes first; of every organization, which a policy lets staff alone see."""
-    return [FailingRead.model_validate(dict(row)) for row in await ctx.fetch(FAILING)]
+    rows = await ctx.fetch(FAILING)
+    return [FailingRead.model_validate({**row, "host": urlsplit(row["url"]).hostname or ""}) for row in rows]
 
 
 @query("webhooks.list_dead", requires=Who.STAFF)

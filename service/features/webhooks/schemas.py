@@ -213,11 +213,11 @@ class Range(Input):
 
 
 class FailingRead(Output):
-    """An endpoint as staff see it: no secret, no payload."""
+    """An endpoint as staff see it: no secret, no payload, and of its address, which often carries a token, the host."""
 
     id: UUID
     organization_id: UUID
-    url: str
+    host: str
     state: str
     reason: str
     failures: int
