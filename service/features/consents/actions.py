@@ -79,11 +79,12 @@ async def lift_restriction(ctx: Context, limit_id: UUID, reason: str) -> Process
 
 
 @action("consents.send_news", requires=Who.STAFF, step_up=True)
-async def send_news(ctx: Context, subject: str, text: str) -> News:
+async def send_news(ctx: Context, subject: str, text: str, reason: str) -> News:
     """To everybody who agreed to it, and to nobody else."""
     await ctx.work.act_for(tenant=None, user=ctx.user_id)
     news = News(subject=subject, text=text)
     ctx.add(news)
+    ctx.facts |= {"reason": reason}
     return news
 
 

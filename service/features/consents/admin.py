@@ -35,7 +35,7 @@ async def show_news(request: Request, ctx: StaffCtx) -> Response:
 async def send_news(request: Request, ctx: StaffCtx) -> Response:
     form = await Form.parse(NewsText, request)
     if form.valid:
-        await actions.send_news(ctx, form.data.subject, form.data.text)
+        await actions.send_news(ctx, form.data.subject, form.data.text, form.data.reason)
         flash(request, "It goes out now, to everybody who agreed to product news.")
         return redirect(request, "/staff/news")
     return render(request, "consents/staff/news.html", form=form, sent=await queries.list_news(ctx))

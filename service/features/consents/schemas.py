@@ -36,6 +36,9 @@ class LiftRestriction(Input):
 class NewsText(Input):
     subject: Annotated[Line, StringConstraints(min_length=10, max_length=100)] = Field(title="Subject")
     text: Annotated[Text, StringConstraints(min_length=20, max_length=2_000)] = Field(title="Text")
+    reason: Annotated[Line, StringConstraints(min_length=10, max_length=300)] = Field(
+        title="Why", description="It stands in the log beside your name; the mail does not have it."
+    )
 
 
 class NewsRead(Output):

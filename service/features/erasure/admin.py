@@ -11,6 +11,7 @@ from service.core.errors import Conflict, Forbidden, NotFound
 from service.features.erasure import actions, queries
 from service.features.erasure.models import State
 from service.features.erasure.schemas import Enter, Reason
+from service.guardrails import staff_reasons
 from service.guardrails.contexts import StaffCtx
 from service.guardrails.pagination import PageRequest, Position
 from service.web.flash import flash
@@ -89,12 +90,16 @@ async def _one(
     refusing: Form[Reason] | None = None,
 ) -> Response:
     found, steps = await queries.get_request(ctx, request_id)
+    waits, here = found.state is State.REQUESTED, f"{HOME}/{request_id}"
+    why = await staff_reasons.given(ctx, here, account=found.user_id) if waits else ""
     return render(
         request,
         "erasure/staff/one.html",
         found=found,
         steps=steps,
-        waits=found.state is State.REQUESTED,
+        waits=waits,
+        why=why,
+        say_why=f"/staff/reasons?next={here}",
         mine=found.requested_by == ctx.user_id,
         verifying=verifying or Form(Reason, prefix="verify"),
         refusing=refusing or Form(Reason, prefix="refuse"),

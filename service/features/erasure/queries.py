@@ -11,7 +11,7 @@ from service.core.database import Base
 from service.core.errors import NotFound
 from service.core.statements import Prepared, context_user
 from service.features.erasure.models import ErasureRequest, ErasureStep
-from service.features.erasure.schemas import STEPS, Kept, RequestRead, StepRead
+from service.features.erasure.schemas import STEPS, Kept, LetterRead, RequestRead, StepRead
 from service.guardrails.actions import query
 from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
 from service.guardrails.permissions import Who
@@ -32,7 +32,7 @@ MINE = Prepared(
     select(*_columns).where(ErasureRequest.user_id == context_user(), ErasureRequest.finished_at.is_(None)).limit(1)
 )
 ALL = Keyset(select(*_columns), order=(ErasureRequest.id.desc(),))
-ONE = Prepared(select(*_columns).where(ErasureRequest.id == bindparam("id")))
+ONE = Prepared(select(*_columns, ErasureRequest.reason).where(ErasureRequest.id == bindparam("id")))
 STEPS_OF = Prepared(
     select(ErasureStep.name, ErasureStep.done_at, ErasureStep.evidence).where(ErasureStep.request_id == bindparam("id"))
 )
@@ -64,7 +64,7 @@ async def list_requests(ctx: Context, page: PageRequest) -> Page[RequestRead]:
 
 
 @query("erasure.get", requires=Who.STAFF)
-async def get_request(ctx: Context, request_id: UUID) -> tuple[RequestRead, list[StepRead]]:
+async def get_request(ctx: Context, request_id: UUID) -> tuple[LetterRead, list[StepRead]]:
     """One request, and each step with its evidence."""
     row = await ctx.fetch_one(ONE, id=request_id)
     if row is None:
@@ -75,4 +75,4 @@ async def get_request(ctx: Context, request_id: UUID) -> tuple[RequestRead, list
         else StepRead(name, sentence, None, {})
         for name, sentence in STEPS.items()
     ]  # fmt: skip
-    return RequestRead.model_validate(dict(row)), steps
+    return LetterRead.model_validate(dict(row)), steps

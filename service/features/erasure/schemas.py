@@ -53,6 +53,11 @@ class RequestRead(Output):
     held: str | None
 
 
+class LetterRead(RequestRead):
+    reason: str | None
+    """What the letter was, which may name somebody."""
+
+
 @dataclass(frozen=True, slots=True)
 class StepRead:
     name: str

@@ -30,6 +30,7 @@ from tests.support.factories import Factory, Person
 from tests.support.servers import RunningWorker
 
 CHOICES = "/privacy/choices"
+WHY = "Release of 3 March, ticket 4712"
 NEWS = {"subject": "Sources can be paused", "text": "From today on you can pause a source for a while."}
 
 
@@ -69,7 +70,11 @@ async def test_news_goes_to_those_who_agreed_and_a_no_stops_it_at_once(
         assert "Take it back" in await client.page(CHOICES)
         await say(other, PRODUCT_NEWS, yes=False)
         async with await factory.client(staff, "password", "totp") as office:
-            assert (await office.submit("/staff/news", page="/staff/news", **NEWS)).status_code == 303
+            silent = await office.submit("/staff/news", page="/staff/news", **NEWS)
+            assert (silent.status_code, "Why: " in silent.text) == (422, True), "a reason first, as for every act"
+            assert (await office.submit("/staff/news", page="/staff/news", reason=WHY, **NEWS)).status_code == 303
+        told = "SELECT reason FROM audit_log WHERE action = 'consents.send_news' AND actor_id = $1 AND outcome = 'done'"
+        assert await superuser.fetchval(told, staff.id) == WHY
         for _ in range(1_500):
             if mailbox.to(ada.email):
                 break

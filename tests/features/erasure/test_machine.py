@@ -122,6 +122,12 @@ async def test_a_letter_needs_two_members_of_staff(world: World, person: Person)
     assert (await world.request(person))["state"] == "requested"
     await emergency(world, other, None)
     async with await world.factory.client(other, "password", "totp") as second:
+        page = await second.page(path)
+        assert (LETTER in page, f'href="/staff/people/{person.id}"' in page) == (False, True), "it may name somebody"
+        await second.submit("/staff/reasons", page=f"/staff/reasons?next={path}", next=path, reason=CHECKED)
+        assert LETTER in await second.page(path), "who checks a letter has to know which"
+        looks = "SELECT count(*) FROM audit_log WHERE action = 'staff.read_personal' AND actor_id = $1"
+        assert await world.superuser.fetchval(looks, other.id) == 1
         assert (await second.submit(f"{path}/verify", page=path, reason=CHECKED)).status_code == 303
     await world.after_a_day()
     assert (await world.request(person))["state"] == "done"
@@ -147,6 +153,8 @@ async def test_a_refused_letter_changes_nothing(world: World, person: Person) ->
         path = made.headers["location"]
         refused = await second.submit(f"{path}/refuse", page=path, reason="The signature is not theirs.")
         assert refused.status_code == 303
+        again = await second.submit(f"{path}/refuse", page=path, reason="The signature is not theirs.")
+        assert (again.status_code, "does not wait for a check" in again.text) == (422, True)
     await world.after_a_day()
     request = await world.request(person)
     assert (request["state"], request["reason"], request["held"]) == ("refused", None, "The signature is not theirs.")
