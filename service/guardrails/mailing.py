@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeAlias
-from uuid import UUID
+from uuid import UUID, uuid4
 from weakref import WeakKeyDictionary
 
 import asyncpg
@@ -29,6 +29,7 @@ from service.core.context import Context, Resources
 from service.core.database import LOST, Base
 from service.core.errors import Unavailable
 from service.core.ids import new_id
+from service.guardrails.erasure import DOMAIN
 from service.guardrails.inbox import AcknowledgingPool
 from service.guardrails.personal_data import Erasure, internal, personal
 from service.guardrails.rate_limits import folded
@@ -208,9 +209,16 @@ async def causes(raw: Connection, address: str) -> frozenset[Cause]:
     return frozenset(Cause(row["cause"]) for row in await raw.fetch(CAUSES, hash_of(address)))
 
 
-async def suppress(raw: Connection, address: str, cause: Cause, code: str, seen_at: datetime) -> bool:
-    """Hold mail back from now on; False when that was so already, or was lifted after it was seen."""
-    values = (new_id(), hash_of(address), folded(address), cause, code[:32], seen_at)
+async def suppress(
+    raw: Connection, address: str, cause: Cause, code: str, seen_at: datetime, *, reference: str | None = None
+) -> bool:
+    """Hold mail back from now on; False when that was so already, or was lifted after it was seen.
+
+    `reference`: of the mail that said so. Where its record is gone, its receiver was erased: the hash alone is kept.
+    """
+    erased = reference is not None and await raw.fetchval(KNOWN, reference) is None
+    shown = f"{uuid4().hex}@{DOMAIN}" if erased else folded(address)
+    values = (new_id(), hash_of(address), shown, cause, code[:32], seen_at)
     return bool(await raw.fetchval(SUPPRESS, *values))
 
 

@@ -9,8 +9,9 @@ from service.core import clock
 from service.core.ids import new_id
 from service.features.notifications.flows import events
 from service.features.notifications.schemas import SOURCE
-from service.guardrails import erasure
+from service.guardrails import erasure, mailing
 from service.guardrails.inbox import Inbox, InboxMessage, Message, State
+from tests.features.erasure import canary
 from tests.features.erasure.world import World
 from tests.support.factories import Person
 
@@ -18,11 +19,11 @@ pytest_plugins = ("tests.guardrails.durability", "tests.features.erasure.planet"
 WAITING = "SELECT external_id, state FROM inbox WHERE external_id = ANY($1)"
 
 
-async def bounced(world: World, *addresses: str) -> list[str]:
+async def bounced(world: World, *addresses: str, reference: str | None = None) -> list[str]:
     """A bounce of each that waits for the worker; their ids."""
     now = int(clock.now().timestamp())
     bodies = [orjson.dumps({"email": one, "event": "bounce", "timestamp": now, "sg": "x"}) for one in addresses]
-    sent = [Message("test", new_id().hex, "bounce", None, body, State.PENDING) for body in bodies]
+    sent = [Message("test", new_id().hex, "bounce", reference, body, State.PENDING) for body in bodies]
     await Inbox(SOURCE, "SELECT NULL AS gen WHERE false").receive_all(world.superuser, sent)
     return [one.external_id for one in sent]
 
@@ -47,3 +48,16 @@ async def test_messages_about_others_stay_as_they_came(
     objecting = await world.superuser.fetch("SELECT email FROM mail_suppressions WHERE email = ANY($1)", others)
     assert {row["email"] for row in objecting} == set(others)
     assert InboxMessage.__tablename__ in (await world.steps(person))["tables"]
+
+
+async def test_the_farewell_that_bounces_later_does_not_bring_the_address_back(world: World, person: Person) -> None:
+    await world.ask(person)
+    await world.after_a_day()
+    request = await world.request(person)
+    assert request["state"] == "done"
+    await bounced(world, person.email, reference=f"erasure.{request['id']}")
+    while await events.work_off(world.resources):
+        pass
+    assert not await canary.in_tables(world.superuser, person.email)
+    causes = await mailing.causes(world.superuser, person.email)
+    assert causes == {mailing.Cause.BOUNCE}, "whoever has the mailbox is not written to all the same"

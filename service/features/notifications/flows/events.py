@@ -80,7 +80,8 @@ async def _apply(raw: mailing.Connection, event: str, reference: str | None, tol
     cause = _cause(event, told) if told else None
     if cause is not None:
         seen_at = datetime.fromtimestamp(int(told["timestamp"]), UTC)
-        await mailing.suppress(raw, str(told["email"]), cause, str(told.get("status", ""))[:32], seen_at)
+        code = str(told.get("status", ""))[:32]
+        await mailing.suppress(raw, str(told["email"]), cause, code, seen_at, reference=reference or None)
 
 
 def _cause(event: str, told: dict[str, Any]) -> Cause | None:
