@@ -27,14 +27,12 @@ MEANING = {
 
 
 class Why(Input):
-    reason: Annotated[Line, StringConstraints(min_length=3, max_length=200)] = Field(
-        title="Reason", description="It stands in the log beside your name."
-    )
+    reason: Reason
 
 
 class SwitchChange(Input):
     on: bool
-    reason: Annotated[Line, StringConstraints(min_length=3, max_length=200)] = Field(
+    reason: Reason = Field(
         title="Reason", description="People see it while the switch is on; the log keeps it for ever."
     )
 

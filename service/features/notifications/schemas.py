@@ -15,6 +15,7 @@ from service.core.schemas import Input, Line, Output
 from service.features.notifications.models import KINDS, Channel, Kind
 from service.guardrails.mailing import Cause
 from service.guardrails.purposes import PURPOSES
+from service.guardrails.staff_reasons import Reason
 from service.web.mail import UNSUBSCRIBE
 
 SOURCE = "sendgrid"
@@ -40,9 +41,7 @@ class ChannelChange(Input):
 
 
 class Lift(Input):
-    reason: Annotated[Line, StringConstraints(min_length=3, max_length=200)] = Field(
-        title="Reason", description="It stands in the log beside your name."
-    )
+    reason: Reason
 
 
 class SuppressionRead(Output):

@@ -83,7 +83,7 @@ async def test_a_search_is_what_a_replay_means(staff: Client, superuser: asyncpg
     assert [row and row["status"] for row in rows] == ["queued", "queued", "failed"]
     assert rows[0] is not None
     assert rows[0]["attempts"] == 0
-    late = await act(staff, here, act="replay", reason="Once more")
+    late = await act(staff, here, act="replay", reason="Once more, please")
     assert late.status_code == 422
     assert "None of these is a dead letter any more" in late.text
     gone = f"{PAGE}/jobs?q={jobs[2]}"

@@ -78,7 +78,7 @@ async def test_a_turn_wants_a_reason_an_organization_and_a_fresh_proof(staff: Cl
     assert "There is no such organization" in nobody.text
     there = str(await factory.organization())
     assert (await staff.submit(PAGE, **asked, organization=there, reason="")).status_code == 422
-    unknown = await staff.submit(PAGE, flag="no_such_flag", to="on", organization=there, reason="A new one")
+    unknown = await staff.submit(PAGE, flag="no_such_flag", to="on", organization=there, reason="A new one of theirs")
     assert unknown.status_code == 422
     clock.advance(timedelta(minutes=11))
     late = await staff.post(PAGE, csrf=staff.csrf, **asked, organization=there, reason="An old session")

@@ -80,7 +80,7 @@ async def test_an_account_that_somebody_guesses_at_is_seen_and_let_in_again(
         "SELECT facts FROM audit_log WHERE action = 'staff.read_personal' AND actor_id = $1", staff_person.id
     )
     assert any(str(person.id) in look["facts"] for look in looks), "whose data were looked at"
-    again = await staff.post(by_account, csrf=staff.csrf, policy="no-such-limit", reason="Once more")
+    again = await staff.post(by_account, csrf=staff.csrf, policy="no-such-limit", reason="Once more, please")
     assert again.status_code == 422
     assert "Nothing is counted there any more" in again.text
 

@@ -53,10 +53,10 @@ async def test_messages_of_nobody_are_tried_again_or_discarded(
         assert (await client.submit(one, page=one, act="replay", reason="Linked by now")).status_code == 303
         rows = await superuser.fetch("SELECT attempts, state FROM inbox WHERE type = $1 ORDER BY id", kind)
         assert [row["attempts"] for row in rows] == [0, 4], "one alone"
-        assert (await client.submit(here, page=here, act="discard", reason="Not ours")).status_code == 303
+        assert (await client.submit(here, page=here, act="discard", reason="Not one of ours")).status_code == 303
         rows = await superuser.fetch("SELECT reason, state FROM inbox WHERE type = $1", kind)
         assert {(row["state"], row["reason"]) for row in rows} == {("ignored", "discarded")}
-        late = await client.post(here, csrf=client.csrf, act="discard", reason="Once more")
+        late = await client.post(here, csrf=client.csrf, act="discard", reason="Once more, please")
         assert late.status_code == 422
     reason = "SELECT reason FROM audit_log WHERE action = 'billing.discard_unmatched' AND actor_id = $1"
-    assert await superuser.fetchval(reason, staff.id) == "Not ours"
+    assert await superuser.fetchval(reason, staff.id) == "Not one of ours"

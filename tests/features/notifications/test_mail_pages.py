@@ -143,7 +143,7 @@ async def test_staff_finds_an_address_and_lifts_it_for_a_reason(office: Office, 
         assert (await client.submit(act, reason="")).status_code == 422
         lifted = await client.submit(act, reason="They asked on the phone")
         assert lifted.status_code == 303, lifted.text
-        assert (await client.submit(act, reason="Once more")).status_code == 422
+        assert (await client.submit(act, reason="Once more, please")).status_code == 422
     assert await office.causes(reader.email) == set()
     [row] = await office.superuser.fetch(
         "SELECT reason, facts, changes FROM audit_log"

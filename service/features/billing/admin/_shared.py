@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from fastapi import APIRouter
-from pydantic import Field, StringConstraints
 
 from service.core.errors import Conflict, Invalid
-from service.core.schemas import Input, Line
+from service.core.schemas import Input
+from service.guardrails.staff_reasons import Reason
 
 router = APIRouter()
 
@@ -17,6 +15,4 @@ REFUSALS = (Conflict, Invalid)
 
 
 class Why(Input):
-    reason: Annotated[Line, StringConstraints(min_length=3, max_length=200)] = Field(
-        title="Reason", description="It stands in the log beside your name."
-    )
+    reason: Reason

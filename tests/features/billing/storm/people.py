@@ -151,7 +151,7 @@ class Household:
         if charge is None:
             return False
         path = f"/staff/billing/customers/{self.customer_id}/refund"
-        return await self._send(self.staff, path, charge=charge["id"], amount="100", reason="The storm") is not None
+        return await self._send(self.staff, path, charge=charge["id"], amount="100", reason="Storm, storm") is not None
 
     async def give_back_there(self) -> bool:
         if charge := self._charge():
