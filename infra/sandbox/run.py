@@ -83,7 +83,7 @@ def _welcome(console: Console, place: Home, product: Product) -> None:
     if "inbox" in ports:
         addresses += [
             ("inbox", f"http://{HOST}:{ports['inbox']}", "every mail the product sends, and all templates"),
-            ("inbox US", f"http://{HOST}:{ports['inbox-us']}", "mails of organizations in the region US"),
+            ("inbox-us", f"http://{HOST}:{ports['inbox-us']}", "mails of organizations in the region US"),
             ("SendGrid", f"http://{HOST}:{ports['sendgrid']}", "bounces, complaints, outages"),
             ("identity", f"http://{HOST}:{ports['oidc']}", "a provider to log in with"),
             ("Stripe", f"http://{HOST}:{ports['stripe']}", "payments, events, and what can go wrong"),

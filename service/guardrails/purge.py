@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Table, and_, delete, func, literal_column, null, or_, select, tuple_
+from sqlalchemy import ColumnElement, Table, Uuid, and_, delete, func, literal_column, null, or_, select, tuple_
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -110,7 +110,12 @@ async def purge_expired(
 
 def _expired(table: Table, rule: Retention, held: list[UUID]) -> ColumnElement[bool]:
     before = clock.now() - timedelta(days=rule.days or 0) - GRACE
-    subjects = [table.c[name] for name in HOLDABLE if held and name in table.c]
+    # A hold names people and organizations; a table whose own rows are numbered cannot be meant by its id.
+    subjects = [
+        column
+        for name in HOLDABLE
+        if held and (column := table.c.get(name)) is not None and isinstance(column.type, Uuid)
+    ]
     return and_(table.c[rule.after] < before, *(or_(column.is_(None), column.not_in(held)) for column in subjects))
 
 

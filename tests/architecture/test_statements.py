@@ -51,6 +51,7 @@ MORE: dict[str, tuple[int, str]] = {
     "GET /staff/organizations/{organization_id}": (12, "one organization's short lists, each from its own table"),
     "GET /staff/system": (9, "one line for each part of the service"),
     "GET /staff/people/{person_id}": (8, "one person's short lists, each from its own table, and why staff looks"),
+    "GET /staff/break-glass/{grant_id}": (6, "one grant, what was done under it, and why staff looks"),
     "GET /staff/billing/customers/{customer_id}/diff": (6, "subscriptions, invoices and the ledger beside Stripe's"),
 }
 """Route -> how many statements it may send, and why it needs them."""
@@ -67,6 +68,11 @@ ALSO_LISTS = {
     *(f"GET {path}" for path in VARIANTS),
 }
 """What shows rows and is not paged."""
+NOT_FILLED = {
+    "GET /staff/break-glass/{grant_id}": "shows what was done under it: tests/features/support/test_break_glass.py",
+    "GET /staff/organizations": "what other tests have planted fills the first page",
+    "GET /staff/people": "what other tests have planted fills the first page",
+}
 
 
 class Counted:
@@ -235,7 +241,7 @@ def offenders(few: dict[str, Visit], many: dict[str, Visit]) -> list[str]:
 def lists(routes: list[Route]) -> set[str]:
     page = typing.get_args(PageRequest)[1].dependency
     paged = {str(route) for route in routes if route.method == "GET" and page in set(calls(route.api_route.dependant))}
-    return paged | ALSO_LISTS
+    return (paged | ALSO_LISTS) - set(NOT_FILLED)
 
 
 @pytest.fixture(scope="module")
@@ -245,10 +251,14 @@ async def visits(routes: list[Route], factory: Factory) -> AsyncIterator[tuple[d
     organization = person.organization_id
     assert organization is not None
     await factory.plan(organization)
-    reads = [route for route in routes if route.method == "GET"]
+    # A CSV is read in batches of the list's own statement, as many as there are rows of everybody.
+    reads = [route for route in routes if route.method == "GET" and not route.path.endswith("/csv")]
     paths = {str(route): await address(route, factory, organization, person) for route in reads}
     paths |= {f"GET {path}": path for path in VARIANTS}
-    paths["GET /staff/events"] += f"?organization_id={organization}"  # every organization's together always fill a page
+    # Every organization's together always fill a page.
+    for name in ("events", "memberships", "api-keys"):
+        paths[f"GET /staff/{name}"] += f"?organization_id={organization}"
+    paths["GET /staff/jobs"] += f"?state=given_up&name={NOBODY}"
     logged = ("GET /webhook-endpoints/{endpoint_id}", "GET /api/v1/webhooks/{endpoint_id}/deliveries")
     endpoints = [UUID(paths[name].removesuffix("/deliveries").rsplit("/", 1)[1]) for name in logged]
     with counting() as counted:

@@ -301,3 +301,12 @@ def test_the_services_own_tables_have_no_problem() -> None:
     assert retention_of(tables.tables["idempotency_keys"]) == days_after(
         "created_at", days=1, reason="a client that retries does so within a day"
     )
+
+
+def test_a_hold_never_means_a_row_by_its_number() -> None:
+    """Messages are numbered, holds are of ids: one hold on anybody, and no message was purged any more."""
+    tables = load_tables().tables
+    for name, has_ids in (("inbox", False), ("users", True)):
+        table = tables[name]
+        where = str(purge._expired(table, days_after("id", days=1, reason="any"), [new_id()]))
+        assert (f"{name}.id NOT IN" in where) is has_ids, where

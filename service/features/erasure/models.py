@@ -27,7 +27,7 @@ from service.guardrails.subjects import Subject
 from service.guardrails.uploads.kept import keep
 
 # Never swept: what no row knows any more is exactly what it is for.
-keep("erasures", "(?!)", "SELECT NULL")
+keep("erasures", "(?!)", "SELECT unnest($1::text[]) AS key")
 COOLING_OFF = timedelta(days=1)
 LATE = timedelta(days=20)
 """The law gives a month (GDPR Art. 12(3)); what is not done by now is somebody's business today."""

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 
+from service.core import clock
 from service.core.context import Resources
 from service.features.organizations.queries import IDENTIFY, identify
 from service.guardrails.contexts import Identity
@@ -38,7 +39,7 @@ async def test_the_policies_cost_every_request_nothing_but_a_comparison(team: Te
     """PostgreSQL asks them in an order that follows from their names; the wrong name costs two more scans each time."""
     person = team.people["member"]
     async with resources.database.unit_of_work(tenant=team.organization, user=person.id) as work:
-        sql, values = IDENTIFY.bind({}, tenant=team.organization, user=person.id)
+        sql, values = IDENTIFY.bind({"now": clock.now()}, tenant=team.organization, user=person.id)
         rows = await work.raw.fetch(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) {sql}", *values)
     plan = "\n".join(row[0] for row in rows)
     subplans = re.findall(r"SubPlan \d+\n.*", plan)
