@@ -49,9 +49,11 @@ def run(connection: Connection) -> None:
 async def run_online() -> None:
     url, tls = split_tls(get_settings().database_owner_url.get_secret_value())
     engine = create_async_engine(url, connect_args={"ssl": tls} if tls else {})
-    async with engine.connect() as connection:
-        await connection.run_sync(run)
-    await engine.dispose()
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(run)
+    finally:
+        await engine.dispose()  # or a try that failed keeps the advisory lock, and the next one waits for it in vain
 
 
 def run_offline() -> None:

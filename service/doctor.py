@@ -29,8 +29,7 @@ from service.integrations.stripe.client import StripeApi
 from service.integrations.stripe.errors import StripeFailed, StripeMisconfigured
 
 PATIENCE = 5.0
-MOST_SKEW = 60
-"""Seconds; a fifth of what webhooks are allowed."""
+MOST_SKEW = 60  # seconds; a fifth of what webhooks are allowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +83,11 @@ async def _database(settings: Settings) -> str:
 async def _schema(settings: Settings) -> str:
     async with _connected(settings) as raw:
         found = str(await raw.fetchval("SELECT version_num FROM alembic_version"))
+        broken = await raw.fetchval("SELECT array_agg(indexrelid::regclass::text) FROM pg_index WHERE NOT indisvalid")
     if found != head():
         raise Trouble(f"database is at {found}, code at {head()}: run `python -m service migrate`")
+    if broken:
+        raise Trouble(f"indexes are invalid, so no query uses them: REINDEX INDEX CONCURRENTLY {', '.join(broken)}")
     return found
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from migrations import ddl
+
 revision = "2026_11_23_pre_dead_letters"
 down_revision = "2026_11_23_pre_consents"
 branch_labels = None
@@ -17,23 +19,18 @@ STAFF = "(SELECT is_staff FROM users WHERE id = nullif(current_setting('app.user
 
 
 def upgrade() -> None:
-    op.execute(f"""
-        CREATE POLICY webhook_deliveries_failed ON webhook_deliveries FOR SELECT TO ballast_app USING (
-            state = 'failed' AND {STAFF}
-        )
-    """)
-    op.execute(f"""
-        CREATE POLICY audit_log_of_nobody ON audit_log FOR SELECT TO ballast_app USING (
-            organization_id IS NULL AND {STAFF}
-        )
-    """)
-    # Beside the traffic: a plain CREATE INDEX lets nobody write to the table meanwhile.
+    ddl.policy(
+        "webhook_deliveries_failed",
+        "webhook_deliveries",
+        f"FOR SELECT TO ballast_app USING (state = 'failed' AND {STAFF})",
+    )
+    ddl.policy(
+        "audit_log_of_nobody", "audit_log", f"FOR SELECT TO ballast_app USING (organization_id IS NULL AND {STAFF})"
+    )
     with op.get_context().autocommit_block():
-        op.create_index(
+        ddl.index_beside(
             "ix_webhook_deliveries_failed",
             "webhook_deliveries",
             ["created_at", "id"],
             postgresql_where=sa.text("state = 'failed'"),
-            postgresql_concurrently=True,
-            if_not_exists=True,
         )

@@ -42,12 +42,10 @@ def upgrade() -> None:
         op.execute(f"GRANT UPDATE ({column}) ON {table} TO ballast_maintenance")
     with op.get_context().autocommit_block():
         for table, column in SEALED:
-            op.create_index(
+            ddl.index_beside(
                 f"ix_{table}_{column}_key",
                 table,
                 [sa.text(f"substr({column}, 1, 2)")],
                 unique=False,
                 postgresql_where=sa.text(f"{column} IS NOT NULL"),
-                postgresql_concurrently=True,
-                if_not_exists=True,
             )

@@ -27,6 +27,5 @@ def upgrade() -> None:
     )
     rights = "SELECT, INSERT, UPDATE"
     ddl.global_table("periodic_runs", {"ballast_app": rights, "ballast_maintenance": rights})
-    # Beside the traffic: a plain CREATE INDEX lets nobody write to the table meanwhile.
     with op.get_context().autocommit_block():
-        op.create_index("ix_api_keys_prefix", "api_keys", ["prefix"], postgresql_concurrently=True, if_not_exists=True)
+        ddl.index_beside("ix_api_keys_prefix", "api_keys", ["prefix"])

@@ -35,4 +35,4 @@ def upgrade() -> None:
     )
     with op.get_context().autocommit_block():
         for index, (table, columns) in INDEXES.items():
-            op.create_index(index, table, columns, postgresql_concurrently=True, if_not_exists=True)
+            ddl.index_beside(index, table, columns)
