@@ -40,6 +40,7 @@ from starlette.responses import Response
 
 from service.core import clock
 from service.core.context import SAFE_METHODS, Context
+from service.core.crypto import BadSignature
 from service.core.database import Base
 from service.core.errors import BadRequest, Conflict, Invalid, PayloadTooLarge
 from service.core.statements import PreparedText
@@ -54,6 +55,8 @@ KEY = re.compile(r"[\x21-\x7e]{1,255}")
 KEPT_HEADERS = ("content-type", "location", "etag")
 LARGEST = 256 * 1024
 MEND = "Send a fresh random value, such as a UUID, with each new intent, and the same value when you retry it."
+
+LOOK_FIRST = "Look whether what you asked for is there before you send it with a new key."
 
 
 class IdempotencyRecord(Base):
@@ -219,6 +222,9 @@ async def remember(claim: Claim, ctx: Context, response: Response) -> None:
 
 
 def _load(claim: Claim, stored: bytes) -> Response:
-    head, _, body = unseal(IdempotencyRecord.answer, stored, *claim.identity.values()).partition(b"\n")
+    try:
+        head, _, body = unseal(IdempotencyRecord.answer, stored, *claim.identity.values()).partition(b"\n")
+    except BadSignature:
+        raise Conflict("This was done, but its answer cannot be read any more.", mend=LOOK_FIRST) from None
     status, headers = orjson.loads(head)
     return Response(body, status, {**headers, "Idempotent-Replayed": "true"})

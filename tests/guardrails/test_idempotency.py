@@ -20,14 +20,13 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from service.core.context import Actor, ActorKind, Caller, Context
-from service.core.crypto import BadSignature
 from service.core.database import UnitOfWork
 from service.core.errors import Conflict, ServiceError
 from service.core.ids import new_id
 from service.core.schemas import Input, Output
 from service.core.statements import PreparedText
 from service.guardrails import idempotency
-from service.guardrails.idempotency import LARGEST, IdempotencyKey, IdempotentRoute
+from service.guardrails.idempotency import LARGEST, LOOK_FIRST, IdempotencyKey, IdempotentRoute
 from service.guardrails.permissions import Role
 from tests.guardrails.playground import Box, Playground
 from tests.support.factories import Factory
@@ -355,9 +354,11 @@ async def test_stored_answers_are_sealed(shop: Shop) -> None:
         " WHERE a.owner_id = $1 AND b.owner_id = $1 AND a.key = 'other' AND b.key = 'key'",
         shop.organization,
     )
-    async with client_of(shop.app, raising=True) as shop.http:
-        with pytest.raises(BadSignature):
-            await shop.post("other", name="shown-once")
+    swapped = await shop.post("other", name="shown-once")
+    assert swapped.status_code == 409
+    assert "shown-once" not in swapped.text
+    assert swapped.json()["mend"] == LOOK_FIRST
+    assert await shop.boxes() == 2, "nothing is done twice because its answer is lost"
 
 
 async def test_answers_are_nobody_elses_and_never_change(shop: Shop) -> None:
