@@ -13,6 +13,7 @@ from service.core import clock
 from service.core.context import Resources
 from service.core.database import Database
 from service.core.ids import new_id
+from service.core.regions import in_region
 from service.features.privacy.flows import make
 from service.features.privacy.flows.archive import Entry, whole
 from service.features.privacy.flows.contents import personal_entries
@@ -93,6 +94,25 @@ async def test_after_a_day_the_archive_is_gone_and_the_page_says_so(
     with pytest.raises(NotStored):
         await resources.get(Storage).size(row["key"])
     assert (await desk.row(export))["key"] == ""
+
+
+async def test_an_archive_that_its_store_keeps_does_not_hold_up_the_others(
+    desk: Desk, resources: Resources, maintenance: Database
+) -> None:
+    kept, other = new_id(), new_id()
+    for export, key, days in ((kept, in_region("away", f"exports/{kept}"), 99), (other, f"exports/{other}", 98)):
+        await desk.db.execute(
+            "INSERT INTO data_exports (id, user_id, scope, state, asked_at, expires_at, done, parts, rows, size, key,"
+            " missing, remark, attempts) VALUES ($1, $2, 'person', 'ready', now(), now() - $4 * interval '1 day', 0, 0,"
+            " 0, 0, $3, '{}', '', 1)", export, desk.owner.id, key, days,
+        )  # fmt: skip
+    for _ in range(2):
+        await remove_expired(resources, maintenance, batch=1)
+    assert (await desk.row(other))["state"] == "expired"
+    row = await desk.row(kept)
+    assert row["state"] == "ready"
+    assert row["leased_until"] > clock.now(), "asked again later"
+    await desk.db.execute("DELETE FROM data_exports WHERE user_id = $1", desk.owner.id)
 
 
 async def test_a_worker_that_died_leaves_the_copy_to_the_next(

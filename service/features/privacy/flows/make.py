@@ -52,8 +52,14 @@ GIVE_BACK = """
     UPDATE data_exports SET state = 'waiting', claim = NULL, leased_until = $3, remark = $4, attempts = $5
     WHERE id = $1 AND claim = $2
 """
-OVER = "SELECT id, key FROM data_exports WHERE state = 'ready' AND expires_at <= $1 ORDER BY expires_at LIMIT 100"
-EXPIRE = "UPDATE data_exports SET state = 'expired', key = '' WHERE id = $1"
+OVER = """
+    SELECT id, key FROM data_exports
+    WHERE state = 'ready' AND expires_at <= $1 AND (leased_until IS NULL OR leased_until <= $1)
+    ORDER BY expires_at LIMIT $2
+"""
+ASK_LATER = "UPDATE data_exports SET leased_until = $2 WHERE id = $1"
+LATER = timedelta(minutes=5)
+EXPIRE = "UPDATE data_exports SET state = 'expired', key = '', leased_until = NULL WHERE id = $1"
 
 
 async def make_next(resources: Resources, maintenance: Database) -> bool:
@@ -109,15 +115,18 @@ async def _make(resources: Resources, maintenance: Database, held: Any) -> None:
                 await storage.delete(key)
 
 
-async def remove_expired(resources: Resources, maintenance: Database) -> int:
+async def remove_expired(resources: Resources, maintenance: Database, batch: int = 100) -> int:
     """Archives past their time, from the store first: a row that says `expired` must be true."""
     async with maintenance.unit_of_work(read_only=True) as work:
-        over = await work.raw.fetch(OVER, clock.now())
+        over = await work.raw.fetch(OVER, clock.now(), batch)
     for row in over:
         try:
             await resources.get(Storage).delete(row["key"])
         except StorageAway as error:
+            # Those that a store refuses must not keep the others from going.
             log.warning("expired export stays", export=str(row["id"]), error=str(error))
+            async with maintenance.unit_of_work() as work:
+                await work.raw.execute(ASK_LATER, row["id"], clock.now() + LATER)
             continue
         async with maintenance.unit_of_work() as work:
             await work.raw.execute(EXPIRE, row["id"])
