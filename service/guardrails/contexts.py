@@ -29,7 +29,7 @@ from starlette.requests import Request
 from service.core import clock
 from service.core.context import ANONYMOUS, SAFE_METHODS, Actor, ActorKind, Caller, Context, Login, Resources
 from service.core.database import UnitOfWork, overload_is_unavailable
-from service.core.errors import Conflict, NotAuthenticated, NotFound
+from service.core.errors import Conflict, NotAuthenticated, NotFound, TooManyRequests
 from service.core.multipart import arriving
 from service.guardrails import (
     api_keys,
@@ -266,8 +266,8 @@ async def _staff(request: Request) -> AsyncIterator[Context]:
             let_in = True
             await staff_door.admit(request, ctx)
             yield ctx
-    except (NotAuthenticated, NotFound) as error:
-        if let_in or isinstance(error, impersonation.VisitOver):
+    except (NotAuthenticated, NotFound, hipaa.SecondFactorRequired, TooManyRequests) as error:
+        if let_in or isinstance(error, impersonation.VisitOver) or staff_door.is_expected(request, error):
             raise
         raise staff_door.unknown(request) from error
 

@@ -37,6 +37,7 @@ TELL = Script(
 )
 FORGET = Script("gate.forget", "return redis.call('DEL', ARGV[1] .. ':key:' .. ARGV[2])")
 STATE, RATE = "rate_limit", "plan_rate"
+REFUSED = "refused_session"
 
 
 async def enter(request: Request, resources: Resources, *, identify: bool = True, key: str = "") -> Login | None:
@@ -79,6 +80,7 @@ async def enter(request: Request, resources: Resources, *, identify: bool = True
     if counted.wait and by_plan:
         raise rate_limits.refusal_by_plan(rate, counted, sold=resources.get(Plans).sold)
     if counted.wait:
+        state[REFUSED] = session, found
         raise rate_limits.refusal(policy, counted)
     if lost and token:
         raise Unavailable("Logins cannot be checked right now.", retry_after=5) from lost

@@ -6,7 +6,9 @@ do; `StaffCtx` (guardrails.contexts) goes through here. Whoever is not staff, lo
 that an address nobody knows gets: everything that could differ, the check against forged requests too, comes after it
 is known to be one of us.
 
-Limits: how long the answer takes is not made equal; the addresses are in the source that everybody can read.
+Limits: whoever asks so often that a limit refuses them, in a session with a second factor, is told of the limit and so
+of the address: who is staff is not looked up for a refusal. How long the answer takes is not made equal; the addresses
+are in the source that everybody can read.
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ from __future__ import annotations
 from starlette.requests import Request
 
 from service.core.context import ActorKind, Context
-from service.core.errors import NOTHING_HERE, Forbidden, NotFound, StepUpRequired
-from service.guardrails import break_glass, browser, gate, impersonation
+from service.core.errors import NOTHING_HERE, Forbidden, NotFound, ServiceError, StepUpRequired, TooManyRequests
+from service.guardrails import break_glass, browser, gate, hipaa, impersonation, sessions
 from service.guardrails.permissions import is_fresh
 
 KNOWN = (
@@ -28,6 +30,7 @@ KNOWN = (
     "login",
     gate.STATE,
     impersonation.STATE,
+    gate.REFUSED,
 )
 """What a request's state says of who asked."""
 
@@ -54,6 +57,18 @@ async def admit(request: Request, ctx: Context) -> None:
     ctx.work.staff = True
     await ctx.work.act_for(tenant=None, user=ctx.user_id)
     ctx.note("staff.enter", "done", method=request.method, path=request.url.path)
+
+
+def is_expected(request: Request, error: ServiceError) -> bool:
+    """Whether whoever was refused before the door may know that there is one: one of us, as far as can be told."""
+    state = request.scope["state"]
+    if isinstance(error, hipaa.SecondFactorRequired):
+        return bool(state["identity"].is_staff)
+    session, found = state.get(gate.REFUSED, ("", b""))
+    if not isinstance(error, TooManyRequests) or not found:
+        return False
+    sessions.refuse_rotated(found)
+    return bool({"totp", break_glass.METHOD} & set(sessions.unpack(session, found).methods))
 
 
 def unknown(request: Request) -> NotFound:

@@ -158,6 +158,15 @@ async def test_who_saw_what_is_recorded_before_the_answer_leaves(
     assert len(seen) >= 8, f"the walk left only {seen}"
 
 
+async def test_strangers_find_no_panel_where_a_second_factor_is_missing(
+    place: Factory, on: bool, stack: AsyncExitStack
+) -> None:
+    stranger = await stack.enter_async_context(await place.client(await place.person(Role.OWNER)))
+    assert (await stranger.get("/staff/people")).status_code == 404
+    colleague = await stack.enter_async_context(await place.client(await place.person(staff=True)))
+    assert (await colleague.get("/staff/people")).status_code == (303 if on else 403), "they are told what to do"
+
+
 async def test_a_list_that_staff_take_away_is_recorded_too(place: Factory, on: bool, stack: AsyncExitStack) -> None:
     colleague = await place.person(staff=True)
     await place.organization()

@@ -51,6 +51,19 @@ async def test_no_stranger_can_tell_the_panel_from_nothing(strangers: list[Clien
                 assert told(await client.http.post(path, data={"reason": "x"})) == nothing, f"POST {path}"
 
 
+async def test_asking_often_tells_strangers_nothing_and_staff_that_they_wait(
+    strangers: list[Client], staff: Client
+) -> None:
+    for client in strangers:
+        async with client:
+            await client.get("/nothing-here")
+            nothing = told(await client.get("/nothing-here"))
+            for _ in range(12):
+                assert told(await client.get("/staff/people/csv")) == nothing
+    answers = [(await staff.get("/staff/people/csv")).status_code for _ in range(12)]
+    assert answers[-1] == 429
+
+
 async def test_an_attempt_of_somebody_we_know_is_noted(factory: Factory, superuser: asyncpg.Connection[Any]) -> None:
     person = await factory.person(Role.OWNER)
     async with await factory.client(person) as client:
