@@ -55,7 +55,7 @@ async def known(resources: Resources) -> dict[UUID, Stored]:
         try:
             found[UUID(one.path.rpartition("/")[2])] = one
         except ValueError:
-            log.warning("no entry of the ledger", key=one.key)
+            log.warning("no entry of the ledger", file=one.key)
     return found
 
 
@@ -70,7 +70,7 @@ async def read(resources: Resources, found: Mapping[UUID, Stored]) -> list[Entry
             at = datetime.fromisoformat(told["at"])
             entries.append(Entry(identifier, UUID(told["person"]), told["address"], at))
         except (ValueError, KeyError, TypeError) as error:
-            log.error("entry of the ledger not understood", key=one.key, error=type(error).__name__)
+            log.error("entry of the ledger not understood", file=one.key, error=type(error).__name__)
     return entries
 
 
