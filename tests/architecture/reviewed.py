@@ -128,5 +128,6 @@ JOBS_BY_THE_CLOCK: dict[str, str] = {
     "jobs.forget_old_entries": "removes what jobs left behind",
     "purge.remove_expired": "removes people's data",
     "resealing.reseal_old_values": "puts secrets under a newer key, and uses none",
+    "webhooks.forget_old_secrets": "removes secrets that nobody signs with any more",
 }
 """Jobs that run without anybody asking and need no purpose of their own, each with the reason."""

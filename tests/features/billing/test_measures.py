@@ -191,7 +191,8 @@ async def test_a_period_that_ends_unannounced_is_read_again(
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
     after = await customer.settled()
-    assert after["dirty_gen"] == before["dirty_gen"] + 1
+    # Marked by this look, and perhaps once more by that of a worker whose hour has struck.
+    assert after["dirty_gen"] > before["dirty_gen"]
 
 
 async def test_scenario_78_bodies_go_after_90_days_and_the_rest_after_400(
