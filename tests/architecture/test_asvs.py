@@ -21,6 +21,8 @@ TABLE = ROOT / "docs" / "compliance" / "asvs.csv"
 TOTAL = {"L1": 70, "L2": 183, "L3": 92}
 PROVED = {"L1": 64, "L2": 144, "L3": 29}
 """How many rows that apply have evidence; they may only rise."""
+DOES_NOT_APPLY = 59
+"""How many rows are about what the service does not have; they may only fall."""
 OPEN: dict[str, str] = {}
 """What applies and is not proved, and why. Whoever builds it takes the line away."""
 
@@ -66,8 +68,12 @@ def complaints(row: Row) -> list[str]:
         found.append("names nothing that proves it, and is not among the open ones")
     if row.id in OPEN and row.evidence:
         found.append("is proved: take it out of OPEN")
-    if row.applies == "n/a" and not row.note:
+    if row.applies not in APPLIES:
+        found.append(f"applies {row.applies!r} is none of {APPLIES}")
+    if row.applies == "no" and not row.note.strip():
         found.append("does not say why it does not apply")
+    if row.applies == "no" and row.evidence:
+        found.append("does not apply, and yet names what proves it")
     tests = [one for one in row.evidence if one.startswith("tests/")]
     wants_test = row.applies == "yes" and row.provable in ("code test", "browser test") and row.id not in IN_WRITING
     if wants_test and row.evidence and not tests:
@@ -79,12 +85,17 @@ IN_WRITING = frozenset({"v5.0.0-6.4.2", "v5.0.0-6.2.10", "v5.0.0-16.2.3"})
 """Absences and places: there is nothing to run a test against."""
 
 
+APPLIES = ("yes", "config", "no")
+"""Whether a row is about this service: in every deployment, by how one is set up, or not at all."""
+
+
 def proved() -> Counter[str]:
     return Counter(row.level for row in table() if row.applies in ("yes", "config") and row.evidence)
 
 
 def test_every_row_that_applies_names_what_proves_it() -> None:
     assert Counter(row.level for row in table()) == TOTAL
+    assert sum(row.applies == "no" for row in table()) <= DOES_NOT_APPLY, "rows are proved, not argued away"
     found = [one for row in table() for one in complaints(row)]
     assert not found, "\n".join(found)
 
@@ -101,7 +112,9 @@ def test_what_is_proved_only_rises() -> None:
         (Row("v5.0.0-1.2.1", "L1", "yes", "code test", "", ("tests/web/test_macros.py::test_made_up",)), "not exist"),
         (Row("v5.0.0-2.1.1", "L1", "yes", "doc", "", ("docs/compliance/verification.md#made-up",)), "not exist"),
         (Row("v5.0.0-1.2.1", "L1", "yes", "code test", "", ("docs/compliance/verification.md#input",)), "by a test"),
-        (Row("v5.0.0-4.4.1", "L1", "n/a", "code test", "", ()), "why it does not apply"),
+        (Row("v5.0.0-4.4.1", "L1", "no", "n/a", "", ()), "why it does not apply"),
+        (Row("v5.0.0-4.4.1", "L1", "no", "n/a", "no WebSocket", ("Makefile",)), "and yet names"),
+        (Row("v5.0.0-4.4.1", "L1", "n/a", "n/a", "no WebSocket", ()), "is none of"),
     ],
 )
 def test_a_row_without_proof_is_found(row: Row, complaint: str) -> None:
