@@ -6,10 +6,9 @@ from functools import partial
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
-from starlette.responses import RedirectResponse, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.responses import RedirectResponse
 
-from service.core.context import Context, Resources
+from service.core.context import Context
 from service.core.multipart import Incoming, arriving
 from service.features.files import actions, queries
 from service.features.files.flows import intake, links
@@ -29,7 +28,6 @@ from service.web.templating import NavItem, render
 
 router = APIRouter()
 NAV = [NavItem("Files", "/files", "archive", order=34, requires=Role.VIEWER, group="Data")]
-SANDBOX = "sandbox; default-src 'none'"
 
 
 @router.get("/files")
@@ -86,32 +84,7 @@ async def download_file(request: Request, ctx: Ctx, file_id: UUID) -> Response:
 
 @router.get("/downloads/{link}")
 async def hand_out(request: Request, ctx: PublicCtx, link: str) -> Response:
-    return _HandedOut(ctx.resources, links.read_link(link))
-
-
-class _HandedOut(After):
-    """The file behind a link; its reader counts until the last byte was taken."""
-
-    def __init__(self, resources: Resources, link: links.Link) -> None:
-        super().__init__(partial(_stream, resources, link))
-        self._link = link
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with links.reader_of(self._link):
-            await super().__call__(scope, receive, send)
-
-
-async def _stream(resources: Resources, link: links.Link) -> Response:
-    parts = await links.open_link(resources, link)
-    headers = {
-        "Content-Disposition": links.disposition(link.name),
-        "Content-Length": str(link.size),
-        "Content-Security-Policy": SANDBOX,
-        "X-Content-Type-Options": "nosniff",
-        "Cross-Origin-Resource-Policy": "same-origin",
-        "Cache-Control": "private, no-store",
-    }
-    return StreamingResponse(parts, media_type="application/octet-stream", headers=headers)
+    return links.HandedOut(ctx.resources, links.read_link(link))
 
 
 @router.post("/files/{file_id}/delete")

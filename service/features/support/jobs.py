@@ -82,22 +82,8 @@ async def close_when_over(ctx: Context, visit_id: UUID) -> None:
     await actions.expire_visit(ctx, visit_id)
 
 
-@on(actions.stop_visit)
-async def tell_of_stopped(ctx: Context, event: Event) -> None:
-    await _tell(ctx, event)
-
-
-@on(actions.come_back)
-async def tell_of_returned(ctx: Context, event: Event) -> None:
-    await _tell(ctx, event)
-
-
-@on(actions.expire_visit)
-async def tell_of_expired(ctx: Context, event: Event) -> None:
-    await _tell(ctx, event)
-
-
-async def _tell(ctx: Context, event: Event) -> None:
+@on(actions.stop_visit, actions.come_back, actions.expire_visit)
+async def tell_of_the_end(ctx: Context, event: Event) -> None:
     if visit := event.facts.get("visit"):
         await jobs.enqueue(ctx, mail_visited, visit_id=UUID(visit))
 
@@ -134,22 +120,8 @@ async def end_rights(ctx: Context, grant_id: UUID) -> None:
     await actions.end_break_glass(ctx, grant_id)
 
 
-@on(actions.open_break_glass)
-async def tell_staff_of_opened(ctx: Context, event: Event) -> None:
-    await _tell_staff(ctx, event)
-
-
-@on(actions.close_break_glass)
-async def tell_staff_of_closed(ctx: Context, event: Event) -> None:
-    await _tell_staff(ctx, event)
-
-
-@on(actions.end_break_glass)
-async def tell_staff_of_ended(ctx: Context, event: Event) -> None:
-    await _tell_staff(ctx, event)
-
-
-async def _tell_staff(ctx: Context, event: Event) -> None:
+@on(actions.open_break_glass, actions.close_break_glass, actions.end_break_glass)
+async def tell_staff(ctx: Context, event: Event) -> None:
     if (grant := event.facts.get("grant")) is None:
         return
     over = event.action != actions.open_break_glass.rule.name  # type: ignore[attr-defined]

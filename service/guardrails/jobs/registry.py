@@ -103,17 +103,17 @@ def job(
 
 
 def on(
-    action: Callable[..., Any],
-    *,
+    *actions: Callable[..., Any],
     key: str | None = None,
     retry: Retry | None = None,
     timeout: timedelta = USUAL_TIMEOUT,
 ) -> Callable[[F], F]:
-    """Run `async def body(ctx, event)` after each success of an action; `key="object_id"` keeps a record's order."""
+    """Run `async def body(ctx, event)` after each success of any of these; `key="object_id"` keeps a record's order."""
 
     def decorate(body: F) -> F:
         _register(body, key, retry, timeout, maintenance=False)
-        SUBSCRIBERS[action].append(job_of(body))
+        for action in actions:
+            SUBSCRIBERS[action].append(job_of(body))
         return body
 
     return decorate

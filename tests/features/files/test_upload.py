@@ -16,7 +16,6 @@ from service.core import clock
 from service.core.context import Resources
 from service.core.database import Database
 from service.core.regions import in_region
-from service.features.files import pages
 from service.features.files.flows import links, removal
 from service.features.files.flows.look import DUE
 from service.features.files.models import new_path
@@ -331,7 +330,7 @@ async def test_slow_readers_of_one_organization_take_only_its_own_places(
     scope = {"type": "http", "asgi": {"spec_version": "2.4"}}
     ours = links.Link(file["key"], file["name"], file["size"])
     slow = [
-        asyncio.create_task(pages._HandedOut(resources, ours)(scope, says_nothing, never_takes))
+        asyncio.create_task(links.HandedOut(resources, ours)(scope, says_nothing, never_takes))
         for _ in range(links.MOST_OF_ONE)
     ]
     await asyncio.sleep(0)

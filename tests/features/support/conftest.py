@@ -14,7 +14,9 @@ import httpx
 import pytest
 
 from service.core import clock
+from service.core.ids import new_id
 from service.guardrails.permissions import Role
+from service.guardrails.purposes import EVERYTHING
 from tests.support.client import HIDDEN, Client
 from tests.support.factories import PASSWORD, Factory, Person
 
@@ -36,6 +38,17 @@ class Case:
     @property
     def path(self) -> str:
         return f"/staff/people/{self.owner.id}/impersonation"
+
+    async def keep_support_out(self) -> None:
+        answer = await self.customer.submit("/organization/support/closing", page="/organization/support")
+        assert answer.status_code == 303
+        assert "stays outside" in await self.customer.page("/organization/support")
+
+    async def restrict(self, person: Person | None = None) -> None:
+        await self.superuser.execute(
+            "INSERT INTO processing_limits (id, user_id, purpose, reason, placed_at) VALUES ($1, $2, $3, 'x', now())",
+            new_id(), (person or self.owner).id, EVERYTHING,
+        )  # fmt: skip
 
     async def enter(self, **changes: str) -> httpx.Response:
         fields = {"organization_id": str(self.owner.organization_id), "reason": REASON} | changes

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from uuid import UUID
 
 from fastapi import Request, Response
-from starlette.responses import RedirectResponse, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.responses import RedirectResponse
 
-from service.core.context import Resources
 from service.core.errors import Conflict
 from service.features.files.flows import links
 from service.features.privacy import actions, queries
@@ -20,7 +17,7 @@ from service.guardrails.contexts import Ctx, UserCtx
 from service.guardrails.rate_limits import EXPORT, PRIVACY_EXPORT, limit
 from service.integrations.storage import Storage
 from service.web.flash import flash
-from service.web.responses import After, redirect
+from service.web.responses import redirect
 from service.web.templating import render
 
 LINK_SECONDS = 60
@@ -72,27 +69,4 @@ async def download_export(request: Request, ctx: UserCtx, export_id: UUID) -> Re
     if address is not None:
         # To the bucket's host: this one object, for a minute, for whoever has just proved who they are.
         return RedirectResponse(address, status_code=303)
-    return _HandedOut(ctx.resources, links.Link(found.key, found.name, found.size))
-
-
-class _HandedOut(After):
-    """The archive itself; its reader counts until the last byte was taken."""
-
-    def __init__(self, resources: Resources, link: links.Link) -> None:
-        super().__init__(partial(_stream, resources, link))
-        self._link = link
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with links.reader_of(self._link):
-            await super().__call__(scope, receive, send)
-
-
-async def _stream(resources: Resources, link: links.Link) -> Response:
-    parts = await links.open_link(resources, link)
-    headers = {
-        "Content-Disposition": links.disposition(link.name),
-        "Content-Length": str(link.size),
-        "X-Content-Type-Options": "nosniff",
-        "Cache-Control": "private, no-store",
-    }
-    return StreamingResponse(parts, media_type="application/zip", headers=headers)
+    return links.HandedOut(ctx.resources, links.Link(found.key, found.name, found.size), "application/zip")
