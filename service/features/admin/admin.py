@@ -6,7 +6,7 @@ from service.features.admin import actions, queries
 from service.features.admin.queries.organizations import OrganizationView
 from service.features.admin.queries.people import PersonView
 from service.features.admin.schemas import EventsWanted, JobsWanted
-from service.web.staff import Act, Column, Detail, Listing
+from service.web.staff import ORGANIZATION, Act, Column, Detail, Listing
 from service.web.staff_home import StaffPage
 
 PEOPLE, ORGANIZATIONS = "/staff/people", "/staff/organizations"
@@ -43,7 +43,7 @@ STAFF = (
             Column("Outcome", "outcome", badges={"denied": "warning", "failed": "warning", "refused": "warning"}),
             Column("Who", "actor_id", kind="break"),
             Column("To what", "object_id", kind="break"),
-            Column("Organization", "organization_id", link="/staff/organizations/{organization_id}", kind="break"),
+            ORGANIZATION,
             Column("Reason", "reason", personal=True),
             Column("Network", "network", personal=True),
         ),
@@ -59,7 +59,7 @@ STAFF = (
         columns=(
             Column("Id", "id"),
             Column("What", "name", kind="break"),
-            Column("Organization", "organization_id", link="/staff/organizations/{organization_id}", kind="break"),
+            ORGANIZATION,
             Column("Attempts", "attempts", kind="num"),
             Column("Enqueued", "enqueued_at"),
             Column("Due", "due_at"),

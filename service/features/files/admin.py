@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from service.features.files import queries
 from service.features.files.schemas import FilesWanted
-from service.web.staff import Column, Listing
+from service.web.staff import ORGANIZATION, Column, Listing, of_organizations
 
 STAFF = (
-    Listing(
+    of_organizations(
         "/staff/files",
         "Files",
         queries.list_files_for_staff,
-        wanted=FilesWanted,
-        columns=(
-            Column("File", "id", kind="break"),
-            Column("Organization", "organization_id", link="/staff/organizations/{organization_id}", kind="break"),
-            Column("Kind", "kind"),
-            Column("Bytes", "size", kind="num"),
-            Column("State", "state"),
-            Column("Deleted", "deleted_at"),
-            Column("Sent", "created_at"),
-        ),
+        Column("File", "id", kind="break"),
+        Column("Kind", "kind"),
+        Column("Bytes", "size", kind="num"),
+        Column("State", "state"),
+        Column("Deleted", "deleted_at"),
+        Column("Sent", "created_at"),
         lead="What organizations uploaded: kinds, sizes and states, no names and no contents.",
-        empty=("None", "No organization has any, or none has the ids that you gave."),
+        wanted=FilesWanted,
         order=61,
     ),
     Listing(
@@ -32,7 +28,7 @@ STAFF = (
         columns=(
             Column("Found", "found_at"),
             Column("What", "signature", kind="break"),
-            Column("Organization", "organization_id", link="/staff/organizations/{organization_id}", kind="break"),
+            ORGANIZATION,
             Column("File", "file_id", kind="break"),
         ),
         lead="What the virus scanner recognized. Nobody can download it; it goes when its organization deletes it.",

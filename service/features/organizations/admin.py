@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from service.features.organizations import queries
 from service.features.organizations.schemas import OrganizationsWanted
-from service.web.staff import Column, Listing
+from service.web.staff import ORGANIZATION, Column, Listing
 from service.web.staff_lists import OfOrganization
 
 STAFF = (
@@ -33,7 +33,7 @@ STAFF = (
         columns=(
             Column("Membership", "id", kind="break"),
             Column("Account", "user_id", link="/staff/people/{user_id}", kind="break"),
-            Column("Organization", "organization_id", link="/staff/organizations/{organization_id}", kind="break"),
+            ORGANIZATION,
             Column("Role", "role"),
             Column("Since", "created_at"),
         ),

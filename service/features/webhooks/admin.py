@@ -7,29 +7,23 @@ from fastapi import APIRouter, Request, Response
 from service.features.webhooks import actions, queries
 from service.guardrails.contexts import StaffCtx
 from service.web.dead_letters import DeadLetters
-from service.web.staff import Column, Listing
+from service.web.staff import Column, of_organizations
 from service.web.staff_home import StaffPage
-from service.web.staff_lists import OfOrganization
 from service.web.templating import render
 
 router = APIRouter()
 STAFF = (
-    Listing(
+    of_organizations(
         "/staff/webhook-endpoints",
         "Webhook endpoints",
         queries.list_endpoints_for_staff,
-        wanted=OfOrganization,
-        columns=(
-            Column("Endpoint", "id", kind="break"),
-            Column("Organization", "organization_id", link="/staff/organizations/{organization_id}", kind="break"),
-            Column("State", "state"),
-            Column("Failures in a row", "failures", kind="num"),
-            Column("Failing for", "failing_since"),
-            Column("Deleted", "deleted_at"),
-            Column("Made", "created_at"),
-        ),
+        Column("Endpoint", "id", kind="break"),
+        Column("State", "state"),
+        Column("Failures in a row", "failures", kind="num"),
+        Column("Failing for", "failing_since"),
+        Column("Deleted", "deleted_at"),
+        Column("Made", "created_at"),
         lead="Where organizations are told what happens, and whether that works; no address and no message.",
-        empty=("None", "No organization has any, or not the one whose id you gave."),
         order=51,
     ),
 )

@@ -24,6 +24,8 @@ and a CSV of what the filters show at `<path>/csv`. A column's value is the attr
 filled from the row; what is `personal` stays hidden until the reader has said why (guardrails.staff_reasons), and until
 then a list with personal columns is searched by id alone: what a search finds tells whose it is.
 
+What organizations have is `of_organizations(path, title, query, columns...)`: its query is one of staff_lists.Across.
+
 **Detail**: `query(ctx, id) -> view`; raises NotFound. The template extends "staff/detail.html", fills the block
 `detail`, and reads `view`, `reason` (empty: show no personal data), `acts` (links, drawn by the base) and `row_id`.
 `account=True` when the id is a person's: looks at it then stand among what was done to that account.
@@ -37,13 +39,26 @@ Every route takes StaffCtx, which proves, audits and shows all organizations' ro
 `migrations.ddl.staff_reads`): a Keyset over a tenant's table says `across_tenants=True`.
 """
 
+from service.web.staff.declared import ORGANIZATION as ORGANIZATION
 from service.web.staff.declared import Act as Act
 from service.web.staff.declared import Column as Column
 from service.web.staff.declared import Declared as Declared
 from service.web.staff.declared import Detail as Detail
 from service.web.staff.declared import Listing as Listing
 from service.web.staff.declared import Why as Why
+from service.web.staff.declared import of_organizations as of_organizations
 from service.web.staff.panel import Panel as Panel
 from service.web.staff_lists import Everything as Everything
 
-__all__ = ["Act", "Column", "Declared", "Detail", "Everything", "Listing", "Panel", "Why"]
+__all__ = [
+    "ORGANIZATION",
+    "Act",
+    "Column",
+    "Declared",
+    "Detail",
+    "Everything",
+    "Listing",
+    "Panel",
+    "Why",
+    "of_organizations",
+]

@@ -18,7 +18,7 @@ from service.core.ids import uuid_in
 from service.core.schemas import Input
 from service.guardrails.pagination import Page, Position
 from service.guardrails.staff_reasons import Reason
-from service.web.staff_lists import Everything
+from service.web.staff_lists import Everything, OfOrganization
 
 HIDDEN = "hidden"
 """What stands where a personal value would, until the reader has said why."""
@@ -82,6 +82,24 @@ class Listing:
     async def read(self, ctx: Context, wanted: Input, page: Position) -> Page[Any]:
         found: Page[Any] = await self.query(ctx, wanted, page)
         return found
+
+
+ORGANIZATION = Column("Organization", "organization_id", link="/staff/organizations/{organization_id}", kind="break")
+
+
+def of_organizations(
+    path: str,
+    title: str,
+    query: Callable[[Context, Any, Position], Any],
+    first: Column,
+    *columns: Column,
+    lead: str,
+    order: int,
+    wanted: type[Input] = OfOrganization,
+) -> Listing:
+    """What organizations have, of all or of one (staff_lists.Across): whose it is stands beside what it is."""
+    empty = "None", "No organization has any, or none has the ids that you gave."
+    return Listing(path, title, query, (first, ORGANIZATION, *columns), wanted, lead, empty, order)
 
 
 @dataclass(frozen=True, slots=True)

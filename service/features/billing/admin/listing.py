@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from service.features.billing import queries
 from service.features.billing.queries.staff import SubscriptionsWanted
-from service.web.staff import Column, Listing
+from service.web.staff import Column, of_organizations
 
 LIVE = {"active": "success", "trialing": "success", "past_due": "warning", "unpaid": "danger", "canceled": ""}
 STAFF = (
-    Listing(
+    of_organizations(
         "/staff/subscriptions",
         "Subscriptions",
         queries.list_subscriptions,
-        wanted=SubscriptionsWanted,
-        columns=(
-            Column("Subscription", "stripe_id", link="/staff/billing/customers/{customer_id}", kind="break"),
-            Column("Organization", "organization_id", link="/staff/organizations/{organization_id}", kind="break"),
-            Column("Status", "status", badges=LIVE),
-            Column("Paid until", "period_end"),
-            Column("Ends", "cancel_at"),
-            Column("Since", "created_at"),
-        ),
+        Column("Subscription", "stripe_id", link="/staff/billing/customers/{customer_id}", kind="break"),
+        Column("Status", "status", badges=LIVE),
+        Column("Paid until", "period_end"),
+        Column("Ends", "cancel_at"),
+        Column("Since", "created_at"),
         lead="What organizations pay for, as Stripe says it: of all, or of one.",
-        empty=("None", "No organization has any, or none has the ids that you gave."),
+        wanted=SubscriptionsWanted,
         order=31,
     ),
 )
