@@ -31,7 +31,8 @@ IDLE = timedelta(minutes=15)
 UNATTENDED = b"x-unattended"
 """Header of what a page asks for while nobody is at it."""
 READ = "read"
-MOST_IDS, IDS_AT_ONCE = 200, 20
+IDS_IN_A_NOTE, IDS_AT_ONCE = 200, 20
+"""What one row of the log has room for: a long list is noted in several, so that none of its ids is left out."""
 SET_UP = frozenset({"/account/security", "/account/totp", "/account/totp/confirmation", "/confirm", "/logout"})
 HARMLESS = frozenset({"operations", "tenant", "subject"})
 """Categories of data that are about no patient: ids, times, states."""
@@ -79,9 +80,11 @@ def note_read(ctx: Context, name: str, result: Any) -> None:
     if result is None or isinstance(result, bool | int | float | str | bytes):
         return  # a number or a word: nobody's record
     rows = list(_rows(result))
-    ids = [str(found) for row in rows[:MOST_IDS] if (found := _id(row)) is not None]
-    chunks = {str(start): ids[start : start + IDS_AT_ONCE] for start in range(0, len(ids), IDS_AT_ONCE)}
-    ctx.note(name, READ, rows=len(rows), ids=chunks)
+    for first in range(0, len(rows) or 1, IDS_IN_A_NOTE):
+        noted = rows[first : first + IDS_IN_A_NOTE]
+        ids = [str(found) for row in noted if (found := _id(row)) is not None]
+        chunks = {str(start): ids[start : start + IDS_AT_ONCE] for start in range(0, len(ids), IDS_AT_ONCE)}
+        ctx.note(name, READ, rows=len(noted), ids=chunks)
 
 
 def _rows(result: Any) -> Iterable[Any]:

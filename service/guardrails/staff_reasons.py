@@ -53,7 +53,7 @@ async def given(ctx: Context, subject: str, *, account: object = None) -> str:
         return ""
     reason = found.decode() if isinstance(found, bytes) else found
     whose = {"account": str(account)} if account is not None else {}
-    ctx.note("staff.read_personal", "done", subject=subject, reason=reason, **whose)
+    ctx.note("staff.read_personal", "done", about=subject, reason=reason, **whose)
     return reason
 
 

@@ -15,18 +15,21 @@ from infra.sandbox.mail import MailSink
 from infra.sandbox.ports import free_port
 from service.app import close_resources, create_resources
 from service.core import clock
-from service.core.context import SYSTEM, Caller, Context, Resources
+from service.core.context import SYSTEM, Actor, ActorKind, Caller, Context, Resources
+from service.core.database import UnitOfWork
 from service.core.errors import Unavailable
 from service.core.ids import new_id
 from service.core.settings import InsecureSettings, Profile, Settings
 from service.doctor import CHECKS, Trouble
 from service.guardrails import audit, hipaa
 from service.guardrails.audit import AuditRow
+from service.guardrails.audit.log import INSERT
 from service.guardrails.permissions import Role
 from service.guardrails.retention import retention_of
 from service.web.mail import deliver
 from tests.core.test_settings import SAFE, SENDGRID
 from tests.features.accounts.test_second_factor import turn_on
+from tests.support import captured_sql
 from tests.support.client import Client
 from tests.support.factories import Factory, Person
 from tests.support.servers import RunningServer
@@ -177,6 +180,22 @@ async def test_a_list_that_staff_take_away_is_recorded_too(place: Factory, on: b
     )
     assert sum(orjson.loads(row["facts"])["rows"] for row in reads) == (taken if on else 0)
     assert taken > 0
+
+
+async def test_of_a_long_list_no_id_is_left_out(factory: Factory, strict_resources: Resources) -> None:
+    """One row of the log has room for two hundred; what is read in thousands is noted in several, by one statement."""
+    seen, person = [{"id": new_id()} for _ in range(450)], await factory.person(staff=True)
+    async with strict_resources.database.connection() as connection:
+        ctx = Context(UnitOfWork(connection), strict_resources, Actor(ActorKind.STAFF, person.id), Caller("test"))
+        hipaa.note_read(ctx, "probe.list", seen)
+        with captured_sql.sent_here() as sent:
+            await audit.write_security_events(ctx)
+    written = await factory.superuser.fetch("SELECT facts FROM audit_log WHERE actor_id = $1 ORDER BY id", person.id)
+    facts = [orjson.loads(row["facts"]) for row in written]
+    assert [each["rows"] for each in facts] == [200, 200, 50]
+    found = {one for each in facts for chunk in each["ids"].values() for one in chunk}
+    assert found == {str(row["id"]) for row in seen}
+    assert sent == [INSERT]
 
 
 async def test_what_cannot_be_recorded_is_not_shown(strict_resources: Resources) -> None:

@@ -39,7 +39,7 @@ async def test_a_reason_opens_its_subject_and_each_look_is_noted(ctx: Context) -
     for _ in range(2):
         assert await staff_reasons.given(ctx, SUBJECT, account="a person") == WHY
     noted = [(event.action, event.outcome, event.facts) for event in ctx.security_events]
-    assert noted == [("staff.read_personal", "done", {"subject": SUBJECT, "reason": WHY, "account": "a person"})] * 2
+    assert noted == [("staff.read_personal", "done", {"about": SUBJECT, "reason": WHY, "account": "a person"})] * 2
     assert ctx.login is not None
     ctx.login = replace(ctx.login, key="renewed", authenticated_at=ctx.login.authenticated_at + timedelta(minutes=5))
     assert await staff_reasons.given(ctx, SUBJECT) == WHY, "a new proof of identity is the same login"

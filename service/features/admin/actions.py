@@ -91,7 +91,7 @@ def _done(ctx: Context, sought: str, reason: str, names: Sequence[str]) -> int:
 async def give_reason(ctx: Context, subject: str, reason: str) -> None:
     """See the personal data of `subject`, an address of the panel, for a quarter of an hour."""
     await staff_reasons.keep(ctx, subject, reason)
-    ctx.facts |= {"subject": subject, "reason": reason}
+    ctx.facts |= {"about": subject, "reason": reason}
 
 
 @action("admin.hold", requires=Who.STAFF, step_up=True)
@@ -101,7 +101,7 @@ async def hold(ctx: Context, subject_id: UUID, reason: str) -> LegalHold:
         raise Conflict("This is held already.", mend="Nothing to do.")
     held = LegalHold(subject_id=subject_id, reason=reason, placed_by=ctx.user_id)
     ctx.add(held)
-    ctx.facts |= {"subject": str(subject_id), "reason": reason}
+    ctx.facts |= {"about": str(subject_id), "reason": reason}
     return held
 
 
@@ -112,7 +112,7 @@ async def lift_hold(ctx: Context, subject_id: UUID, reason: str) -> LegalHold:
     if held is None:
         raise Conflict("Nothing holds this.", mend="Nothing to do.")
     held.lifted_at = clock.now()
-    ctx.facts |= {"subject": str(subject_id), "reason": reason}
+    ctx.facts |= {"about": str(subject_id), "reason": reason}
     return held
 
 

@@ -6,6 +6,7 @@ import re
 import time
 from datetime import UTC, datetime
 from hashlib import sha256
+from itertools import groupby
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from sqlalchemy import BigInteger, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.core import clock, telemetry
-from service.core.context import Actor, Context
+from service.core.context import Actor, Context, SecurityEvent
 from service.core.crypto import keyed_hash
 from service.core.database import LOST, Base
 from service.core.errors import Unavailable
@@ -128,7 +129,7 @@ def canonical(row: dict[str, Any]) -> bytes:
 
 async def record(ctx: Context, action: str, changes: Changes, facts: dict[str, Any]) -> None:
     """Write the row of a finished action in the action's own transaction; if this fails, so does the change."""
-    await _insert(ctx, action, "done", ctx.actor, ctx.work.tenant, changes, facts)
+    await _insert(ctx, [_row(ctx, action, "done", ctx.actor, ctx.work.tenant, changes, facts)])
 
 
 async def write_security_events(ctx: Context) -> None:
@@ -148,12 +149,9 @@ async def write_security_events(ctx: Context) -> None:
     raw = ctx.work.raw
     try:
         async with raw.transaction():
-            for noted in events:
-                await raw.execute("SELECT set_config('app.tenant', $1, true)", str(noted.organization_id or ""))
-                changes = _about(noted.facts.get("account"))
-                await _insert(
-                    ctx, noted.action, noted.outcome, noted.actor, noted.organization_id, changes, noted.facts
-                )
+            for tenant, group in groupby(events, key=lambda noted: noted.organization_id):
+                await raw.execute("SELECT set_config('app.tenant', $1, true)", str(tenant or ""))
+                await _insert(ctx, [_row_of(ctx, noted) for noted in group])
     except LOST as error:
         log.error("security events not stored", count=len(events), error=type(error).__name__)
         if any(noted.outcome == "read" for noted in events):
@@ -169,16 +167,21 @@ def _about(account: Any) -> Changes:
         return Changes()
 
 
-async def _insert(
+def _row_of(ctx: Context, noted: SecurityEvent) -> dict[str, Any]:
+    changes = _about(noted.facts.get("account"))
+    return _row(ctx, noted.action, noted.outcome, noted.actor, noted.organization_id, changes, noted.facts)
+
+
+def _row(
     ctx: Context, action: str, outcome: str, actor: Actor, tenant: UUID | None, changes: Changes, facts: dict[str, Any]
-) -> None:
+) -> dict[str, Any]:
     for_whom = ctx.on_behalf_of
     if ctx.acted_by is not None:
         # What support does in somebody's account is support's: the person is only for whom it was done.
         actor, for_whom = ctx.acted_by, ctx.actor
     if ctx.emergency:
         facts = facts | {"break_glass": True}
-    row = {
+    return {
         "id": new_id(),
         "at": clock.now(),
         "organization_id": tenant,
@@ -196,8 +199,12 @@ async def _insert(
         "changes": _json(changes.fields),
         "facts": _json(plain({name: value for name, value in facts.items() if name != "reason"}, checked=True)),
     }
+
+
+async def _insert(ctx: Context, rows: list[dict[str, Any]]) -> None:
     began = time.time_ns()
-    await ctx.work.raw.execute(INSERT, *(row[name] for name in COLUMNS), row_hash(row))
+    values = [(*(row[name] for name in COLUMNS), row_hash(row)) for row in rows]
+    await ctx.work.raw.executemany(INSERT, values)
     telemetry.record_statement(INSERT, began)
 
 

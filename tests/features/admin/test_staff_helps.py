@@ -67,14 +67,15 @@ async def test_staff_help_a_customer_and_leave_a_trail(
     assert "/reset/" in await post.link(customer.email, "reset")
 
     rows = await superuser.fetch(
-        "SELECT action, reason, organization_id, object_id FROM audit_log WHERE actor_id = $1 AND outcome = 'done'"
-        " AND action <> 'staff.enter' ORDER BY id", staff_person.id,
+        "SELECT action, reason, organization_id, object_id, facts ->> 'about' AS about FROM audit_log"
+        " WHERE actor_id = $1 AND outcome = 'done' AND action <> 'staff.enter' ORDER BY id", staff_person.id,
     )  # fmt: skip
     trail = [row["action"] for row in rows]
     assert trail == [
         "admin.give_reason", "staff.read_personal", "accounts.end_sessions_of", "accounts.send_reset_link",
     ]  # fmt: skip
     assert {row["reason"] for row in rows} == {WHY}
+    assert [row["about"] for row in rows[:2]] == [one, one], "the log says what the reason was for"
     assert {row["organization_id"] for row in rows} == {None}, "what staff do is in nobody's organization's log"
     assert [row["object_id"] for row in rows[1:]] == [customer.id] * 3
     # The account page tells the next colleague what was done, but not why, before they have said why themselves.
