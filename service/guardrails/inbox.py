@@ -8,7 +8,11 @@ a row), then, on a pool of its own so that a busy service still acknowledges:
     await STRIPE.receive(raw, message)       # True: new; False: known already. Either way the sender gets its 2xx
 
 `mark` is what the message sets in motion: it runs in the same statement, so that both happen or neither, and only for
-a message that is new. Limits: what was saved is answered at least once; whoever works on it must be idempotent.
+a message that is new. Its body goes the moment it is settled (processed or ignored), by a trigger of the table, so
+that nobody's settling can forget it: an erased person's former address in "customer.updated" ends with that reading.
+
+Limits: what was saved is answered at least once; whoever works on it must be idempotent. What waits or is dead keeps
+its body for people and replay, BODY_DAYS at most; an erasure empties those that name its person.
 """
 
 from __future__ import annotations
@@ -35,8 +39,7 @@ from service.guardrails.sealed import key_index, seal, sealed, unseal
 from service.guardrails.subjects import By, Subject
 
 BODY_DAYS = 90
-"""Bodies carry names and addresses; what is left after this answers "did it arrive?" without them."""
-
+"""Of what nobody could settle. Bodies carry names and addresses; the rest answers "did it arrive?" without them."""
 
 COPIES = "a copy of what another system sent, about others too (GDPR Art. 15(4)); its content is in other tables"
 
@@ -80,7 +83,7 @@ class InboxMessage(Base):
             once_plain=True,
         )
     )
-    """As it came, whatever is in it: a signature can be checked again only over the same bytes."""
+    """As it came, whatever is in it, until it is settled."""
     gen: Mapped[int | None] = mapped_column(BigInteger, info=internal())
     state: Mapped[State] = mapped_column(String(16), info=internal())
     reason: Mapped[str] = mapped_column(String(64), info=internal())
@@ -184,8 +187,13 @@ def _sealed(source: str, one: Message) -> bytes:
     return seal(InboxMessage.body, one.body, source, one.realm, one.external_id)
 
 
+FORGET = f"""
+    UPDATE inbox SET body = NULL WHERE body IS NOT NULL
+        AND (received_at < now() - interval '{BODY_DAYS} days' OR state IN ('processed', 'ignored'))
+"""  # noqa: S608 - our own constant
+
+
 @periodic("20 3 * * *")
 async def forget_bodies(ctx: Context) -> None:
-    await ctx.work.raw.execute(
-        f"UPDATE inbox SET body = NULL WHERE body IS NOT NULL AND received_at < now() - interval '{BODY_DAYS} days'"  # noqa: S608
-    )
+    """Those of what was never settled; and what was settled before the table did it by itself."""
+    await ctx.work.raw.execute(FORGET)

@@ -142,6 +142,9 @@ CLAIM = """
     RETURNING true
 """
 KNOWN = "SELECT state FROM sent_mails WHERE reference = $1"
+OURS = """
+    SELECT EXISTS (SELECT FROM sent_mails WHERE address_hash = $1) OR EXISTS (SELECT FROM users WHERE email = $2)
+"""
 SETTLE = """
     UPDATE sent_mails SET state = $2::text,
         accepted_at = CASE WHEN $2::text IN ('sent', 'delivered') THEN coalesce(accepted_at, $3) ELSE accepted_at END
@@ -209,16 +212,15 @@ async def causes(raw: Connection, address: str) -> frozenset[Cause]:
     return frozenset(Cause(row["cause"]) for row in await raw.fetch(CAUSES, hash_of(address)))
 
 
-async def suppress(
-    raw: Connection, address: str, cause: Cause, code: str, seen_at: datetime, *, reference: str | None = None
-) -> bool:
+async def suppress(raw: Connection, address: str, cause: Cause, code: str, seen_at: datetime) -> bool:
     """Hold mail back from now on; False when that was so already, or was lifted after it was seen.
 
-    `reference`: of the mail that said so. Where its record is gone, its receiver was erased: the hash alone is kept.
+    Of somebody we do not know the hash alone is kept: another sender at the same provider wrote to them, or they have
+    been erased and their last mail comes back only now.
     """
-    erased = reference is not None and await raw.fetchval(KNOWN, reference) is None
-    shown = f"{uuid4().hex}@{DOMAIN}" if erased else folded(address)
-    values = (new_id(), hash_of(address), shown, cause, code[:32], seen_at)
+    hashed, email = hash_of(address), folded(address)
+    shown = email if await raw.fetchval(OURS, hashed, email) else f"{uuid4().hex}@{DOMAIN}"
+    values = (new_id(), hashed, shown, cause, code[:32], seen_at)
     return bool(await raw.fetchval(SUPPRESS, *values))
 
 

@@ -103,7 +103,9 @@ async def test_what_was_lifted_comes_back_only_with_something_new(resources: Res
     assert await suppress(resources, address, Cause.COMPLAINT)
     async with resources.database.unit_of_work(tenant=None) as work:
         await work.raw.execute(
-            "UPDATE mail_suppressions SET lifted_at = $2 WHERE email = $1", address, clock.now() + timedelta(minutes=1)
+            "UPDATE mail_suppressions SET lifted_at = $2 WHERE address_hash = $1",
+            mailing.hash_of(address),
+            clock.now() + timedelta(minutes=1),
         )
     assert not await suppress(resources, address, Cause.COMPLAINT)
     clock.advance(timedelta(minutes=2))

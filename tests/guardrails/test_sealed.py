@@ -115,7 +115,7 @@ async def test_rotation_leaves_nothing_under_the_old_key(world: World) -> None:
     people = [await world.person(b"%d" % number) for number in range(7)]
     await world.superuser.execute(
         "INSERT INTO inbox (source, realm, external_id, type, facts, body, state, reason, attempts, received_at)"
-        " VALUES ('stripe', 'r', 'evt_1', 't', '{}', $1, 'processed', '', 0, now())",
+        " VALUES ('stripe', 'r', 'evt_1', 't', '{}', $1, 'pending', '', 0, now())",
         b'{"from": "before it was sealed"}',
     )
     await note_keys(world.maintenance, OLD)

@@ -108,7 +108,7 @@ async def test_what_waits_is_measured(
         assert gauge("billing_drift", kind="ledger_differs") == 3
         assert gauge("billing_drift", kind="local_only") == 0
     finally:
-        await own_superuser.execute("DELETE FROM inbox WHERE body = 'a body'")
+        await own_superuser.execute("DELETE FROM inbox WHERE external_id = subject")
         await own_superuser.execute("DELETE FROM billing_operations WHERE id = $1", operation)
         await own_superuser.execute("UPDATE billing_customers SET dead_at = NULL, next_attempt_at = now()")
         await own_superuser.execute("UPDATE billing_sweeps SET drift = '{}'")
@@ -195,16 +195,30 @@ async def test_a_period_that_ends_unannounced_is_read_again(
     assert after["dirty_gen"] > before["dirty_gen"]
 
 
-async def test_scenario_78_bodies_go_after_90_days_and_the_rest_after_400(
+async def settle_as_before_the_trigger(superuser: Superuser, name: str) -> None:
+    async with superuser.transaction():
+        await superuser.execute("SET LOCAL session_replication_role = replica")
+        await superuser.execute("UPDATE inbox SET state = 'processed' WHERE external_id = $1", name)
+        assert await superuser.fetchval("SELECT body IS NOT NULL FROM inbox WHERE external_id = $1", name)
+
+
+async def test_scenario_78_bodies_go_when_settled_or_after_90_days_and_the_rest_after_400(
     workers: Resources, maintenance: Database, superuser: Superuser
 ) -> None:
     ages = {"young": BODY_DAYS - 1, "old": BODY_DAYS + 1, "almost": 399, "ancient": 401}
-    names = {name: await message(superuser, state="processed", days=days) for name, days in ages.items()}
+    names = {name: await message(superuser, days=days) for name, days in ages.items()}
+    settled = {state: await message(superuser, state=state, days=0) for state in ("processed", "ignored")}
+    before = await message(superuser, days=0)
+    await settle_as_before_the_trigger(superuser, before)
+    left = "SELECT count(*) FROM inbox WHERE external_id = ANY($1) AND body IS NOT NULL"
+    assert await superuser.fetchval(left, list(settled.values())) == 0, "gone the moment they were settled"
     async with maintenance.unit_of_work() as work:
         await forget_bodies(context(work, workers))
     await purge_expired(workers)
     rows = await superuser.fetch(
-        "SELECT external_id, body IS NOT NULL AS kept FROM inbox WHERE external_id = ANY($1)", list(names.values())
+        "SELECT external_id, body IS NOT NULL AS kept FROM inbox WHERE external_id = ANY($1)",
+        [*names.values(), *settled.values(), before],
     )
     kept = {row["external_id"]: row["kept"] for row in rows}
-    assert kept == {names["young"]: True, names["old"]: False, names["almost"]: False}
+    gone = dict.fromkeys([names["old"], names["almost"], *settled.values(), before], False)
+    assert kept == {names["young"]: True} | gone

@@ -14,9 +14,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from infra.sandbox.sendgrid import SendGridKnobs
 from service.core import clock, telemetry
 from service.guardrails import mailing
+from service.guardrails.inbox import opened
 from service.guardrails.permissions import Role
 from service.integrations.mail import MailFailed
 from service.integrations.mail.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
+from tests.features.erasure.canary import in_tables
 from tests.features.notifications.office import Office
 from tests.support.factories import Person
 
@@ -87,6 +89,24 @@ async def test_each_event_says_what_it_says(
 ) -> None:
     await office.hear(office.event(reader.email.upper(), kind, **more))
     assert await office.causes(reader.email) == causes
+
+
+async def test_of_somebody_we_do_not_know_no_address_is_kept(office: Office, reader: Person) -> None:
+    """Another product may send through the same account: what it is told holds our mail back, too, by a hash alone."""
+    stranger = f"stranger-{reader.id.hex}@example.com"
+    await office.hear(*(office.event(one, "bounce", type="bounce") for one in (stranger, reader.email)))
+    await office.hear(
+        office.event(stranger, "open"), office.event(stranger, "delivered", reference="another product's")
+    )
+    assert [await office.causes(one) for one in (stranger, reader.email)] == [{"bounce"}, {"bounce"}]
+    left = await in_tables(office.superuser, stranger)
+    rows = await office.superuser.fetch("SELECT * FROM inbox WHERE body IS NOT NULL")
+    left |= {f"inbox {row['type']}" for row in rows if stranger.encode() in opened(row)}
+    assert not left
+    known = "SELECT count(*) FROM mail_suppressions WHERE email = $1"
+    assert await office.superuser.fetchval(known, reader.email) == 1, (
+        "whom the provider is told about when it is lifted"
+    )
 
 
 async def test_an_event_nobody_understands_holds_up_no_other(office: Office, reader: Person) -> None:

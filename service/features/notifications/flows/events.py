@@ -42,7 +42,7 @@ DUE = """
     WHERE source = $1 AND state IN ('pending', 'unmatched') AND next_attempt_at <= $2
     ORDER BY next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED
 """
-DONE = "UPDATE inbox SET state = 'processed', body = NULL, processed_at = $2 WHERE id = $1"
+DONE = "UPDATE inbox SET state = 'processed', processed_at = $2 WHERE id = $1"
 FAILED = """
     UPDATE inbox SET attempts = attempts + 1, last_error = $2, next_attempt_at = now() + interval '1 minute',
         state = CASE WHEN attempts + 1 >= $3 THEN $4 ELSE state END
@@ -81,7 +81,7 @@ async def _apply(raw: mailing.Connection, event: str, reference: str | None, tol
     if cause is not None:
         seen_at = datetime.fromtimestamp(int(told["timestamp"]), UTC)
         code = str(told.get("status", ""))[:32]
-        await mailing.suppress(raw, str(told["email"]), cause, code, seen_at, reference=reference or None)
+        await mailing.suppress(raw, str(told["email"]), cause, code, seen_at)
 
 
 def _cause(event: str, told: dict[str, Any]) -> Cause | None:

@@ -63,7 +63,7 @@ def read(body: bytes) -> list[Message]:
 
 
 def _message(event: Any) -> Message:
-    """The address stays in the body, which is emptied as soon as the event is dealt with."""
+    """The address stays in the body, which goes as soon as the event is dealt with; at once where that is nothing."""
     if not isinstance(event, dict) or not all(_is_word(event.get(name)) for name in ("sg_event_id", "event")):
         raise ValueError("an event without a name or an id")
     state, reason = (State.PENDING, "") if event["event"] in NEWS else (State.IGNORED, "type")
