@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import zipfile
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from random import randrange
 from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
+import orjson
 from redis.asyncio import Redis
 from sqlalchemy import Boolean, Column, DateTime, Enum, LargeBinary, Numeric, String, Table, Uuid
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -19,6 +24,7 @@ from service.core.context import Actor, ActorKind, Caller, Context, Login, Resou
 from service.core.database import Base
 from service.core.ids import new_id
 from service.guardrails import before_login, staff_reasons
+from service.guardrails.audit import AuditRow
 from service.guardrails.personal_data import Erasure, Protection, privacy_of, protection_of
 from service.guardrails.subjects import By, Person, address_hash, personal_tables, subject_of
 from service.integrations.storage import Storage
@@ -26,8 +32,8 @@ from service.integrations.storage import Storage
 BY_HAND = {"users", "memberships", "audit_log", "erasure_requests", "erasure_steps"}
 """The account and its places, which a test has made already, and what only actions write."""
 LETTER = """
-    INSERT INTO erasure_requests (id, user_id, state, source, reason, held, requested_at, finished_at)
-    VALUES ($1, $2, 'refused', 'staff', $3, $3, $4, $4)
+    INSERT INTO erasure_requests (id, user_id, state, source, reason, held, email, requested_at, finished_at)
+    VALUES ($1, $2, 'refused', 'staff', $3, $3, $3, $4, $4)
 """
 """An earlier request that was refused: what staff wrote about it, they wrote about the person."""
 WORDS = {"mail_suppressions.cause": "unsubscribed"}
@@ -169,6 +175,40 @@ async def in_store(resources: Resources, token: str) -> set[str]:
         if token in one.key or token.encode() in content:
             found.add(one.key)
     return found
+
+
+def owed() -> set[str]:
+    """What of the planted belongs into the person's copy, as the map says; what opens a door never does."""
+    tables = [table for table in personal_tables(Base.metadata) if table.name != AuditRow.__tablename__]
+    return {
+        str(column)
+        for table in tables
+        if (subject := subject_of(table)) is None or subject.by is not By.MENTION
+        for column in table.columns
+        if protection_of(column) is Protection.PERSONAL and (held := privacy_of(column)) is not None and held.export
+    }
+
+
+def in_copy(archive: zipfile.ZipFile, token: str) -> Counter[str]:
+    """How many rows of which column bear the token; whatever is no row, under the name of its file."""
+    found = Counter[str]()
+    for name in archive.namelist():
+        text = archive.read(name).decode()
+        rows = orjson.loads(text) if name.endswith(".json") else None
+        if not isinstance(rows, list):
+            found[name] += token in text
+            continue
+        for row in rows:
+            found.update(f"{name.removesuffix('.json')}.{column}" for column in row if token in _readable(row[column]))
+    return +found
+
+
+def _readable(value: Any) -> str:
+    """Bytes are in base64 there."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return f"{value} {base64.b64decode(value, validate=True).decode('latin-1')}"
+    return str(value)
 
 
 def kept() -> set[str]:

@@ -23,7 +23,7 @@ from service.guardrails.subjects import Person as Subject
 from service.guardrails.subjects import personal_tables
 from service.integrations.mail import Mailers
 from service.integrations.mail.port import Mail
-from service.integrations.storage import Storage
+from service.integrations.storage import NotStored, Storage
 from tests.features.erasure import canary
 from tests.features.erasure.world import World
 from tests.support.factories import Person
@@ -53,7 +53,9 @@ async def leave_traces(world: World, token: str) -> Person:
     assert len(planted) + len(canary.BY_HAND) == len(personal_tables(Base.metadata)), "a table without a trace"
     await canary.plant_in_redis(world.resources, token)
     copy = at_home(world.resources, f"exports/{new_id()}/{new_id().hex}")
-    await world.superuser.execute("UPDATE data_exports SET key = $2 WHERE user_id = $1", person.id, copy)
+    await world.superuser.execute(
+        "UPDATE data_exports SET key = $2, state = 'failed' WHERE user_id = $1", person.id, copy
+    )
     await world.resources.get(Storage).put(copy, one_part(token.encode()))
     mailer = world.resources.get(Mailers).all()[0]
     await mailer.send(Mail(person.email, f"Dear {token}", token, f"<p>{token}</p>", f"test.{new_id()}"))
@@ -90,6 +92,12 @@ async def test_no_trace_is_left_of_a_person_but_what_the_map_keeps(
     assert await sessions_of(world, person)
     assert {"erasure_requests.reason", "erasure_requests.held"} <= before["tables"]
     assert len(before["tables"]) >= 12
+    owed = canary.owed()
+    assert len(owed) >= 11
+    # Secrets bear the token, too, and are not among it; nor is anything twice.
+    assert canary.in_copy(await world.copy(person), token) == dict.fromkeys(owed, 1)
+    copies = await world.superuser.fetch("SELECT key FROM data_exports WHERE user_id = $1", person.id)
+    assert len(copies) == 2
     await world.ask(person)
     await world.after_a_day()
     request = await world.request(person)
@@ -100,6 +108,9 @@ async def test_no_trace_is_left_of_a_person_but_what_the_map_keeps(
         pass
     assert await places(world, token, later=timedelta(days=LATER)) == {}
     assert not await sessions_of(world, person)
+    for row in copies:
+        with pytest.raises(NotStored):  # a packed copy shows no token
+            await world.resources.get(Storage).size(row["key"])
     assert not await canary.in_tables(world.superuser, f"{person.id}@"), "no pseudonym made of the person"
     pointed = await canary.in_tables(world.superuser, str(person.id))
     assert pointed <= canary.kept() | {"pgqueuer.headers", "pgqueuer.payload"}, "only where the map gives a reason"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from service.core.context import SYSTEM, Caller, Context, Resources
 from service.core.ids import new_id
 from service.features.erasure.flows.machine import work_off
 from service.features.erasure.models import COOLING_OFF
+from service.features.privacy.flows.make import make_next
 from tests.support.factories import Factory, Person
 
 HOME = "/privacy/erasure"
@@ -44,6 +47,19 @@ class World:
         async with await self.factory.client(person) as client:
             answer = await client.submit(HOME, page=HOME, email=person.email)
             assert (answer.status_code, answer.headers.get("location")) == (303, HOME), answer.text[:2_000]
+
+    async def copy(self, person: Person) -> zipfile.ZipFile:
+        """The person asks for a copy of their data, it is made, and they download it."""
+        assert self.resources.maintenance is not None
+        async with await self.factory.client(person) as client:
+            answer = await client.submit("/privacy/exports", page="/privacy")
+            assert answer.status_code == 303, answer.text[:2_000]
+            assert await make_next(self.resources, self.resources.maintenance)
+            newest = "SELECT id FROM data_exports WHERE user_id = $1 AND state = 'ready' ORDER BY asked_at DESC LIMIT 1"
+            export = await self.superuser.fetchval(newest, person.id)
+            archive = await client.get(f"/downloads/exports/{export}")
+            assert archive.status_code == 200, archive.text[:2_000]
+            return zipfile.ZipFile(io.BytesIO(archive.content))
 
     async def work_off(self) -> None:
         """Until nothing is due."""
