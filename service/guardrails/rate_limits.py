@@ -217,7 +217,16 @@ def _flat(buckets: Iterable[Bucket]) -> list[str | int]:
 
 def refusal(policy: Policy, counted: Counted) -> TooManyRequests:
     refusals.labels(policy.name).inc()
-    return TooManyRequests("Too many requests of this kind.", retry_after=-(-counted.wait // 1000))
+    seconds = -(-counted.wait // 1000)
+    return TooManyRequests(
+        "Too many requests of this kind.", mend=f"Try again in {_spoken(seconds)}.", retry_after=seconds
+    )
+
+
+def _spoken(seconds: int) -> str:
+    """For people, who see no header; rounded up, so that it holds."""
+    many, word = (seconds, "second") if seconds < 120 else (-(-seconds // 60), "minute")
+    return f"{many} {word}{'s' * (many != 1)}"
 
 
 def refusal_by_plan(rate: int, counted: Counted, *, sold: bool) -> TooManyRequests:

@@ -19,7 +19,7 @@ from service.core.context import Resources
 from service.core.settings import Settings
 from service.guardrails.data_map import LOG_FIELDS, PROCESSORS, Kind, of_kind, outbound_hosts, stores
 from service.guardrails.data_map.processors import agreements, host_of
-from service.guardrails.data_map.record import record, rows
+from service.guardrails.data_map.record import notice, record, rows
 from service.guardrails.data_map.stores import Store
 from service.guardrails.permissions import Role
 from service.guardrails.personal_data import CATEGORIES, PURPOSES, Basis, Erasure, internal, personal
@@ -277,3 +277,10 @@ def test_no_setting_with_a_secret_is_shown_with_the_hosts(settings: Settings) ->
     secrets = [value.get_secret_value() for value in dict(settings).values() if isinstance(value, SecretStr)]
     assert len(secrets) >= 8
     assert not [secret for secret in secrets if len(secret) > 8 and any(secret in host for host in told)]
+
+
+def test_the_notice_says_how_long_in_words_and_not_in_names_of_tables(metadata: MetaData) -> None:
+    periods = {period for line in notice(metadata) for period in line.retention}
+    assert len(periods) > 10
+    assert {period for period in periods if "_" in period} == set()
+    assert "3 years after it was finished" in periods

@@ -88,6 +88,7 @@ async def test_a_burst_is_admitted_then_refused_with_the_time_to_wait(here: Reso
     assert await admitted(here, FIVE, 5, subject="ann") == 5
     error = await refused(here, FIVE, subject="ann")
     assert error.retry_after == pytest.approx(180, abs=5)
+    assert error.mend == f"Try again in {-(-(error.retry_after or 0) // 60)} minutes.", "people see no header"
     assert await admitted(here, FIVE, 1, subject="bob") == 1
 
 

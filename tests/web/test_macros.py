@@ -30,6 +30,7 @@ HOSTILE = [
 CALLS = {
     "logo": "{{ ui.logo() }}",
     "link": "{{ ui.link(bad, bad) }}",
+    "id": "{{ ui.id(bad) }}",
     "badge": "{{ ui.badge(bad, 'success') }}",
     "change": "{{ ui.change(0.1) }}{{ ui.change(none) }}{{ ui.change(-0.2, 'down') }}",
     "button": "{{ ui.button(bad, 'primary', 'plus', confirm=bad, name=bad, value=bad) }}",

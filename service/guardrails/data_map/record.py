@@ -25,6 +25,7 @@ HEAD = (
 COPIES = ("backups", "exports")
 """Hold what other places hold, for a while longer; the notice names those."""
 PARENTS = {"users": "account", "organizations": "organization"}
+SINCE = {"expires_at": "it expired", "seen_at": "it was last seen", "ends_at": "it ended", "cycle_ends_at": "it ended"}
 MADE = "<!-- Made by `python -m service privacy record`; a test keeps it equal to the code. -->"
 
 
@@ -93,22 +94,22 @@ class Held:
 
 def notice(metadata: MetaData) -> list[Held]:
     """What we hold about a person, by kind and purpose: one line however many columns and stores it is in."""
-    periods: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    periods: dict[tuple[str, str], set[tuple[int, str]]] = defaultdict(set)
     for table in personal_tables(metadata):
         for column in table.columns:
             held = privacy_of(column)
             if held is not None and CATEGORIES[held.category].is_personal:
-                periods[held.category, held.purpose][_period(table)] = None
+                periods[held.category, held.purpose].add(_period(table))
     for store in STORES.values():
         for one in store.categories:
             if CATEGORIES[one].is_personal and store.name not in COPIES:
-                periods[one, store.purpose][store.retention] = None
+                periods[one, store.purpose].add((0, store.retention))
     return [
         Held(
             _sentence(CATEGORIES[category].meaning),
             _sentence(PURPOSES[purpose].sentence),
             _sentence(PURPOSES[purpose].basis.replace("_", " ")),
-            tuple(found),
+            tuple(_in_words(found)),
             tuple(PROCESSORS[name].title for name in receivers([category]).split()),
         )
         for (category, purpose), found in periods.items()
@@ -119,15 +120,27 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _period(table: Table) -> str:
+def _period(table: Table) -> tuple[int, str]:
+    """Days and since when; or no days, and how long in words."""
     rule = retention_of(table)
     if rule is None:
-        return ""
+        return 0, ""
     if rule.days is not None:
-        what = {"expires_at": "it expired", "seen_at": "it was last seen"}
-        since = what.get(rule.after, f"it was {rule.after.removesuffix('_at').replace('_', ' ')}")
-        return f"{rule.days} day{'s' * (rule.days > 1)} after {since}"
-    return f"as long as the {PARENTS.get(rule.parent, rule.parent)}" if rule.parent else "as long as the service"
+        return rule.days, SINCE.get(rule.after, f"it was {rule.after.removesuffix('_at').replace('_', ' ')}")
+    if rule.parent and rule.parent not in PARENTS:
+        return _period(table.metadata.tables[rule.parent])
+    return 0, f"as long as the {PARENTS[rule.parent] if rule.parent else 'service'}"
+
+
+def _in_words(periods: Iterable[tuple[int, str]]) -> Iterator[str]:
+    """What lives with something else first; then the longest, with all that it begins with in one."""
+    since: dict[int, list[str]] = defaultdict(list)
+    for days, words in sorted(periods, key=lambda one: (-one[0], one[1])):
+        since[days].append(words)
+    yield from filter(None, since.pop(0, ()))
+    for days, moments in since.items():
+        many, word = (days // 365, "year") if days % 365 == 0 else (days, "day")
+        yield f"{many} {word}{'s' * (many > 1)} after {' or '.join(moments)}"
 
 
 def record(metadata: MetaData, settings: Settings) -> str:
