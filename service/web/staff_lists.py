@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, Field
-from sqlalchemy import Uuid, bindparam, or_, select
+from sqlalchemy import Select, Uuid, bindparam, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from service.core.context import Context
@@ -24,10 +24,30 @@ class Everything(Input):
     """No filters."""
 
 
+class OfPerson(Input):
+    """Whose rows are meant."""
+
+    user_id: UUID | None = Field(None, title="Person", description="Their account's id; empty for all.")
+
+
 class OfOrganization(Input):
     """Whose rows are meant."""
 
     organization_id: UUID | None = Field(None, title="Organization", description="Its id; empty for all.")
+
+
+class People(Generic[M]):
+    """Newest first, of everybody or of one person, whose id stands in `person`; needs an index that begins with it."""
+
+    def __init__(self, statement: Select[*tuple[Any, ...]], row: type[M], *, person: Any, key: Any) -> None:
+        self._row = row
+        mine = statement.where(person == bindparam("user_id"))
+        self._all, self._mine = (Keyset(each, order=(key.desc(),)) for each in (statement, mine))
+
+    async def page(self, ctx: Context, wanted: OfPerson, page: Position) -> Page[M]:
+        if wanted.user_id is None:
+            return await paginate(ctx, self._all, page, self._row)
+        return await paginate(ctx, self._mine, page, self._row, user_id=wanted.user_id)
 
 
 class Across(Generic[M]):

@@ -32,9 +32,8 @@ ELSEWHERE = {
     "/staff/billing/customers/{customer_id}",
     "/staff/billing/customers/{customer_id}/diff",
     "/staff/billing/inbox/{message_id}",
-    "/staff/erasures/{request_id}",
 }
-"""Pages about one thing that are walked with one of their own in the tests of billing and erasure."""
+"""Pages about one thing that are walked with one of their own in the tests of billing."""
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +72,7 @@ def personal_names(metadata: MetaData) -> set[str]:
 
 def faults(listings: Iterable[Listing], metadata: MetaData) -> Iterator[str]:
     personal = personal_names(metadata) | {"name", "network", "address", "reason", "user_agent"}
-    tables_rows = {"/staff/organizations", "/staff/jobs"}  # names of organizations and of work are nobody's
+    tables_rows = {"/staff/organizations", "/staff/jobs", "/staff/news"}  # names of organizations and of work, our words
     for listing in listings:
         rule, row = rule_of(listing.query), row_of(listing)
         if rule.requires is not Who.STAFF or rule.writes:
@@ -140,16 +139,26 @@ async def test_no_page_of_the_panel_shows_who_somebody_is_before_a_reason_is_giv
         "INSERT INTO mail_suppressions (id, address_hash, email, cause, code, seen_at)"
         " VALUES ($1, $2, $3, 'bounce', '5.1.1', now())", owner.id, owner.id.bytes, owner.email,
     )  # fmt: skip
+    await factory.superuser.execute(
+        "INSERT INTO erasure_requests (id, user_id, email, state, source, reason, requested_at)"
+        " VALUES ($1, $1, $2, 'requested', 'staff', $3, now())", owner.id, owner.email, f"A letter of {name}",
+    )  # fmt: skip
+    await factory.superuser.execute(
+        "INSERT INTO processing_limits (id, user_id, purpose, reason, placed_at) VALUES ($1, $1, '*', $2, now())",
+        owner.id, f"A letter of {name}",
+    )  # fmt: skip
     async with await factory.client(owner) as theirs:
         assert (await theirs.get("/dashboard")).status_code == 200
     named = {
         "person_id": owner.id,
         "organization_id": owner.organization_id,
         "suppression_id": owner.id,
+        "request_id": owner.id,
+        "limit_id": owner.id,
         "grant_id": await emergency_that_names(factory, name),
         "letters": "webhooks",
     }
-    seen, left = 0, set()
+    seen, left, exports = 0, set(), f"{factory.resources.settings.redis_namespace}:l:export:*"
     async with await factory.client(await factory.person(staff=True), "password", "totp") as staff:
         for route in routes:
             path = route.path
@@ -160,7 +169,10 @@ async def test_no_page_of_the_panel_shows_who_somebody_is_before_a_reason_is_giv
             if "{" in path:
                 left.add(path)
                 continue
+            async for key in factory.resources.redis.scan_iter(exports):
+                await factory.resources.redis.delete(key)  # there are more to look at than an hour allows
             answer = await staff.get(path)
+            assert answer.status_code in (200, 303), f"{path}: {answer.status_code}"
             seen += 1
             shown = [what for what in (owner.email, name) if what in answer.text]
             assert not shown, f"{path} shows {shown}: ask guardrails.staff_reasons first"

@@ -51,7 +51,6 @@ MORE: dict[str, tuple[int, str]] = {
     "GET /staff/organizations/{organization_id}": (12, "one organization's short lists, each from its own table"),
     "GET /staff/system": (9, "one line for each part of the service"),
     "GET /staff/people/{person_id}": (8, "one person's short lists, each from its own table, and why staff looks"),
-    "GET /staff/break-glass/{grant_id}": (6, "one grant, what was done under it, and why staff looks"),
     "GET /staff/billing/customers/{customer_id}/diff": (6, "subscriptions, invoices and the ledger beside Stripe's"),
 }
 """Route -> how many statements it may send, and why it needs them."""
@@ -69,7 +68,8 @@ ALSO_LISTS = {
 }
 """What shows rows and is not paged."""
 NOT_FILLED = {
-    "GET /staff/break-glass/{grant_id}": "shows what was done under it: tests/features/support/test_break_glass.py",
+    "GET /staff/break-glass-acts": "shows what was done: tests/features/support/test_break_glass.py",
+    "GET /staff/flags/declared": "shows what the code declares",
     "GET /staff/organizations": "what other tests have planted fills the first page",
     "GET /staff/people": "what other tests have planted fills the first page",
 }
@@ -172,6 +172,9 @@ async def fill(factory: Factory, organization: UUID, person: Person, rows: int) 
         await factory.fed(organization, source, "USD")
         await db.execute(
             "INSERT INTO organization_flags VALUES ($1, 'tile_range', true, now())", await factory.organization()
+        )
+        await db.execute(
+            "INSERT INTO news (id, subject, text, created_at) VALUES ($1, 'Something new', 'For you', now())", new_id()
         )
         await restriction(factory, organization, None)
         await erasure_request(factory, organization, None)

@@ -21,7 +21,7 @@ PAGES = {
     "/staff/news": "Sources bring figures by themselves",
     "/staff/restrictions": "End it",
     "/staff/erasures": "requested",
-    "/staff/break-glass": "Erin Engineer",
+    "/staff/break-glass": "reviewed",
     "/staff/mail": "5.1.1",
     "/staff/quarantine": "Eicar-Test-Signature",
     "/staff/people": """<span class="badge danger">deleted</span>""",

@@ -12,11 +12,12 @@ from service.core.context import Context
 from service.core.errors import Conflict, Invalid
 from service.features.admin import queries
 from service.features.admin.queries import JOBS
-from service.features.admin.schemas import FlagChange, LimitsReset, LimitsSearch
+from service.features.admin.schemas import LimitsReset, LimitsSearch
 from service.features.organizations.models import Organization
 from service.guardrails import feature_flags, limit_lookup, staff_reasons, switches
 from service.guardrails.actions import action
 from service.guardrails.audit.verify import Report
+from service.guardrails.feature_flags import Flag
 from service.guardrails.jobs import dead
 from service.guardrails.permissions import Who
 from service.guardrails.purge import LegalHold
@@ -56,14 +57,14 @@ async def reset_limits(ctx: Context, wanted: LimitsSearch, given: LimitsReset) -
 
 
 @action("admin.turn_flag", requires=Who.STAFF, step_up=True)
-async def turn_flag(ctx: Context, given: FlagChange) -> None:
+async def turn_flag(ctx: Context, organization: UUID, flag: Flag, to: str, reason: str) -> None:
     """For one organization, in whose log it stands; everywhere within five seconds. Raises Invalid."""
-    await ctx.work.act_for(tenant=given.organization, user=ctx.user_id)
-    known = select(Organization.id).where(Organization.id == given.organization)
+    await ctx.work.act_for(tenant=organization, user=ctx.user_id)
+    known = select(Organization.id).where(Organization.id == organization)
     if (await ctx.db.execute(known)).first() is None:
         raise Invalid("There is no such organization.", fields={"organization": "There is no such organization."})
-    await feature_flags.turn(ctx, given.flag, on={"on": True, "off": False, "default": None}[given.to])
-    ctx.facts |= {"flag": given.flag.value, "to": given.to, "reason": given.reason}
+    await feature_flags.turn(ctx, flag, on={"on": True, "off": False, "default": None}[to])
+    ctx.facts |= {"flag": flag.value, "to": to, "reason": reason}
 
 
 @action("admin.replay_jobs", requires=Who.STAFF, step_up=True)

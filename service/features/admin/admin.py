@@ -5,11 +5,14 @@ from __future__ import annotations
 from service.features.admin import actions, queries
 from service.features.admin.queries.organizations import OrganizationView
 from service.features.admin.queries.people import PersonView
-from service.features.admin.schemas import EventsWanted, JobsWanted
+from service.features.admin.schemas import EventsWanted, FlagChange, JobsWanted
 from service.web.staff import ORGANIZATION, Act, Column, Detail, Listing
 from service.web.staff_home import StaffPage
+from service.web.staff_lists import OfOrganization
 
 PEOPLE, ORGANIZATIONS = "/staff/people", "/staff/organizations"
+FLAGS, DECLARED = "/staff/flags", "/staff/flags/declared"
+FLAG_TABS = (("Turned", FLAGS), ("Declared", DECLARED))
 HOLD = "While a lawsuit or an audit asks for it: nothing of theirs is destroyed, whatever the rules of retention say."
 LIFT = "The rules of retention hold again; what is overdue is destroyed at the next round."
 
@@ -24,13 +27,12 @@ def _is_free(view: PersonView | OrganizationView) -> bool:
 
 STAFF_PAGES = [
     StaffPage("Dead letters", "/staff/dead-letters", "What was given up on, of every kind, to try again.", 10),
-    StaffPage("Feature flags", "/staff/flags", "What some organizations see before all do.", 14),
     StaffPage("Rate limits", "/staff/rate-limits", "Why somebody is kept waiting, and letting them try again.", 16),
     StaffPage("System", "/staff/system", "Versions, schema, queue, workers, breakers, invariants.", 18),
     StaffPage("Switches", "/staff/switches", "Pause changes, sign-ups or mail while somebody looks into it.", 12),
 ]
 STAFF = (
-    Detail(PEOPLE, "Account", queries.get_person, "admin/person.html", account=True),
+    Detail(PEOPLE, "Account", queries.get_person, "admin/person.html", account=lambda view: view.person.id),
     Detail(ORGANIZATIONS, "Organization", queries.get_organization, "admin/organization.html"),
     Listing(
         "/staff/events",
@@ -69,6 +71,43 @@ STAFF = (
         empty=("No job", "Nothing is in this state, or not of this name. Choose another state, or clear the name."),
         order=11,
     ),
+    Listing(
+        FLAGS,
+        "Feature flags",
+        queries.list_flags,
+        wanted=OfOrganization,
+        columns=(
+            ORGANIZATION,
+            Column("Flag", "flag"),
+            Column("On", "is_on", badges={True: "success"}),
+            Column("When", "changed_at"),
+        ),
+        lead="Organizations that differ from the default: what some see before all do.",
+        empty=("Everybody has the defaults", "Turn a flag for an organization to try it there."),
+        order=14,
+        tabs=FLAG_TABS,
+    ),
+    Act(
+        FLAGS, "turn", "Turn one for an organization", actions.turn_flag, form=FlagChange, whole=True,
+        hint="It stands in the organization's own log, with the reason.",
+        done="Turned; everywhere within five seconds. The organization's log says so, too.",
+    ),
+    Listing(
+        DECLARED,
+        "Declared flags",
+        queries.list_declared_flags,
+        columns=(
+            Column("Flag", "flag"),
+            Column("What it does", "description"),
+            Column("Decides", "decides"),
+            Column("Default", "default"),
+            Column("Ends", "ends"),
+        ),
+        lead="Each flag ends on a day: by then it is everybody's or nobody's.",
+        empty=("No flags", "service/guardrails/feature_flags.py declares them; there is nothing to try out."),
+        tabs=FLAG_TABS,
+        on_home=False,
+    ),
     *(
         act
         for of in (PEOPLE, ORGANIZATIONS)
@@ -77,4 +116,4 @@ STAFF = (
             Act(of, "lift-hold", "Lift the legal hold", actions.lift_hold, hint=LIFT, done="Lifted.", applies=_is_held),
         )
     ),
-)
+)  # fmt: skip

@@ -102,9 +102,17 @@ class FlagRead(Output):
     """An organization that was turned one way or the other."""
 
     organization_id: UUID
-    name: str
+    flag: str
     is_on: bool
     changed_at: datetime
+
+
+class DeclaredFlag(Output):
+    flag: str
+    description: str
+    decides: str
+    default: str
+    ends: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,91 +2,55 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
-from fastapi import APIRouter, Request, Response
-
-from service.core.context import Context
-from service.core.errors import Conflict, NotFound
 from service.features.consents import actions, queries
 from service.features.consents.schemas import LiftRestriction, NewsText, RestrictPerson
-from service.guardrails.contexts import StaffCtx
-from service.guardrails.pagination import PageRequest, Position
-from service.web.flash import flash
-from service.web.forms import Form
-from service.web.responses import redirect
-from service.web.staff_home import StaffPage
-from service.web.templating import render
+from service.web.staff import Act, Column, Listing
+from service.web.staff_lists import OfPerson
 
-router = APIRouter()
-HOME = "/staff/restrictions"
-STAFF_PAGES = [
-    StaffPage("News", "/staff/news", "Write to everybody who agreed to product news.", order=72),
-    StaffPage("Restrictions", HOME, "Whose data are kept and used for nothing.", order=71),
-]
-
-
-@router.get("/staff/news")
-async def show_news(request: Request, ctx: StaffCtx) -> Response:
-    return render(request, "consents/staff/news.html", form=Form(NewsText), sent=await queries.list_news(ctx))
-
-
-@router.post("/staff/news")
-async def send_news(request: Request, ctx: StaffCtx) -> Response:
-    form = await Form.parse(NewsText, request)
-    if form.valid:
-        await actions.send_news(ctx, form.data.subject, form.data.text, form.data.reason)
-        flash(request, "It goes out now, to everybody who agreed to product news.")
-        return redirect(request, "/staff/news")
-    return render(request, "consents/staff/news.html", form=form, sent=await queries.list_news(ctx))
-
-
-@router.get("/staff/restrictions")
-async def show_restrictions(request: Request, ctx: StaffCtx, page: PageRequest) -> Response:
-    return await _page(request, ctx, page)
-
-
-@router.post("/staff/restrictions")
-async def restrict_person(request: Request, ctx: StaffCtx) -> Response:
-    form = await Form.parse(RestrictPerson, request)
-    if form.valid:
-        try:
-            await actions.restrict_person(ctx, form.data.email, form.data.reason)
-        except (NotFound, Conflict) as error:
-            form.refuse(error)
-        else:
-            flash(request, "Their data rest from now on.")
-            return redirect(request, HOME)
-    return await _page(request, ctx, Position(), form)
-
-
-@router.post("/staff/restrictions/{limit_id}/lift")
-async def lift_restriction(request: Request, ctx: StaffCtx, limit_id: UUID) -> Response:
-    form = await Form.parse(LiftRestriction, request, prefix=f"r{limit_id}")
-    if form.valid:
-        try:
-            await actions.lift_restriction(ctx, limit_id, form.data.reason)
-        except Conflict as error:
-            form.refuse(error)
-        else:
-            flash(request, "We tell the person first; three days after that it ends.")
-            return redirect(request, HOME)
-    return await _page(request, ctx, Position(), lifting=form)
-
-
-async def _page(
-    request: Request,
-    ctx: Context,
-    page: PageRequest,
-    form: Form[RestrictPerson] | None = None,
-    lifting: Form[LiftRestriction] | None = None,
-) -> Response:
-    """Each restriction has a form, which bears its id; the given one shows what was wrong."""
-    found = await queries.list_restrictions(ctx, page)
-    forms = {f"r{one.id}": Form(LiftRestriction, prefix=f"r{one.id}") for one in found.items}
-    if lifting:
-        forms[lifting.prefix] = lifting
-    return render(
-        request, "consents/staff/restrictions.html", found=found, forms=forms, form=form or Form(RestrictPerson),
-        wrong=lifting,
-    )  # fmt: skip
+RESTRICTIONS, NEWS = "/staff/restrictions", "/staff/news"
+STAFF = (
+    Listing(
+        RESTRICTIONS,
+        "Restrictions",
+        queries.list_restrictions,
+        wanted=OfPerson,
+        columns=(
+            Column("Restriction", "id", kind="break"),
+            Column("Person", "user_id", link="/staff/people/{user_id}", kind="break"),
+            Column("Since", "placed_at"),
+            Column("Its end was decided", "lifting_asked_at"),
+            Column("Ends", "lifts_at"),
+        ),
+        lead="Whose data we keep and use for nothing they do not ask for (GDPR Art. 18). People set this themselves "
+        "under Account, Your choices; enter it here for those who wrote to us.",
+        empty=("Nobody's data are restricted", "When somebody restricts theirs, they appear here."),
+        order=71,
+        item="limit_id",
+    ),
+    Act(
+        RESTRICTIONS, "restrict", "Restrict", actions.restrict_person, form=RestrictPerson, whole=True,
+        hint="Their data are kept and used for nothing that they do not ask for.",
+        done="Their data rest from now on.",
+    ),
+    Act(
+        RESTRICTIONS, "lift", "End it", actions.lift_restriction, form=LiftRestriction,
+        hint="It ends three days after the person has been told.",
+        done="We tell the person first; three days after that it ends.",
+        applies=lambda row: row.lifting_asked_at is None and row.lifts_at is None,
+    ),
+    Listing(
+        NEWS,
+        "News",
+        queries.list_news,
+        columns=(Column("Subject", "subject", kind="break"), Column("Sent", "created_at")),
+        lead="What everybody got who had agreed to news about the product, the newest first; it is listed for a year.",
+        empty=("Nothing sent yet", "Write to everybody who agreed to product news with the button above."),
+        order=72,
+    ),
+    Act(
+        NEWS, "send", "Send news", actions.send_news, form=NewsText, whole=True,
+        hint="To everybody who agreed to news about the product, and to nobody else. Each mail has a link that takes "
+        "the agreement back. What was sent cannot be taken back.",
+        done="It goes out now, to everybody who agreed to product news.",
+    ),
+)  # fmt: skip

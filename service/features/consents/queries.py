@@ -11,11 +11,11 @@ from service.core.statements import Prepared, context_user
 from service.features.consents.models import News
 from service.features.consents.schemas import Choices, NewsRead, RestrictionRead, Stand
 from service.guardrails.actions import query
-from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
+from service.guardrails.pagination import Keyset, Page, Position, paginate
 from service.guardrails.permissions import Who
 from service.guardrails.purposes import EVERYTHING, PURPOSES, Basis, Consent, ProcessingLimit
+from service.web.staff_lists import Everything, OfPerson, People
 
-NEWEST_SHOWN = 10
 NEWEST_WORDS = Prepared(
     select(Consent.purpose, Consent.version, Consent.given, Consent.at)
     .where(Consent.user_id == context_user())
@@ -28,7 +28,7 @@ LIMITS = Prepared(
         or_(ProcessingLimit.lifts_at.is_(None), ProcessingLimit.lifts_at > bindparam("now")),
     )
 )
-RESTRICTIONS = Keyset(
+RESTRICTIONS = People(
     select(
         ProcessingLimit.id,
         ProcessingLimit.user_id,
@@ -36,11 +36,11 @@ RESTRICTIONS = Keyset(
         ProcessingLimit.lifting_asked_at,
         ProcessingLimit.lifts_at,
     ).where(ProcessingLimit.purpose == EVERYTHING),
-    order=(ProcessingLimit.id.desc(),),
+    RestrictionRead,
+    person=ProcessingLimit.user_id,
+    key=ProcessingLimit.id,
 )
-NEWS = Prepared(
-    select(News.id, News.subject, News.created_at).order_by(News.created_at.desc(), News.id.desc()).limit(NEWEST_SHOWN)
-)
+NEWS = Keyset(select(News.id, News.subject, News.created_at), order=(News.created_at.desc(), News.id.desc()))
 
 
 @query("consents.list", requires=Who.SIGNED_IN)
@@ -65,11 +65,12 @@ async def list_choices(ctx: Context) -> Choices:
 
 
 @query("consents.list_restrictions", requires=Who.STAFF)
-async def list_restrictions(ctx: Context, page: PageRequest) -> Page[RestrictionRead]:
-    """Whose data must rest, or rested, newest first; ids only."""
-    return await paginate(ctx, RESTRICTIONS, page, RestrictionRead)
+async def list_restrictions(ctx: Context, wanted: OfPerson, page: Position) -> Page[RestrictionRead]:
+    """Whose data must rest, or rested; ids only."""
+    return await RESTRICTIONS.page(ctx, wanted, page)
 
 
 @query("consents.list_news", requires=Who.STAFF)
-async def list_news(ctx: Context) -> list[NewsRead]:
-    return [NewsRead.model_validate(dict(row)) for row in await ctx.fetch(NEWS)]
+async def list_news(ctx: Context, wanted: Everything, page: Position) -> Page[NewsRead]:
+    """Newest first."""
+    return await paginate(ctx, NEWS, page, NewsRead)

@@ -11,11 +11,12 @@ from service.core.database import Base
 from service.core.errors import NotFound
 from service.core.statements import Prepared, context_user
 from service.features.erasure.models import ErasureRequest, ErasureStep
-from service.features.erasure.schemas import STEPS, Kept, LetterRead, RequestRead, StepRead
+from service.features.erasure.schemas import STEPS, Kept, LetterRead, RequestRead, RequestView, StepRead
 from service.guardrails.actions import query
-from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
+from service.guardrails.pagination import Page, Position
 from service.guardrails.permissions import Who
 from service.guardrails.personal_data import CATEGORIES, Erasure, privacy_of
+from service.web.staff_lists import OfPerson, People
 
 _columns = (
     ErasureRequest.id,
@@ -31,7 +32,7 @@ _columns = (
 MINE = Prepared(
     select(*_columns).where(ErasureRequest.user_id == context_user(), ErasureRequest.finished_at.is_(None)).limit(1)
 )
-ALL = Keyset(select(*_columns), order=(ErasureRequest.id.desc(),))
+REQUESTS = People(select(*_columns), RequestRead, person=ErasureRequest.user_id, key=ErasureRequest.id)
 ONE = Prepared(select(*_columns, ErasureRequest.reason).where(ErasureRequest.id == bindparam("id")))
 STEPS_OF = Prepared(
     select(ErasureStep.name, ErasureStep.done_at, ErasureStep.evidence).where(ErasureStep.request_id == bindparam("id"))
@@ -58,13 +59,13 @@ async def list_kept(ctx: Context) -> list[Kept]:
 
 
 @query("erasure.list", requires=Who.STAFF)
-async def list_requests(ctx: Context, page: PageRequest) -> Page[RequestRead]:
-    """Every request, newest first; ids only."""
-    return await paginate(ctx, ALL, page, RequestRead)
+async def list_requests(ctx: Context, wanted: OfPerson, page: Position) -> Page[RequestRead]:
+    """Everybody's or one person's; ids only."""
+    return await REQUESTS.page(ctx, wanted, page)
 
 
 @query("erasure.get", requires=Who.STAFF)
-async def get_request(ctx: Context, request_id: UUID) -> tuple[LetterRead, list[StepRead]]:
+async def get_request(ctx: Context, request_id: UUID) -> RequestView:
     """One request, and each step with its evidence."""
     row = await ctx.fetch_one(ONE, id=request_id)
     if row is None:
@@ -75,4 +76,5 @@ async def get_request(ctx: Context, request_id: UUID) -> tuple[LetterRead, list[
         else StepRead(name, sentence, None, {})
         for name, sentence in STEPS.items()
     ]  # fmt: skip
-    return LetterRead.model_validate(dict(row)), steps
+    found = LetterRead.model_validate(dict(row))
+    return RequestView(found, steps, mine=found.requested_by == ctx.user_id)

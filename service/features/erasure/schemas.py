@@ -37,8 +37,14 @@ class Enter(Input):
     )
 
 
-class Reason(Input):
-    reason: Annotated[Line, StringConstraints(min_length=10, max_length=300)] = Field(title="Why")
+class Checked(Input):
+    reason: Annotated[Line, StringConstraints(min_length=10, max_length=300)] = Field(title="How you checked")
+
+
+class Refused(Input):
+    reason: Annotated[Line, StringConstraints(min_length=10, max_length=300)] = Field(
+        title="Why not", description="The person reads it in a mail."
+    )
 
 
 class RequestRead(Output):
@@ -52,6 +58,10 @@ class RequestRead(Output):
     finished_at: datetime | None
     held: str | None
 
+    @property
+    def is_held(self) -> bool:
+        return bool(self.held) and self.finished_at is None
+
 
 class LetterRead(RequestRead):
     reason: str | None
@@ -64,6 +74,25 @@ class StepRead:
     sentence: str
     done_at: datetime | None
     evidence: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestView:
+    """What the page about one request shows."""
+
+    found: LetterRead
+    steps: list[StepRead]
+    mine: bool
+    """The reader entered it, so somebody else has to check who wrote."""
+
+    @property
+    def waits(self) -> bool:
+        return self.found.state is State.REQUESTED
+
+    @property
+    def is_personal(self) -> bool:
+        """Somebody typed what the letter was, and why it was refused."""
+        return self.waits or self.found.state is State.REFUSED
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""For staff: entering a person's account; and who had emergency rights, what they did, and what a colleague says."""
+"""For staff: entering a person's account; who had emergency rights, what they did, and what a colleague says."""
 
 from __future__ import annotations
 
@@ -7,26 +7,70 @@ from uuid import UUID
 from fastapi import APIRouter, Request, Response
 
 from service.core.context import Context
-from service.core.errors import Conflict, Forbidden, NotFound, StepUpRequired
+from service.core.errors import Conflict, NotFound
 from service.features.support import actions, queries
-from service.features.support.schemas import Review, VisitStart
+from service.features.support.schemas import ActsWanted, Review, VisitStart
 from service.guardrails import sessions, staff_reasons
 from service.guardrails.contexts import StaffCtx
-from service.guardrails.pagination import PageRequest, Position
 from service.web.banners import remember_visit
-from service.web.flash import flash
 from service.web.forms import Form
 from service.web.responses import HOME, redirect
-from service.web.staff_home import StaffPage, why
+from service.web.staff import ORGANIZATION, Act, Column, Detail, Listing
+from service.web.staff_home import why
+from service.web.staff_lists import OfPerson
 from service.web.templating import render
 
 router = APIRouter()
 
-STAFF_PAGES = [
-    StaffPage(
-        "Break-glass", "/staff/break-glass", "Who had emergency rights, and what a colleague says to it.", order=90
-    )
-]
+GRANTS = "/staff/break-glass"
+STAFF = (
+    Listing(
+        GRANTS,
+        "Break-glass",
+        queries.list_grants,
+        wanted=OfPerson,
+        columns=(
+            Column("Opened", "opened_at", link="/staff/break-glass/{id}"),
+            Column("For", "user_id", link="/staff/people/{user_id}", kind="break"),
+            Column("Name", "person", personal=True),
+            Column("Reason", "reason", personal=True, kind="break"),
+            Column("State", "state", badges={"open": "danger", "to be reviewed": "warning", "reviewed": "success"}),
+        ),
+        lead="Who had emergency rights, and whether a colleague has looked into it. They are opened from a shell, for "
+        "an hour at most.",
+        empty=(
+            "Nobody has needed them",
+            "Should nobody of staff be able to come in: python -m service break-glass open EMAIL. It wakes whoever is "
+            "on call.",
+        ),
+        order=90,
+        item="grant_id",
+    ),
+    Detail(GRANTS, "Emergency rights", queries.get_grant, "support/grant.html"),
+    Act(
+        GRANTS, "review", "Review", actions.review_break_glass, form=Review,
+        hint="By a colleague: somebody else than whoever had the rights. An alert stays on until then.",
+        done="Reviewed. The alert ends by itself.",
+        applies=lambda grant: not grant.is_open and grant.reviewed_at is None,
+    ),
+    Listing(
+        "/staff/break-glass-acts",
+        "Done under emergency rights",
+        queries.list_acts,
+        wanted=ActsWanted,
+        columns=(
+            Column("When", "at"),
+            Column("What", "action", kind="break"),
+            Column("Outcome", "outcome", badges={"denied": "warning", "failed": "warning", "refused": "warning"}),
+            ORGANIZATION,
+            Column("Reason", "reason", personal=True, kind="break"),
+            Column("Details", "details", kind="break"),
+        ),
+        lead="From the audit log, the newest first: what was done, or which pages of the panel were opened.",
+        empty=("Nothing was done", "The rights were opened, and nothing was done with them."),
+        on_home=False,
+    ),
+)  # fmt: skip
 
 
 @router.get("/staff/people/{person_id}/impersonation")
@@ -55,38 +99,3 @@ async def _page(request: Request, ctx: Context, person_id: UUID, form: Form[Visi
     subject = f"/staff/people/{person_id}"
     reason = await staff_reasons.given(ctx, subject, account=person_id)
     return render(request, "support/begin.html", target=target, form=form, reason=reason, why=why(subject))
-
-
-@router.get("/staff/break-glass")
-async def list_grants(request: Request, ctx: StaffCtx, page: PageRequest) -> Response:
-    return render(request, "support/grants.html", grants=await queries.list_grants(ctx, page))
-
-
-@router.get("/staff/break-glass/{grant_id}")
-async def show_grant(request: Request, ctx: StaffCtx, grant_id: UUID, page: PageRequest) -> Response:
-    return await _grant(request, ctx, grant_id, Form(Review), page)
-
-
-@router.post("/staff/break-glass/{grant_id}")
-async def review_grant(request: Request, ctx: StaffCtx, grant_id: UUID) -> Response:
-    form = await Form.parse(Review, request)
-    if form.valid:
-        try:
-            await actions.review_break_glass(ctx, grant_id, form.data.note)
-        except StepUpRequired:
-            raise
-        except (Conflict, Forbidden) as error:
-            form.refuse(error)
-        else:
-            flash(request, "Reviewed. The alert ends by itself.")
-            return redirect(request, f"/staff/break-glass/{grant_id}")
-    return await _grant(request, ctx, grant_id, form, Position())
-
-
-async def _grant(request: Request, ctx: Context, grant_id: UUID, form: Form[Review], page: Position) -> Response:
-    pages, here = "pages" in request.query_params, f"/staff/break-glass/{grant_id}"
-    grant = await queries.get_grant(ctx, grant_id, page, pages=pages)
-    reason = await staff_reasons.given(ctx, here)
-    return render(
-        request, "support/grant.html", grant=grant, form=form, pages=pages, here=here, reason=reason, why=why(here)
-    )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnClause, ColumnElement, Select, and_, bindparam, func, literal_column, not_, or_, select
+from sqlalchemy import ColumnClause, ColumnElement, and_, bindparam, literal_column, not_, or_, select
 from sqlalchemy.orm import aliased
 
 from service.core import clock
@@ -16,7 +15,7 @@ from service.core.statements import Prepared, context_tenant, context_user
 from service.features.accounts.models import User
 from service.features.organizations.models import Membership, Organization
 from service.features.support.models import SupportVisit
-from service.features.support.schemas import Act, GrantDetail, GrantRead, Place, Target, VisitRead
+from service.features.support.schemas import ActRead, ActsWanted, GrantRead, Place, Target, VisitRead
 from service.guardrails import purposes
 from service.guardrails.actions import query
 from service.guardrails.audit import AuditRow
@@ -24,6 +23,7 @@ from service.guardrails.break_glass import MARK, BreakGlassGrant
 from service.guardrails.impersonation import Visit
 from service.guardrails.pagination import Keyset, Page, PageRequest, Position, paginate
 from service.guardrails.permissions import Role, Who
+from service.web.staff_lists import OfPerson, People
 
 MOST_PLACES = 50
 STAFF, REVIEWER = aliased(User, name="staff"), aliased(User, name="reviewer")
@@ -65,9 +65,10 @@ PLACES = Prepared(
     .limit(MOST_PLACES),
     across_tenants=True,
 )
-GRANTS = Keyset(
+_grants = (
     select(
         BreakGlassGrant.id,
+        BreakGlassGrant.user_id,
         User.name.label("person"),
         BreakGlassGrant.reason,
         BreakGlassGrant.opened_at,
@@ -78,29 +79,23 @@ GRANTS = Keyset(
         REVIEWER.name.label("reviewer"),
     )
     .outerjoin(User, User.id == BreakGlassGrant.user_id)
-    .outerjoin(REVIEWER, REVIEWER.id == BreakGlassGrant.reviewed_by),
-    order=(BreakGlassGrant.id.desc(),),
+    .outerjoin(REVIEWER, REVIEWER.id == BreakGlassGrant.reviewed_by)
 )
+GRANTS = People(_grants, GrantRead, person=BreakGlassGrant.user_id, key=BreakGlassGrant.id)
+GRANT = Prepared(_grants.where(BreakGlassGrant.id == bindparam("id")))
 UNDER_A_GRANT: ColumnClause[bool] = literal_column(f"audit_log.facts @> '{{\"{MARK}\": true}}'")
 OPENED = and_(AuditRow.action == literal_column("'staff.enter'"), AuditRow.outcome == literal_column("'done'"))
 """A page of the panel was opened: as often as somebody likes, so it must not stand between the acts."""
 
 
-def _done(*columns: Any, only: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
-    span = AuditRow.id.between(bindparam("first"), bindparam("last"))
-    return select(*columns).where(AuditRow.actor_id == bindparam("actor"), span, UNDER_A_GRANT, only)
-
-
 def _listed(only: ColumnElement[bool]) -> Keyset:
-    columns = (
-        AuditRow.id, AuditRow.at, AuditRow.action, AuditRow.outcome, AuditRow.organization_id, AuditRow.reason,
-        AuditRow.facts,
-    )  # fmt: skip
-    return Keyset(_done(*columns, only=only), order=(AuditRow.id.asc(),), across_tenants=True)
+    columns = (getattr(AuditRow, name) for name in ActRead.model_fields)
+    span = AuditRow.id.between(bindparam("first"), bindparam("last"))
+    mine = select(*columns).where(AuditRow.actor_id == bindparam("actor"), span, UNDER_A_GRANT, only)
+    return Keyset(mine, order=(AuditRow.id.desc(),), across_tenants=True)
 
 
 ACTS, PAGES = _listed(not_(OPENED)), _listed(OPENED)
-COUNT_PAGES = Prepared(_done(func.count().label("count"), only=OPENED), across_tenants=True)
 ACCESS = Prepared(select(Organization.support_access).where(Organization.id == context_tenant()))
 VISITS = Keyset(
     select(
@@ -166,26 +161,30 @@ async def list_visits(ctx: Context, page: PageRequest) -> Page[VisitRead]:
 
 
 @query("support.grants", requires=Who.STAFF)
-async def list_grants(ctx: Context, page: PageRequest) -> Page[GrantRead]:
-    """Who had emergency rights, newest first."""
-    return await paginate(ctx, GRANTS, page, GrantRead)
+async def list_grants(ctx: Context, wanted: OfPerson, page: Position) -> Page[GrantRead]:
+    """Who had emergency rights, or when one person had them."""
+    return await GRANTS.page(ctx, wanted, page)
 
 
 @query("support.grant", requires=Who.STAFF)
-async def get_grant(ctx: Context, grant_id: UUID, page: Position, *, pages: bool = False) -> GrantDetail:
-    """One of them, with what was done under it, or which pages of the panel were opened; nothing is left out."""
-    wanted = select(BreakGlassGrant, User.name, REVIEWER.name).where(BreakGlassGrant.id == grant_id)
-    wanted = wanted.outerjoin(User, User.id == BreakGlassGrant.user_id)
-    found = (await ctx.db.execute(wanted.outerjoin(REVIEWER, REVIEWER.id == BreakGlassGrant.reviewed_by))).one_or_none()
-    if found is None:
+async def get_grant(ctx: Context, grant_id: UUID) -> GrantRead:
+    row = await ctx.fetch_one(GRANT, id=grant_id)
+    if row is None:
         raise NotFound("There are no such emergency rights.")
-    grant, person, reviewer = found
+    return GrantRead.model_validate(dict(row))
+
+
+@query("support.acts", requires=Who.STAFF)
+async def list_acts(ctx: Context, wanted: ActsWanted, page: Position) -> Page[ActRead]:
+    """What was done under emergency rights, or which pages of the panel were opened; nothing is left out."""
+    mine = select(BreakGlassGrant).order_by(BreakGlassGrant.opened_at.desc()).limit(1)
+    if wanted.grant_id is not None:
+        mine = select(BreakGlassGrant).where(BreakGlassGrant.id == wanted.grant_id)
+    grant = await ctx.db.scalar(mine)
+    if grant is None:
+        return Page(items=[], has_more=False, next_cursor=None, previous_cursor=None)
     span = {"first": _id_at(grant.opened_at), "last": _id_at(grant.over_at + timedelta(milliseconds=1))}
-    acts = await paginate(ctx, PAGES if pages else ACTS, page, Act, actor=grant.user_id, **span)
-    count = await ctx.fetch_one(COUNT_PAGES, actor=grant.user_id, **span)
-    shown = {name: getattr(grant, name) for name in GrantRead.model_fields if hasattr(grant, name)}
-    opened = count["count"] if count else 0
-    return GrantDetail(**shown, person=person, reviewer=reviewer, acts=acts, pages_opened=opened)
+    return await paginate(ctx, PAGES if wanted.pages else ACTS, page, ActRead, actor=grant.user_id, **span)
 
 
 def _id_at(moment: datetime) -> UUID:

@@ -12,8 +12,7 @@ from pydantic import Field, StringConstraints
 from service.core import clock
 from service.core.schemas import Input, Line, Output
 from service.features.support.models import REASON_LENGTH
-from service.guardrails.break_glass import NOTE_LENGTH
-from service.guardrails.pagination import Page
+from service.guardrails.break_glass import MARK, NOTE_LENGTH
 
 Reason = Annotated[Line, StringConstraints(min_length=10, max_length=REASON_LENGTH)]
 
@@ -33,7 +32,14 @@ class VisitRead(Output):
     ended_at: datetime | None
 
 
-class Act(Output):
+class ActsWanted(Input):
+    """What was done under which emergency rights."""
+
+    grant_id: UUID | None = Field(None, title="Emergency rights", description="Their id; empty for the newest.")
+    pages: bool = Field(False, title="The staff pages that were opened, instead")
+
+
+class ActRead(Output):
     id: UUID
     at: datetime
     action: str
@@ -42,11 +48,17 @@ class Act(Output):
     reason: str
     facts: dict[str, Any]
 
+    @property
+    def details(self) -> str:
+        told = (f"{name.replace('_', ' ')}: {value}" for name, value in self.facts.items() if name != MARK)
+        return "; ".join(told)
+
 
 class GrantRead(Output):
     """Emergency rights that somebody had or has."""
 
     id: UUID
+    user_id: UUID | None
     person: str | None
     reason: str
     opened_at: datetime
@@ -60,16 +72,13 @@ class GrantRead(Output):
     def is_open(self) -> bool:
         return self.closed_at is None and self.ends_at > clock.now()
 
-
-class GrantDetail(GrantRead):
-    """One of them, for whoever reviews it."""
-
-    acts: Page[Act]
-    pages_opened: int
+    @property
+    def state(self) -> str:
+        return "open" if self.is_open else "reviewed" if self.reviewed_at else "to be reviewed"
 
 
 class Review(Input):
-    note: Annotated[Line, StringConstraints(min_length=10, max_length=NOTE_LENGTH)] = Field(
+    reason: Annotated[Line, StringConstraints(min_length=10, max_length=NOTE_LENGTH)] = Field(
         title="What you found", description="Was it needed, was it what the reason says, and what follows from it?"
     )
 

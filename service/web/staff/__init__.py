@@ -28,12 +28,13 @@ What organizations have is `of_organizations(path, title, query, columns...)`: i
 
 **Detail**: `query(ctx, id) -> view`; raises NotFound. The template extends "staff/detail.html", fills the block
 `detail`, and reads `view`, `reason` (empty: show no personal data), `acts` (links, drawn by the base) and `row_id`.
-`account=True` when the id is a person's: looks at it then stand among what was done to that account.
+`account(view)` says whose account it is about: looks at it then stand among what was done to that one.
 
 **Act**: `verb(ctx, id, **fields)`, an @action that requires Who.STAFF; `form` is an Input with its fields, `Why` (only
 `reason`) unless given. Stands at `<of>/<id>/<name>`: GET explains and asks, POST does it. Any feature may add acts to
 another one's listing. `applies(view)` says for which rows it is offered. `whole=True`: without an id, for the list as
-a whole, at `<of>/<name>`. `answer(request, ctx, result)` makes another answer than going back with `done`.
+a whole, at `<of>/<name>`; what its filters say fills the fields of the same names. `answer(request, ctx, result)`
+makes another answer than going back with `done`.
 
 Every route takes StaffCtx, which proves, audits and shows all organizations' rows (policies `<table>_staff`, made by
 `migrations.ddl.staff_reads`): a Keyset over a tenant's table says `across_tenants=True`.

@@ -9,7 +9,12 @@ from enum import Enum
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from pydantic.fields import FieldInfo
+
 from service.core.schemas import Input
+
+LINE = 500
+"""Characters; what may be longer is typed into more than one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +29,16 @@ def controls_of(model: type[Input]) -> list[Control]:
     return [
         Control(name, "hidden")
         if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("hidden")
-        else _control(name, list(_kinds(field.annotation)))
+        else _control(name, list(_kinds(field.annotation)), _most(field))
         for name, field in model.model_fields.items()
     ]
 
 
-def _control(name: str, kinds: list[Any]) -> Control:
+def _most(field: FieldInfo) -> int:
+    return next((item.max_length for item in field.metadata if hasattr(item, "max_length")), 0)
+
+
+def _control(name: str, kinds: list[Any], most: int) -> Control:
     words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
     words += [one.value for kind in kinds if isinstance(kind, type) and issubclass(kind, Enum) for one in kind]
     if words:
@@ -40,7 +49,9 @@ def _control(name: str, kinds: list[Any]) -> Control:
         return Control(name, "checkbox")
     if date in kinds and datetime not in kinds:
         return Control(name, "date")
-    return Control(name, "number" if int in kinds else "text")
+    if name == "email":
+        return Control(name, "email")
+    return Control(name, "number" if int in kinds else "textarea" if most > LINE else "text")
 
 
 def _kinds(annotation: Any) -> Iterator[Any]:

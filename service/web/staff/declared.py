@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
@@ -36,7 +37,7 @@ class Column:
     name: str
     link: str = ""
     personal: bool = False
-    badges: Mapping[str, str] = field(default_factory=dict)
+    badges: Mapping[Any, str] = field(default_factory=dict)
     """Kind of badge by value; a value that is not named stands as plain text."""
     kind: str = ""
     """"num" for numbers, "break" for what has no spaces."""
@@ -53,7 +54,7 @@ class Column:
         return "" if value is None else str(value)
 
     def href(self, row: Any) -> str:
-        known = dict(row)
+        known = {name: quote(str(value), safe="") for name, value in row if value is not None}
         return self.link.format(**known) if self.link and all(known.get(name) for name in _names_in(self.link)) else ""
 
 
@@ -69,6 +70,10 @@ class Listing:
     order: int = 50
     item: str = "row_id"
     """What the id of a row is called in addresses."""
+    tabs: tuple[tuple[str, str], ...] = ()
+    """What stands beside it: (title, address), this one among them."""
+    on_home: bool = True
+    """Whether the home leads to it, or only another page."""
 
     @property
     def is_personal(self) -> bool:
@@ -102,18 +107,21 @@ def of_organizations(
     return Listing(path, title, query, (first, ORGANIZATION, *columns), wanted, lead, empty, order)
 
 
+def _always(_: Any) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Detail:
     of: str
     title: str
     query: Callable[[Context, Any], Any]
     template: str
-    account: bool = False
-    key: type = UUID
-
-
-def _always(_: Any) -> bool:
-    return True
+    account: Callable[[Any], UUID] | None = None
+    """Whose account it is about: looks at it then stand among what was done to that account."""
+    key: Any = UUID
+    personal: Callable[[Any], bool] = _always
+    """Whether this one has anything to hide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +132,13 @@ class Act:
     verb: Callable[..., Any]
     form: type[Input] = Why
     hint: str = ""
-    done: str = "Done."
+    done: str | Callable[[Any], str] = "Done."
+    """What is said afterwards; a function is given what the verb has answered."""
     danger: bool = False
     whole: bool = False
     applies: Callable[[Any], bool] = _always
     answer: Callable[..., Any] | None = None
-    key: type = UUID
+    key: Any = UUID
 
     def path(self, row_id: Any = None) -> str:
         return f"{self.of}/{self.name}" if self.whole else f"{self.of}/{row_id}/{self.name}"
@@ -138,7 +147,7 @@ class Act:
 Declared = Listing | Detail | Act
 
 
-def identify(kind: type, request: Request) -> Any:
+def identify(kind: Any, request: Request) -> Any:
     """The id in the request's address; what cannot be one is a page that is not there."""
     try:
         return TypeAdapter(kind).validate_python(next(iter(request.path_params.values())))

@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 
 from service.core.context import Context
 from service.core.database import UnitOfWork
-from service.core.errors import Conflict, Invalid, NotFound
+from service.core.errors import Conflict, Forbidden, Invalid, NotFound, StepUpRequired
 from service.core.schemas import Input
 from service.guardrails import staff_reasons
 from service.guardrails.contexts import StaffCtx, transaction
@@ -40,7 +40,7 @@ class Panel:
         self.listings = [one for one in everything if isinstance(one, Listing)]
         self.details = [one for one in everything if isinstance(one, Detail)]
         self.acts = [one for one in everything if isinstance(one, Act)]
-        self.pages = [StaffPage(one.title, one.path, one.lead, one.order) for one in self.listings]
+        self.pages = [StaffPage(one.title, one.path, one.lead, one.order) for one in self.listings if one.on_home]
         self.router = APIRouter()
         # What has a name of its own before what takes any id.
         for listing in self.listings:
@@ -95,11 +95,12 @@ class Panel:
             key = identify(detail.key, request)
             view = await detail.query(ctx, key)
             subject = f"{detail.of}/{key}"
-            reason = await staff_reasons.given(ctx, subject, account=key if detail.account else None)
+            personal, whose = detail.personal(view), detail.account(view) if detail.account else None
+            reason = await staff_reasons.given(ctx, subject, account=whose) if personal else ""
             acts = [act for act in self.acts_of(detail.of, whole=False) if act.applies(view)]
             return render(
                 request, detail.template, detail=detail, view=view, reason=reason, acts=acts, row_id=key,
-                why=why(subject, ""), title=detail.title,
+                why=why(subject, ""), title=detail.title, personal=personal,
             )  # fmt: skip
 
         self._route(f"{detail.of}/{{{self._item(detail.of)}}}", show, detail)
@@ -116,13 +117,15 @@ class Panel:
             try:
                 whose = () if act.whole else (identify(act.key, request),)
                 result = await act.verb(ctx, *whose, **given)
-            except (Conflict, Invalid, NotFound) as error:
+            except StepUpRequired:
+                raise
+            except (Conflict, Forbidden, Invalid, NotFound) as error:
                 form.refuse(error)
                 return self._act_page(request, act, form)
             if act.answer is not None:
                 made: Response = await act.answer(request, ctx, result)
                 return made
-            flash(request, act.done)
+            flash(request, act.done if isinstance(act.done, str) else act.done(result))
             return redirect(request, self._back(act, None if act.whole else identify(act.key, request)))
 
         path = act.path(f"{{{self._item(act.of)}}}")

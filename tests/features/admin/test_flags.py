@@ -16,7 +16,7 @@ from service.guardrails.permissions import Role
 from tests.support.client import Client
 from tests.support.factories import Factory, Person
 
-PAGE = "/staff/flags"
+PAGE, TURN = "/staff/flags", "/staff/flags/turn"
 DETAIL = "Between 1 and 3"
 
 
@@ -51,20 +51,22 @@ async def test_a_flag_changes_the_dashboard_of_one_organization(
         assert DETAIL not in before.text
         asks = {"if-none-match": before.headers["etag"], "hx-request": "true"}
         assert (await here.get("/dashboard", headers=asks)).status_code == 304
-        page = await staff.page(f"{PAGE}?organization={mine.organization_id}")
+        page = await staff.page(f"{TURN}?organization={mine.organization_id}")
         assert f'value="{mine.organization_id}"' in page
-        assert FLAGS[Flag.TILE_RANGE].description in page
+        assert FLAGS[Flag.TILE_RANGE].description in await staff.page(f"{PAGE}/declared")
         asked = {"organization": str(mine.organization_id), "flag": Flag.TILE_RANGE.value}
-        turned = await staff.submit(PAGE, **asked, to="on", reason="They asked to try it")
+        turned = await staff.submit(TURN, **asked, to="on", reason="They asked to try it")
         assert turned.status_code == 303, turned.text
         await until_shown(here, True)
         polled = await here.get("/dashboard", headers=asks)
         assert polled.status_code == 200, "an open page hears of it with its next poll"
         assert DETAIL not in await there.page("/dashboard")
-        assert str(mine.organization_id) in (await staff.page(PAGE)).split("Organizations that differ")[1]
+        listed = await staff.page(f"{PAGE}?organization_id={mine.organization_id}")
+        assert listed.count("<tr") == 2, "the head and this one"
+        assert Flag.TILE_RANGE.value in (await staff.get(f"{PAGE}/csv?organization_id={mine.organization_id}")).text
         log = await here.page("/audit-log")
         assert "They asked to try it" in log
-        assert (await staff.submit(PAGE, **asked, to="default", reason="They did not like it")).status_code == 303
+        assert (await staff.submit(TURN, **asked, to="default", reason="They did not like it")).status_code == 303
         await until_shown(here, False)
     assert not await superuser.fetchval(
         "SELECT count(*) FROM organization_flags WHERE organization_id = $1", mine.organization_id
@@ -73,15 +75,15 @@ async def test_a_flag_changes_the_dashboard_of_one_organization(
 
 async def test_a_turn_wants_a_reason_an_organization_and_a_fresh_proof(staff: Client, factory: Factory) -> None:
     asked = {"flag": Flag.TILE_RANGE.value, "to": "on"}
-    nobody = await staff.submit(PAGE, **asked, organization=str(new_id()), reason="Nobody at all")
+    nobody = await staff.submit(TURN, **asked, organization=str(new_id()), reason="Nobody at all")
     assert nobody.status_code == 422
     assert "There is no such organization" in nobody.text
     there = str(await factory.organization())
-    assert (await staff.submit(PAGE, **asked, organization=there, reason="")).status_code == 422
-    unknown = await staff.submit(PAGE, flag="no_such_flag", to="on", organization=there, reason="A new one of theirs")
+    assert (await staff.submit(TURN, **asked, organization=there, reason="")).status_code == 422
+    unknown = await staff.submit(TURN, flag="no_such_flag", to="on", organization=there, reason="A new one of theirs")
     assert unknown.status_code == 422
     clock.advance(timedelta(minutes=11))
-    late = await staff.post(PAGE, csrf=staff.csrf, **asked, organization=there, reason="An old session")
+    late = await staff.post(TURN, csrf=staff.csrf, **asked, organization=there, reason="An old session")
     assert late.headers["location"].startswith("/confirm")
 
 
@@ -91,4 +93,4 @@ async def test_nobody_else_turns_a_flag(factory: Factory, role: Role) -> None:
     async with await factory.client(person) as client:
         assert (await client.get(PAGE)).status_code in (403, 404)
         asked = {"flag": Flag.TILE_RANGE.value, "to": "on", "organization": str(person.organization_id)}
-        assert (await client.post(PAGE, csrf=client.csrf, **asked, reason="For us")).status_code in (403, 404)
+        assert (await client.post(TURN, csrf=client.csrf, **asked, reason="For us")).status_code in (403, 404)

@@ -70,9 +70,11 @@ async def test_news_goes_to_those_who_agreed_and_a_no_stops_it_at_once(
         assert "Take it back" in await client.page(CHOICES)
         await say(other, PRODUCT_NEWS, yes=False)
         async with await factory.client(staff, "password", "totp") as office:
-            silent = await office.submit("/staff/news", page="/staff/news", **NEWS)
+            silent = await office.submit("/staff/news/send", page="/staff/news/send", **NEWS)
             assert (silent.status_code, "Why: " in silent.text) == (422, True), "a reason first, as for every act"
-            assert (await office.submit("/staff/news", page="/staff/news", reason=WHY, **NEWS)).status_code == 303
+            sent = await office.submit("/staff/news/send", page="/staff/news/send", reason=WHY, **NEWS)
+            assert (sent.status_code, sent.headers["location"]) == (303, "/staff/news")
+            assert NEWS["subject"] in await office.page("/staff/news")
         told = "SELECT reason FROM audit_log WHERE action = 'consents.send_news' AND actor_id = $1 AND outcome = 'done'"
         assert await superuser.fetchval(told, staff.id) == WHY
         for _ in range(1_500):
@@ -138,12 +140,13 @@ async def test_restricted_data_rest_until_the_person_was_told(
     async with await factory.client(staff, "password", "totp") as office, await factory.client(person) as client:
         await say(client, PRODUCT_NEWS, yes=True)
         home, reason = "/staff/restrictions", "Letter of 3 March, ticket 4711"
-        short = await office.submit(home, page=home, email=person.email, reason="because")
+        enter = f"{home}/restrict"
+        short = await office.submit(enter, page=enter, email=person.email, reason="because")
         assert short.status_code == 422
-        unknown = await office.submit(home, page=home, email="nobody@example.com", reason=reason)
+        unknown = await office.submit(enter, page=enter, email="nobody@example.com", reason=reason)
         assert "no account with this address" in unknown.text
-        assert (await office.submit(home, page=home, email=person.email, reason=reason)).status_code == 303
-        again = await office.submit(home, page=home, email=person.email, reason=reason)
+        assert (await office.submit(enter, page=enter, email=person.email, reason=reason)).status_code == 303
+        again = await office.submit(enter, page=enter, email=person.email, reason=reason)
         assert "rest already" in again.text
         assert "Your data rest." in await client.page(CHOICES)
         for aim in (PRODUCT_NEWS, USAGE_FIGURES, None):
@@ -156,7 +159,10 @@ async def test_restricted_data_rest_until_the_person_was_told(
         limit = await superuser.fetchval(
             "SELECT id FROM processing_limits WHERE user_id = $1 AND purpose = $2", person.id, EVERYTHING
         )
-        lift = await office.submit(f"{home}/{limit}/lift", page=home, reason="The name was corrected.")
+        end = f"{home}/{limit}/lift"
+        assert end in await office.page(f"{home}?user_id={person.id}")
+        assert end not in await office.page(f"{home}?user_id={staff.id}"), "one person's alone"
+        lift = await office.submit(end, page=end, reason="The name was corrected.")
         assert lift.status_code == 303
         assert not await may(resources, person, None), "deciding ends nothing yet"
         ends = "SELECT lifts_at FROM processing_limits WHERE id = $1"

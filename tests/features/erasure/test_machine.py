@@ -21,6 +21,7 @@ from tests.features.erasure.world import HOME, World
 from tests.support.factories import Person
 
 pytest_plugins = ("tests.guardrails.durability", "tests.features.erasure.planet")
+ENTER = "/staff/erasures/enter"
 LETTER = "Letter of 3 March, ticket 4711"
 CHECKED = "Called back on the known number"
 
@@ -90,7 +91,7 @@ async def test_the_only_owner_has_to_hand_over_first(world: World) -> None:
         assert "You are the only owner of" in answer.text
     staff = await world.factory.person(staff=True)
     async with await world.factory.client(staff, "password", "totp") as office:
-        answer = await office.submit("/staff/erasures", page="/staff/erasures", email=owner.email, reason=LETTER)
+        answer = await office.submit(ENTER, page=ENTER, email=owner.email, reason=LETTER)
         assert "This person is the only owner of" in answer.text
 
 
@@ -102,10 +103,13 @@ async def test_a_letter_needs_two_members_of_staff(world: World, person: Person)
     one, other = [await world.factory.person(staff=True) for _ in range(2)]
     lists = "/staff/erasures"
     async with await world.factory.client(one, "password", "totp") as first:
-        unknown = await first.submit(lists, page=lists, email="nobody@example.com", reason=LETTER)
+        unknown = await first.submit(ENTER, page=ENTER, email="nobody@example.com", reason=LETTER)
         assert "no account with this address" in unknown.text
-        made = await first.submit(lists, page=lists, email=person.email, reason=LETTER)
-        path = made.headers["location"]
+        made = await first.submit(ENTER, page=ENTER, email=person.email, reason=LETTER)
+        assert (made.status_code, made.headers["location"]) == (303, lists)
+        path = f"{lists}/{(await world.request(person))['id']}"
+        assert path in await first.page(f"{lists}?user_id={person.id}")
+        assert f"{path}/verify" not in await first.page(path), "what would be refused is not offered"
         alone = await first.submit(f"{path}/verify", page=path, reason=CHECKED)
         assert alone.status_code == 422
         assert "You entered this request yourself" in alone.text
@@ -115,7 +119,7 @@ async def test_a_letter_needs_two_members_of_staff(world: World, person: Person)
         assert "wrote to us in your name" in await client.page(HOME)
     await emergency(world, other, clock.now() + timedelta(hours=1))
     async with await world.factory.client(other, "password", "totp") as opened:
-        for where, fields in ((f"{path}/verify", {}), (lists, {"email": other.email})):
+        for where, fields in ((f"{path}/verify", {}), (ENTER, {"email": other.email})):
             refused = await opened.submit(where, page=lists, reason=CHECKED, **fields)
             assert refused.status_code == 422
             assert "You have emergency rights at this moment" in refused.text, "opened from a shell: no second person"
@@ -147,10 +151,8 @@ async def test_a_refused_letter_changes_nothing(world: World, person: Person) ->
         await world.factory.client(one, "password", "totp") as first,
         await world.factory.client(other, "password", "totp") as second,
     ):
-        made = await first.submit(
-            "/staff/erasures", page="/staff/erasures", email=person.email, reason=f"{LETTER} {person.email}"
-        )
-        path = made.headers["location"]
+        await first.submit(ENTER, page=ENTER, email=person.email, reason=f"{LETTER} {person.email}")
+        path = f"/staff/erasures/{(await world.request(person))['id']}"
         refused = await second.submit(f"{path}/refuse", page=path, reason="The signature is not theirs.")
         assert refused.status_code == 303
         again = await second.submit(f"{path}/refuse", page=path, reason="The signature is not theirs.")

@@ -29,7 +29,7 @@ from tests.support.servers import RunningWorker
 
 MANY = 60
 """More than a page holds."""
-NEXT = re.compile(r'<a href="([^"]+)" class="button"[^>]*>(?:(?!</a>).)*Newer', re.DOTALL)
+NEXT = re.compile(r'<a href="([^"]+)" class="button"[^>]*>(?:(?!</a>).)*Older', re.DOTALL)
 WHY = "Nobody of staff can log in: the identity provider is away."
 
 
@@ -104,18 +104,26 @@ async def test_from_the_shell_to_the_review(case: Case, worker: RunningWorker, m
     assert REASON not in text_of(await case.browser.page(here)), "what somebody typed is read for a reason"
     said = await case.press(case.browser, "/staff/reasons", page="/staff", next=here, reason="The review of Monday")
     assert said.status_code == 303
-    page = text_of(await case.browser.page(here))
-    for part in (WHY, "support.begin", str(other.organization_id), REASON, "accounts.change_name denied"):
+    shown = await case.browser.page(here)
+    assert WHY in shown
+    acts = f"/staff/break-glass-acts?grant_id={grant}"
+    assert acts in shown
+    assert REASON not in text_of(await case.browser.page(acts)), "nor what stands beside an act"
+    said = await case.press(case.browser, "/staff/reasons", page="/staff", next=acts, reason="The review of Monday")
+    assert said.headers["location"] == acts
+    page = text_of(await case.browser.page(acts))
+    for part in ("support.begin", str(other.organization_id), REASON, "accounts.change_name"):
         assert part in page, f"{part}: opening pages again and again hides no act"
-    assert "Staff pages opened:" in page
-    assert "path: /staff" in text_of(await case.browser.page(f"{here}?pages=1"))
-    seen, onward = 0, f"{here}?limit=1"
+    assert "path: /staff" in text_of(await case.browser.page(f"{acts}&pages=true"))
+    whole = await case.browser.get(f"/staff/break-glass-acts/csv?grant_id={grant}")
+    assert (whole.headers["content-type"], REASON in whole.text) == ("text/csv; charset=utf-8", True)
+    seen, onward = 0, f"{acts}&limit=1"
     while onward:
         shown = await case.browser.page(onward)
-        seen += "support.stop" in shown
+        seen += "support.begin" in shown
         onward = html.unescape((NEXT.findall(shown) or [""])[0])
         onward = f"{onward}&limit=1" if onward else ""
-    assert seen == 1, "nothing is cut off: the last act is reached page by page"
+    assert seen == 1, "nothing is cut off: the first act is reached page by page"
     rows = await case.superuser.fetch(
         "SELECT action, facts FROM audit_log WHERE actor_id = $1 AND facts @> '{\"break_glass\": true}'", case.owner.id
     )
@@ -123,15 +131,15 @@ async def test_from_the_shell_to_the_review(case: Case, worker: RunningWorker, m
     await measure(case.factory.resources)
     assert break_glass_unreviewed._value.get() >= 1
     listed = text_of(await case.browser.page("/staff/break-glass"))
-    assert "To be reviewed" in listed
-    short = await case.browser.submit(f"/staff/break-glass/{grant}", note="fine")
+    assert "to be reviewed" in listed
+    short = await case.browser.submit(f"{here}/review", page=f"{here}/review", reason="fine")
     assert short.status_code == 422
-    done = await case.browser.submit(f"/staff/break-glass/{grant}", note="Needed, and nothing else was looked at.")
+    done = await case.browser.submit(f"{here}/review", reason="Needed, and nothing else was looked at.")
     assert done.status_code == 303
     shown = text_of(await case.browser.page(f"/staff/break-glass/{grant}"))
     assert "Needed, and nothing else was looked at." in shown
     twice = await case.browser.post(
-        f"/staff/break-glass/{grant}", csrf=case.browser.csrf, note="Needed, and nothing else was looked at."
+        f"{here}/review", csrf=case.browser.csrf, reason="Needed, and nothing else was looked at."
     )
     assert "reviewed already" in text_of(twice.text)
 
@@ -180,7 +188,7 @@ async def test_staff_keep_what_they_are_and_nobody_reviews_themselves(case: Case
         if after is not None:
             await as_system(case, after, case.staff.email)
             browser = await case.stack.enter_async_context(await case.factory.client(case.staff, "password", "totp"))
-        refused = await browser.post(f"/staff/break-glass/{grant}", csrf=browser.csrf, note=note)
+        refused = await browser.post(f"/staff/break-glass/{grant}/review", csrf=browser.csrf, reason=note)
         assert refused.status_code == 422
         said = text_of(refused.text)
         assert "Nobody reviews what they did themselves" in said if after else "emergency rights yourself" in said

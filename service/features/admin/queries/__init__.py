@@ -9,6 +9,7 @@ from service.features.admin.queries.service import (
     count_dead_jobs,
     limits_of,
     list_dead_jobs,
+    list_declared_flags,
     list_flags,
     list_switches,
 )
@@ -16,5 +17,5 @@ from service.features.admin.queries.system import get_system
 
 __all__ = [
     "JOBS", "count_dead_jobs", "get_organization", "get_person", "get_system", "limits_of", "list_dead_jobs",
-    "list_events", "list_flags", "list_jobs", "list_switches",
+    "list_declared_flags", "list_events", "list_flags", "list_jobs", "list_switches",
 ]  # fmt: skip

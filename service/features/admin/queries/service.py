@@ -12,7 +12,7 @@ from service.core.context import Context
 from service.core.errors import Invalid
 from service.core.statements import Prepared
 from service.features.accounts.models import User
-from service.features.admin.schemas import MEANING, FlagRead, LimitsOf, LimitsSearch, SwitchRow, Turn
+from service.features.admin.schemas import MEANING, DeclaredFlag, FlagRead, LimitsOf, LimitsSearch, SwitchRow, Turn
 from service.features.api_keys.models import ApiKey
 from service.features.organizations.models import Organization
 from service.guardrails import entitlements, limit_lookup
@@ -21,12 +21,13 @@ from service.guardrails.addresses import region_of
 from service.guardrails.api_keys import SHOWN
 from service.guardrails.audit import AuditRow
 from service.guardrails.entitlements import Feature
-from service.guardrails.feature_flags import OrganizationFlag
+from service.guardrails.feature_flags import FLAGS, OrganizationFlag
 from service.guardrails.jobs import dead
-from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
+from service.guardrails.pagination import Keyset, Page, PageRequest, Position, paginate
 from service.guardrails.permissions import Who
 from service.guardrails.switches import SwitchState
 from service.web.dead_letters import Letter, Lists
+from service.web.staff_lists import Everything, OfOrganization
 
 TURNS_SHOWN = 50
 JOBS = Lists(dead.LETTERS, order=dead.ORDER, name=dead.QUEUE.c.entrypoint, identifier=dead.QUEUE.c.id)
@@ -50,12 +51,15 @@ KEYS = Prepared(
     select(ApiKey.id, ApiKey.secret_hash).where(ApiKey.prefix == bindparam("prefix")).limit(literal_column("20")),
     across_tenants=True,
 )
-FLAGS = Keyset(
-    select(
-        OrganizationFlag.organization_id, OrganizationFlag.name, OrganizationFlag.is_on, OrganizationFlag.changed_at
-    ),
-    order=(OrganizationFlag.organization_id.asc(), OrganizationFlag.name.asc()),
-    across_tenants=True,
+_turned = select(
+    OrganizationFlag.organization_id,
+    OrganizationFlag.name.label("flag"),
+    OrganizationFlag.is_on,
+    OrganizationFlag.changed_at,
+)
+TURNED, TURNED_OF = (
+    Keyset(each, order=(OrganizationFlag.organization_id.asc(), OrganizationFlag.name.asc()), across_tenants=True)
+    for each in (_turned, _turned.where(OrganizationFlag.organization_id == bindparam("organization_id")))
 )
 
 
@@ -132,9 +136,27 @@ def _nothing(sentence: str) -> Invalid:
 
 
 @query("admin.list_flags", requires=Who.STAFF)
-async def list_flags(ctx: Context, page: PageRequest) -> Page[FlagRead]:
-    """Every organization that was turned one way or the other, of every flag."""
-    return await paginate(ctx, FLAGS, page, FlagRead)
+async def list_flags(ctx: Context, wanted: OfOrganization, page: Position) -> Page[FlagRead]:
+    """Every organization that was turned one way or the other, or one, of every flag."""
+    if wanted.organization_id is None:
+        return await paginate(ctx, TURNED, page, FlagRead)
+    return await paginate(ctx, TURNED_OF, page, FlagRead, organization_id=wanted.organization_id)
+
+
+@query("admin.list_declared_flags", requires=Who.STAFF)
+async def list_declared_flags(ctx: Context, wanted: Everything, page: Position) -> Page[DeclaredFlag]:
+    """All there are: what each does, and until when."""
+    known = [
+        DeclaredFlag(
+            flag=flag.value,
+            description=about.description,
+            decides=about.owner,
+            default="on" if about.default else "off",
+            ends=str(about.ends_on),
+        )
+        for flag, about in FLAGS.items()
+    ]
+    return Page(items=known, has_more=False, next_cursor=None, previous_cursor=None)
 
 
 @query("admin.list_dead_jobs", requires=Who.STAFF)

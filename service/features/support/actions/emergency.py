@@ -85,11 +85,11 @@ async def end_break_glass(ctx: Context, grant_id: UUID) -> None:
 
 
 @action("support.review_break_glass", requires=Who.STAFF, step_up=True)
-async def review_break_glass(ctx: Context, grant_id: UUID, note: str) -> BreakGlassGrant:
+async def review_break_glass(ctx: Context, grant_id: UUID, reason: str) -> BreakGlassGrant:
     """Say what was found. Somebody else than whoever had the rights, and nobody who has some at this moment."""
     if ctx.emergency:
         raise Forbidden("You have emergency rights yourself.", mend="Let somebody who has none review this.")
-    return await _review(ctx, grant_id, ctx.user_id, note)
+    return await _review(ctx, grant_id, ctx.user_id, reason)
 
 
 @action("support.record_review", requires=Who.SYSTEM)
@@ -111,6 +111,7 @@ async def _review(ctx: Context, grant_id: UUID, reviewer: UUID, note: str) -> Br
         ctx.note("break_glass.review", "denied", grant=str(grant.id))
         raise Forbidden("Nobody reviews what they did themselves.", mend="Let a colleague do it.")
     grant.reviewed_at, grant.reviewed_by, grant.review = clock.now(), reviewer, note
+    ctx.facts |= {"reason": note}
     return grant
 
 
