@@ -72,7 +72,7 @@ def personal_names(metadata: MetaData) -> set[str]:
 
 def faults(listings: Iterable[Listing], metadata: MetaData) -> Iterator[str]:
     personal = personal_names(metadata) | {"name", "network", "address", "reason", "user_agent"}
-    tables_rows = {"/staff/organizations", "/staff/jobs", "/staff/news"}  # names of organizations and of work, our words
+    tables_rows = {"/staff/organizations", "/staff/jobs", "/staff/news"}  # of organizations, of work, our own words
     for listing in listings:
         rule, row = rule_of(listing.query), row_of(listing)
         if rule.requires is not Who.STAFF or rule.writes:
