@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
@@ -46,6 +47,9 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("ballast")
+
+# httpcore asks for this module a dozen times in each request; known to be missing, it is not looked for on the disk.
+sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 TEMPLATE = "ballast_template"
 SKEWED = "ballast_skewed"

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import json
-import os
-import subprocess
-import sys
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,6 +14,7 @@ from service.core.database import Database
 from service.core.settings import Settings
 from service.guardrails.permissions import Role
 from tests.support.factories import Factory
+from tests.support.processes import command
 from tests.support.servers import RunningServer
 
 
@@ -31,13 +28,9 @@ async def folder(
         assert (await client.page("/audit-log")) is not None
     out = tmp_path_factory.mktemp("evidence")
     nowhere = dict.fromkeys(("STRIPE_API_BASE", "OIDC_ISSUER", "RATES_API_BASE", "HTTPS_PROXY"), "http://127.0.0.1:9")
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "service", "evidence", "--out", str(out)],
-        env=os.environ | nowhere, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == len(list(out.iterdir())) == 10
+    code, said = await command("evidence", "--out", str(out), **nowhere)
+    assert code == 0, said
+    assert len(said.splitlines()) == len(list(out.iterdir())) == 10
     return out
 
 

@@ -73,17 +73,16 @@ async def test_one_json_line_per_request(settings: Settings, factory: Factory, t
     person = await factory.person(Role.MEMBER)
     token, _ = await factory.log_in(person)
     log = tmp_path / "stdout"
-    with log.open("wb") as stdout:
-        async with started("serve", stdout) as (_, http):
-            cookie = {"cookie": f"{cookie_name(settings)}={token}"}
-            answers = [
-                await http.get("/indicators?q=secret", headers=cookie),
-                await http.get("/login"),
-                await http.get("/account"),
-                await http.get("/no-such-page/secret"),
-                await http.get("/login", headers={"host": "evil.test"}),
-            ]
-            lines = await lines_of(log, len(answers))
+    async with started("serve", log) as (_, http):
+        cookie = {"cookie": f"{cookie_name(settings)}={token}"}
+        answers = [
+            await http.get("/indicators?q=secret", headers=cookie),
+            await http.get("/login"),
+            await http.get("/account"),
+            await http.get("/no-such-page/secret"),
+            await http.get("/login", headers={"host": "evil.test"}),
+        ]
+        lines = await lines_of(log, len(answers))
     assert [answer.status_code for answer in answers] == [200, 200, 303, 404, 400]
     mine = (f"user:{person.id}", str(person.organization_id))
     seen = [((line["actor"], line["organization"]), line["route"], line["status"]) for line in lines]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -29,6 +27,7 @@ from service.guardrails.inbox import InboxMessage, opened
 from service.guardrails.resealing import MissingKeys, compare_with_noted, count_values, note_keys, reseal
 from service.guardrails.sealed import place, seal, unseal
 from tests.conftest import TEMPLATE, TestServers
+from tests.support.forked import Forked
 
 OLD, BOTH, NEW = Keyring("1:first secret"), Keyring("2:second secret,1:first secret"), Keyring("2:second secret")
 TOTP = "users.totp_secret"
@@ -57,11 +56,8 @@ class World:
         async with self.maintenance.unit_of_work(read_only=True) as work:
             return await count_values(work.raw)
 
-    def cli(self, *command: str, keys: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "service", *command], env={**os.environ, **self.urls, "ENCRYPTION_KEYS": keys},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+    def cli(self, *command: str, keys: str) -> Forked:
+        return Forked(*command, environment={**os.environ, **self.urls, "ENCRYPTION_KEYS": keys})
 
 
 @pytest.fixture
@@ -170,9 +166,9 @@ async def test_a_worker_with_a_mistyped_secret_is_refused_and_locks_nobody_out(w
         await compare_with_noted(work.raw, OLD)
     assert await note_keys(world.maintenance, BOTH) == {1: [TOTP]}
     command = world.cli("keys", "rotate", keys="2:second secret,1:mistyped")
-    assert "is not the one that sealed" in command.communicate()[1]
+    assert "is not the one that sealed" in (await command.communicate())[1]
     command = world.cli("keys", "status", keys="1:mistyped")
-    assert "is not the one that sealed" in command.communicate()[0]
+    assert "is not the one that sealed" in (await command.communicate())[0]
     assert command.returncode == 1
 
 
@@ -190,7 +186,7 @@ async def test_a_key_is_spare_for_all_at_once(world: World) -> None:
     await world.person()
     await note_keys(world.maintenance, OLD)
     await reseal(world.maintenance, ring=BOTH)
-    told, _ = world.cli("keys", "status", keys="2:second secret,1:first secret").communicate()
+    told, _ = await world.cli("keys", "status", keys="2:second secret,1:first secret").communicate()
     assert "key 1: 0 values; may be taken out" in told
     async with world.maintenance.unit_of_work(read_only=True) as work:
         await compare_with_noted(work.raw, NEW)
@@ -240,20 +236,20 @@ async def test_a_rotation_that_is_killed_goes_on_where_it_stopped(world: World) 
     waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
     await until(lambda: world.superuser.fetchval(waits))
     command.send_signal(signal.SIGKILL)
-    command.communicate()
+    await command.communicate()
     await world.superuser.execute("SELECT pg_advisory_unlock(77); DROP TRIGGER hold ON users")
 
     assert {key: sum(counted.values()) for key, counted in (await world.counts()).items()} == {1: 50, 2: 200}
-    told, _ = world.cli("keys", "status", keys=keys).communicate()
+    told, _ = await world.cli("keys", "status", keys=keys).communicate()
     assert "key 2: 200 values (users.totp_secret 200); seals what is written" in told
     assert "key 1: 50 values (users.totp_secret 50); must stay for now" in told
     without = world.cli("keys", "status", keys="2:second secret")
-    assert "key 1: 50 values (users.totp_secret 50); MISSING" in without.communicate()[0]
+    assert "key 1: 50 values (users.totp_secret 50); MISSING" in (await without.communicate())[0]
     assert without.returncode == 1
-    told, _ = world.cli("keys", "rotate", keys=keys).communicate()
+    told, _ = await world.cli("keys", "rotate", keys=keys).communicate()
     assert told.endswith("\n50 values are under another key now\n")
     assert [await world.secret(person, NEW) for person in people] == [b"%d" % number for number in range(250)]
     refused = world.cli("serve", "--port", "0", keys="1:first secret")
-    told, _ = refused.communicate(timeout=60)
+    told, _ = await asyncio.wait_for(refused.communicate(), 60)
     assert refused.returncode != 0
     assert "ENCRYPTION_KEYS lacks key 2, which users.totp_secret still needs: put it back" in told

@@ -1,48 +1,37 @@
-"""The two long-running commands as processes of their own, as operators start them."""
+"""The commands as operators run them: processes of their own."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import sys
-from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import IO
+from pathlib import Path
 
 import httpx
 
 from infra.sandbox.ports import free_port
+from tests.support.forked import Forked
 
 START_SECONDS = 120
 
 
 async def command(*words: str, **variables: str) -> tuple[int | None, str]:
     """Exit code and everything it printed."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "service", *words, stdout=PIPE, stderr=PIPE, env={**os.environ, **variables}
-    )
+    process = Forked(*words, environment={**os.environ, **variables})
     out, error = await process.communicate()
-    return process.returncode, (out + error).decode()
+    return process.returncode, out + error
 
 
 @asynccontextmanager
 async def started(
-    name: str, stdout: IO[bytes] | None = None, /, **variables: str
-) -> AsyncIterator[tuple[Process, httpx.AsyncClient]]:
-    """`serve` or `worker`, alive, printing to `stdout` where one is given; killed when the test left it running."""
+    name: str, stdout: Path | None = None, /, **variables: str
+) -> AsyncIterator[tuple[Forked, httpx.AsyncClient]]:
+    """`serve` or `worker`, alive, printing into `stdout` where one is given; killed when the test left it running."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "service",
-        name,
-        "--port",
-        str(port),
-        stdout=stdout,
-        env={**os.environ, "BASE_URL": address, **variables},
-    )
+    environment = {**os.environ, "BASE_URL": address, **variables}
+    process = Forked(name, "--port", str(port), environment=environment, stdout=stdout)
     try:
         async with httpx.AsyncClient(base_url=address) as http:
             async with asyncio.timeout(START_SECONDS):
@@ -51,10 +40,10 @@ async def started(
                         assert (await http.get("/livez")).status_code == 200
                         break
                     except httpx.TransportError:
-                        assert process.returncode is None, "it ended at once"
+                        assert process.returncode is None, await process.communicate()
                         await asyncio.sleep(0.05)
             yield process, http
     finally:
         if process.returncode is None:
             process.kill()
-            await process.wait()
+        await process.communicate()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 from datetime import timedelta
@@ -25,6 +24,7 @@ from service.guardrails.permissions import Role
 from tests.guardrails.audit_at_work import as_attacker
 from tests.support.client import Client
 from tests.support.factories import Factory, Person
+from tests.support.processes import command
 from tests.support.servers import RunningServer
 
 pytest_plugins = "tests.guardrails.durability"
@@ -51,17 +51,13 @@ async def deeds(client: Client) -> str:
     return place.rpartition("/")[2]
 
 
-async def command(settings: Settings, *words: str) -> subprocess.CompletedProcess[str]:
+async def audit_command(settings: Settings, *words: str) -> tuple[int | None, str]:
     """As an operator on a machine that has the worker's settings."""
     given = {
         "DATABASE_MAINTENANCE_URL": settings.database_maintenance_url.get_secret_value(),
         "AUDIT_SEAL_KEY": settings.audit_seal_key.get_secret_value(),
     }
-    return await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "service", "audit", *words],
-        env=os.environ | given, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    return await command("audit", *words, **given)
 
 
 async def damage(resources: Resources, maintenance: Database) -> int:
@@ -104,16 +100,16 @@ async def test_an_auditor_reads_and_verifies_the_log(
 
         # The bundle, for an outsider: this organization's rows and nobody else's.
         file = tmp_path / "audit.zip"
-        done = await command(
+        code, said = await audit_command(
             own_settings, "verify", "--export", str(file), "--organization", str(owner.organization_id)
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        key = (await command(own_settings, "key")).stdout.strip()
+        assert code == 0, said
+        code, key = await audit_command(own_settings, "key")
         text = ZipFile(file).read("rows.jsonl").decode()
         assert indicator in text
         assert theirs not in text
         (tmp_path / "verify.py").write_bytes(ZipFile(file).read("verify.py"))
-        verifying = [sys.executable, "-I", str(tmp_path / "verify.py"), str(file), "--key", key]
+        verifying = [sys.executable, "-I", str(tmp_path / "verify.py"), str(file), "--key", key.strip()]
         outside = await asyncio.to_thread(subprocess.run, verifying, capture_output=True, text=True, check=False)
         assert (outside.returncode, outside.stderr) == (0, ""), outside.stdout
 
@@ -128,9 +124,9 @@ async def test_an_auditor_reads_and_verifies_the_log(
         clock.reset()
         assert "1 entries of it did not fit their seals" in await client.page("/audit-log")
         assert await damage(house.resources, own_maintenance) == 1
-        named = await command(own_settings, "verify")
-        assert named.returncode == 1
-        assert f"changed: row {row}" in named.stdout
+        code, said = await audit_command(own_settings, "verify")
+        assert code == 1
+        assert f"changed: row {row}" in said
 
 
 async def test_a_look_that_never_ended_is_begun_anew(
