@@ -33,6 +33,7 @@ from service.core.context import Context
 from service.core.database import Base
 from service.core.pools import DriverPool
 from service.guardrails.jobs import periodic
+from service.guardrails.jobs.batches import in_batches
 from service.guardrails.personal_data import Erasure, internal, personal
 from service.guardrails.retention import days_after
 from service.guardrails.sealed import key_index, seal, sealed, unseal
@@ -188,12 +189,15 @@ def _sealed(source: str, one: Message) -> bytes:
 
 
 FORGET = f"""
-    UPDATE inbox SET body = NULL WHERE body IS NOT NULL
-        AND (received_at < now() - interval '{BODY_DAYS} days' OR state IN ('processed', 'ignored'))
+    UPDATE inbox SET body = NULL WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM inbox WHERE body IS NOT NULL
+            AND (received_at < now() - interval '{BODY_DAYS} days' OR state IN ('processed', 'ignored'))
+        ORDER BY received_at LIMIT $1 FOR UPDATE SKIP LOCKED
+    ))
 """  # noqa: S608 - our own constant
 
 
-@periodic("20 3 * * *")
+@periodic("20 * * * *")
 async def forget_bodies(ctx: Context) -> None:
     """Those of what was never settled; and what was settled before the table did it by itself."""
-    await ctx.work.raw.execute(FORGET)
+    await in_batches(ctx, FORGET)

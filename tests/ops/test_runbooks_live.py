@@ -162,6 +162,15 @@ async def stall_the_worker(stack: Stack, name: str) -> None:
         await stack.superuser.execute("DELETE FROM pgqueuer WHERE entrypoint = 'ops.waits'")
 
 
+async def give_a_job_up(stack: Stack, name: str) -> None:
+    await stack.superuser.execute(
+        "INSERT INTO pgqueuer (priority, entrypoint, status, execute_after, headers)"
+        """ VALUES (0, 'jobs.forget_old_entries', 'failed', now() - interval '1 day', '{"error": "Unavailable"}')"""
+    )
+    assert matching(name, "diagnose", patience=10) == names(name, "diagnose")
+    assert matches(name, "run-again")
+
+
 async def leave_a_job_lying(stack: Stack, name: str) -> None:
     await stack.superuser.execute(
         "INSERT INTO pgqueuer (priority, entrypoint, status, execute_after)"
@@ -366,6 +375,7 @@ async def leave_it_unreviewed(stack: Stack, name: str) -> None:
 FAULTS: dict[str, Callable[[Stack, str], Awaitable[None]]] = {
     "pause redis": lose_redis,
     "pause worker": stall_the_worker,
+    "a job that has failed for good": give_a_job_up,
     "a job that nobody runs": leave_a_job_lying,
     "a reading that was put off": put_off_a_reading,
     "Stripe answers 500": lose_stripe,

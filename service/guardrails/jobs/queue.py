@@ -18,6 +18,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from service.core import telemetry
 from service.core.context import Context, Resources
 from service.core.database import Base, UnitOfWork
+from service.guardrails.jobs.batches import SECONDS, in_batches
 from service.guardrails.jobs.registry import SUBSCRIBERS, WITHIN, Body, Event, Job, job_of, periodic
 from service.guardrails.personal_data import internal
 from service.guardrails.retention import days_after
@@ -40,6 +41,11 @@ MEASURE = """
         (SELECT seal_lag_seconds FROM worker_heartbeats ORDER BY beat_at DESC LIMIT 1) AS seal_lag
     FROM worker_heartbeats
 """
+
+
+def _old(table: str, column: str, age: str, which: str = "") -> str:
+    some = f"SELECT ctid FROM {table} WHERE {which}{column} < now() - interval '{age}' LIMIT $1"  # noqa: S608
+    return f"DELETE FROM {table} WHERE ctid = ANY(ARRAY({some}))"  # noqa: S608 - all of it our own words
 
 
 class WorkerHeartbeat(Base):
@@ -135,11 +141,15 @@ async def measure(resources: Resources) -> None:
     telemetry.audit_seal_lag.set(math.nan if found["seal_lag"] is None else found["seal_lag"])
 
 
-@periodic("40 3 * * *")
+OLD_ENTRIES = (
+    _old("pgqueuer_log", "created", "7 days"),
+    _old("pgqueuer_statistics", "created", "90 days"),
+    _old("pgqueuer", "updated", "90 days", "status = 'failed' AND "),
+)
+
+
+@periodic("40 * * * *")
 async def forget_old_entries(ctx: Context) -> None:
     """A line per step of every job: a week is enough. A dead letter that nobody replayed goes after 90 days."""
-    await ctx.work.raw.execute("""
-        DELETE FROM pgqueuer_log WHERE created < now() - interval '7 days';
-        DELETE FROM pgqueuer_statistics WHERE created < now() - interval '90 days';
-        DELETE FROM pgqueuer WHERE status = 'failed' AND updated < now() - interval '90 days';
-    """)
+    for statement in OLD_ENTRIES:
+        await in_batches(ctx, statement, seconds=SECONDS / len(OLD_ENTRIES))
