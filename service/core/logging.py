@@ -110,7 +110,7 @@ def _clean(name: str, value: Any, depth: int) -> Any:
     if isinstance(value, dict | list | tuple) and depth >= DEEPEST:
         return TOO_DEEP  # unread, so nothing classified can hide down there
     if isinstance(value, dict):
-        return {_encodable(str(key)): _clean(str(key), inner, depth + 1) for key, inner in value.items()}
+        return {masked(_encodable(str(key))): _clean(str(key), inner, depth + 1) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_clean(name, inner, depth + 1) for inner in value[:50]]
     return value

@@ -6,17 +6,20 @@ handler (strict_json), every form field in web.forms, every address and idempote
 a CSV import; and `core.masking` hides what arrives some other way in logs, errors, audit rows, spans and mails.
 
 A number counts when it has an issuer's beginning and length, the right check digit (ISO/IEC 7812-1, annex B), and
-stands as one: in one piece, in a card's usual groups, or digit by digit. Ids, times, phone numbers (+, up to 15
-digits), fractions and what is inside a valid IBAN (ISO 13616) do not. Limits: of random 16-digit numbers one in fifty
-passes for a card; whoever spells a card out in words gets through; the content of uploaded files (pictures, PDFs) is
-not read, and a message under a signature is stored sealed as it came. Visa's 13 digits, not issued any more, are left
-alone: they are article numbers (EAN).
+stands as one, in any script's digits: in one piece, in a card's usual groups, or in groups of any length between which
+always the same stands; gaps may be wide or invisible. Ids, times, phone numbers (+, up to 15 digits), fractions and
+what is inside a valid IBAN (ISO 13616) do not. Limits: of random 16-digit numbers one in fifty passes for a card;
+whoever spells a card out in words, writes on without a gap (4111...0123) or spreads it over two fields gets through;
+the content of uploaded files (pictures, PDFs) is not read, and a message under a signature is stored sealed as it
+came. Visa's 13 digits, not issued any more, are left alone: they are article numbers (EAN).
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -29,26 +32,33 @@ SENTENCE = "This looks like a card number; never send it here."
 MEND = "Take the number out. Cards are typed on the payment provider's own pages only."
 MASK = "[card number]"
 
-GAP = "[ \u00a0\u2009\u202f.\u2010-\u2015_/-]"
-# What a card looks like when each digit is a 0 and each gap a -: found in a megabyte within milliseconds, hardly ever
-# there, and only what is near it is judged.
-NEEDLES = (b"0" * 14, b"0000-0000-0000", b"0000-000000-0000", b"0-" * 13 + b"0")
+SIGNS = "_/\u00a0\u2000-\u200a\u202f\u3000\u2010-\u2015\u2212\u00ad\u200b-\u200d\u2060\ufeff -"
+"""What people put between digits, and what nobody sees there."""
+GAP, WIDE, NO_POINT = f"[.{SIGNS}]", f"[.{SIGNS}]{{1,3}}", f"[{SIGNS}]{{1,3}}"
+# Where each digit is a 0 and each gap a -, found in a megabyte within milliseconds: only what it finds is judged.
+NEEDLE = re.compile(rb"0[0-]{13,}")
 FLAT = bytes(
     ord("0") if chr(code) in "0123456789" else ord("-") if chr(code) in " ._/-?" else ord(" ") for code in range(256)
 )
 """The question mark is what encoding makes of a gap that is not ASCII."""
-NEAR = 64
-IN_ONE_PIECE = re.compile(r"(?<![0-9])[0-9]{14,19}(?![0-9])")
+DIGITS = {code: str(unicodedata.decimal(chr(code))) for code in range(0x660, 0x1FC00) if chr(code).isdecimal()}
+"""Digits of other scripts, and those as wide as a letter that some keyboards type, with ours."""
+NEAR, EXPONENT = 64, 5
+IN_ONE_PIECE = re.compile(r"(?<![0-9])([0-9]{14,19})(?![0-9])")
 SHAPES = (
     IN_ONE_PIECE,
-    re.compile(rf"(?<![0-9])(?=([0-9]{{4}}({GAP})[0-9]{{4}}\2[0-9]{{4}}\2[0-9]{{4}}(?:\2[0-9]{{3}})?)(?![0-9]))"),
-    re.compile(rf"(?<![0-9])(?=([0-9]{{4}}({GAP})[0-9]{{6}}\2[0-9]{{4,5}})(?![0-9]))"),
-    re.compile(rf"(?<![0-9])(?<![0-9]{GAP})(?=([0-9](?:({GAP})[0-9])(?:\2[0-9]){{12,17}})(?!{GAP}?[0-9]))"),
+    re.compile(rf"(?<![0-9])(?=([0-9]{{4}}({WIDE})[0-9]{{4}}\2[0-9]{{4}}\2[0-9]{{4}}(?:\2[0-9]{{3}})?)(?![0-9]))"),
+    re.compile(rf"(?<![0-9])(?=([0-9]{{4}}(?:{NO_POINT}[0-9]{{4}}){{3}})(?![0-9]))"),
+    re.compile(rf"(?<![0-9])(?=([0-9]{{4}}({WIDE})[0-9]{{6}}\2[0-9]{{4,5}})(?![0-9]))"),
+    re.compile(rf"(?<![0-9])([0-9]+({WIDE})[0-9]+(?:\2[0-9]+)*)"),
+    re.compile(r"(?<![0-9.])([0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{1,2})(?![0-9A-Za-z])"),
 )
 WORD = re.compile(r"[0-9A-Za-z]+")
 IDENTIFIER = re.compile(r"[0-9a-f]{20,}|[0-9A-F]{20,}")
 UUID = re.compile(r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}")
-FRACTION_BEFORE, FRACTION_AFTER = (
+FRACTION, MEASURED, FRACTION_BEFORE, FRACTION_AFTER = (
+    re.compile(r"[0-9]+\.[0-9]+"),
+    re.compile(r"[0-9]{1,13}\.[0-9]+"),
     re.compile(r"(?<![0-9])[0-9]{1,13}\.$"),
     re.compile(r"\.(?!0+(?![0-9]))[0-9]{1,13}(?![0-9])"),
 )
@@ -94,34 +104,39 @@ def is_card(digits: str) -> bool:
 def places(text: str) -> list[tuple[int, int]]:
     """Where card numbers begin and end in a text, in order and none inside another."""
     found: list[tuple[int, int]] = []
+    text = text if text.isascii() else text.translate(DIGITS)
     for first, last in _near(text):
         for shape in SHAPES:
             for match in shape.finditer(text, first, last):
-                start, end = match.span(0 if shape is IN_ONE_PIECE else 1)
+                start, end = match.span(1)
                 cut = end == last < len(text)
-                if not cut and is_card("".join(filter(str.isdecimal, text[start:end]))):
+                if not cut and is_card(_digits(match[1])):
                     found += [] if _is_something_else(text, start, end) else [(start, end)]
-    found.sort()
-    return [place for number, place in enumerate(found) if number == 0 or place[0] >= found[number - 1][1]]
+    found.sort(key=lambda place: (place[0], -place[1]))
+    apart: list[tuple[int, int]] = []
+    for place in found:
+        if not apart or place[0] >= apart[-1][1]:
+            apart.append(place)
+    return apart
+
+
+def _digits(written: str) -> str:
+    """Without what stands between them; of a number with an exponent those of its value, when it is whole."""
+    if "e" not in written.lower():
+        return "".join(filter(str.isdecimal, written))
+    value = Decimal(written)
+    return f"{value:.0f}" if value == value.to_integral_value() else ""
 
 
 def _near(text: str) -> list[tuple[int, int]]:
-    """The stretches of a text in which a card number could begin."""
+    """The stretches of a text in which a card number could stand: many digits, and what may be between them."""
     if len(text) < SHORTEST:
         return []
-    flat, hits = text.encode("ascii", "replace").translate(FLAT), []
-    for needle in NEEDLES:
-        at = flat.find(needle)
-        while at >= 0:
-            hits.append(at)
-            at = flat.find(needle, at + 16)
-    stretches: list[tuple[int, int]] = []
-    for at in sorted(hits):
-        if stretches and at <= stretches[-1][1]:
-            stretches[-1] = stretches[-1][0], at + NEAR
-        else:
-            stretches.append((at, at + NEAR))
-    return stretches
+    runs = (hit.span() for hit in NEEDLE.finditer(text.encode("ascii", "replace").translate(FLAT)))
+    return [
+        (start, end + EXPONENT) for start, end in runs
+        if not MEASURED.fullmatch(text, start, end) or text[end : end + 1] in ("e", "E")
+    ]  # fmt: skip
 
 
 def _is_something_else(text: str, start: int, end: int) -> bool:
@@ -129,9 +144,12 @@ def _is_something_else(text: str, start: int, end: int) -> bool:
     before, after = text[max(0, start - NEAR) : start], text[end : end + NEAR]
     if before.endswith("+"):
         return sum(map(str.isdecimal, text[start:end])) <= LONGEST_PHONE
-    if FRACTION_BEFORE.search(before) or FRACTION_AFTER.match(after):
+    written = text[start:end]
+    if FRACTION.fullmatch(written) or (
+        written.isdecimal() and (FRACTION_BEFORE.search(before) or FRACTION_AFTER.match(after))
+    ):
         return True
-    around, here = before + text[start:end] + after, len(before)
+    around, here = before + written + after, len(before)
     ids = [word for word in WORD.finditer(around) if IDENTIFIER.fullmatch(word[0]) and not word[0].isdecimal()]
     ids += [*UUID.finditer(around), *filter(_is_iban, IBAN.finditer(around))]
     return any(one.start() <= here and here + end - start <= one.end() for one in ids)

@@ -102,7 +102,7 @@ def check_json(body: bytes) -> Any:
     except ValueError as error:
         known = error.args[0] if isinstance(error, _Refused) else "The body is not valid JSON."
         raise BadRequest(known, mend="Correct the JSON and send it again.") from error
-    if "\\u" in text or cards.contains_card(text):
+    if "\\" in text or cards.contains_card(text):  # an escape may hide a digit, or a gap
         cards.refuse(value)
     return value
 

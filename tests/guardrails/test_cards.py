@@ -28,6 +28,14 @@ GROUPED = (
     "4111 1111 1111 1111", "4111-1111-1111-1111", "4111.1111.1111.1111", "4111\u00a01111\u00a01111\u00a01111",
     "3782 822463 10005", "3056-930902-5904", "4 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1", "4111/1111/1111/1111",
 )  # fmt: skip
+WRITTEN = (
+    "".join(chr(0xFF10 + int(digit)) for digit in VISA), "".join(chr(0x660 + int(digit)) for digit in MASTER),
+    "4111 1111-1111 1111", "4111 - 1111 - 1111 - 1111", "4111  1111  1111  1111", "4111\u200b1111\u200b1111\u200b1111",
+    "4111\u00ad1111\u00ad1111\u00ad1111", "41111111 11111111", "41 11 11 11 11 11 11 11", "411111-1111111111",
+    "4111\u30001111\u30001111\u30001111", "4.111111111111111e15", "3.78282246310005E+14", "411111111111111100e-2",
+    "\u200b".join(VISA), "4.111.111.111.111.111",
+)  # fmt: skip
+"""As somebody writes who was refused once."""
 AROUND = (
     "{}",
     "my card is {}, thanks",
@@ -42,7 +50,7 @@ AROUND = (
 )
 
 
-@pytest.mark.parametrize("number", [*CARDS, *GROUPED])
+@pytest.mark.parametrize("number", [*CARDS, *GROUPED, *WRITTEN])
 @pytest.mark.parametrize("around", AROUND)
 def test_a_card_is_found_and_masked_whatever_stands_around_it(number: str, around: str) -> None:
     text = around.format(number)
@@ -105,6 +113,8 @@ def test_an_iban_is_no_card_and_hides_none() -> None:
 
 
 @given(st.floats(-1e12, 1e12, allow_nan=False))
+@example(4.111111111111111)
+@example(41111111.11111111)
 def test_what_is_measured_is_no_card(value: float) -> None:
     assert not contains_card(repr(value).replace("e", "E"))
     assert not contains_card(f"2026-03-31T14:30:00Z,{value}")
@@ -129,11 +139,16 @@ def test_how_often_other_numbers_are_taken_for_cards() -> None:
         ({"a": {"b": [f"pay with {GROUPED[0]}"]}}, {"a.b.0"}),
         ({VISA: 1}, {"body"}),
         ([VISA], {"0"}),
+        ({"a": f"pay with {GROUPED[-1]}"}, {"a"}),
         (VISA, {"body"}),
     ],
 )
 def test_json_is_refused_by_the_name_of_its_field(sent: Any, named: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    for text in (orjson.dumps(sent), orjson.dumps(sent).replace(b"4111", rb"\u0034111")):
+    written = orjson.dumps(sent)
+    for text in (
+        written, written.replace(b"4111", rb"\u0034111"), written.replace(b"/", rb"\/"),
+        written.replace(b":378282246310005}", b":3.78282246310005e14}"),
+    ):  # fmt: skip
         with pytest.raises(Invalid) as refused:
             strict_json.check_json(text)
         assert refused.value.fields == dict.fromkeys(named, SENTENCE)
