@@ -47,7 +47,11 @@ def write_record(
     if not check:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(made)
-    open_ones = [name for name, one in PROCESSORS.items() if one.needs_agreement and name not in agreements(settings)]
+    open_ones = [
+        name
+        for name, one in PROCESSORS.items()
+        if one.needs_agreement and name not in agreements(settings.processor_agreements)
+    ]
     if open_ones:
         typer.echo(f"no agreement entered in PROCESSOR_AGREEMENTS for: {', '.join(open_ones)}", err=True)
 

@@ -25,7 +25,7 @@ from uuid import UUID
 from service.core.context import ActorKind, Context
 from service.core.errors import Forbidden, NotAuthenticated
 from service.core.settings import InsecureSettings, Profile, Settings
-from service.guardrails.data_map.processors import PROCESSORS, Processor, outbound_hosts
+from service.guardrails.data_map.processors import PROCESSORS, Processor, agreements, outbound_hosts
 
 IDLE = timedelta(minutes=15)
 UNATTENDED = b"x-unattended"
@@ -105,8 +105,8 @@ def refuse_unfit(settings: Settings) -> None:
 
 def unsigned(settings: Settings) -> str:
     """Which agreements are missing, and what to do about it; empty when none is."""
-    signed = {each.partition("=")[0] for each in settings.processor_baas}
-    names = [one.name for one in _in_use(settings) if not one.baa and one.name not in signed] if is_on(settings) else []
+    signed = agreements(settings.processor_baas)
+    names = [one.name for one in _in_use(settings) if one.name not in signed] if is_on(settings) else []
     if not names:
         return ""
     return (

@@ -225,7 +225,7 @@ def test_hosts_are_told_by_processor(settings: Settings) -> None:
 
 
 def test_agreements_are_read_and_a_wrong_day_is_refused() -> None:
-    found = agreements(Settings(processor_agreements="stripe=2026-01-31, hosting=2026-02-01"))
+    found = agreements(Settings(processor_agreements="stripe=2026-01-31, hosting=2026-02-01").processor_agreements)
     assert {name: str(day) for name, day in found.items()} == {"stripe": "2026-01-31", "hosting": "2026-02-01"}
     with pytest.raises(ValueError, match="processor_agreements"):
         Settings(processor_agreements="stripe=soon")

@@ -26,8 +26,9 @@ from service.guardrails.audit import AuditRow
 from service.guardrails.audit.log import INSERT
 from service.guardrails.permissions import Role
 from service.guardrails.retention import retention_of
+from service.guardrails.sessions import cookie_name
 from service.web.mail import deliver
-from tests.core.test_settings import SAFE, SENDGRID
+from tests.core.test_settings import CURVE_KEY, KEYS, SAFE, SECRET, SENDGRID, US
 from tests.features.accounts.test_second_factor import turn_on
 from tests.support import captured_sql
 from tests.support.client import Client
@@ -36,6 +37,10 @@ from tests.support.servers import RunningServer
 
 HIPAA: dict[str, object] = SAFE | {"compliance_profile": "hipaa"}
 SIGNED = "hosting=2026-01-31,storage=2026-01-31,smtp=2026-01-31,stripe=2026-01-31"
+UNSTORED = "hosting=2026-01-31,smtp=2026-01-31,stripe=2026-01-31"
+UNSOLD: dict[str, object] = dict.fromkeys(("stripe_secret_key", "stripe_webhook_secrets", "stripe_livemode"))
+AMERICAN = US | {"mail_through": "sendgrid", "sendgrid_api_key": f"SG.{SECRET}",
+                 "sendgrid_api_base": "https://api.sendgrid.com"}  # fmt: skip
 POLL = {"x-unattended": "1"}
 
 
@@ -109,14 +114,22 @@ async def test_a_password_alone_reaches_the_page_for_a_second_factor_only(
     assert (await client.get("/indicators")).status_code == 303
 
 
-async def test_whoever_goes_away_is_logged_off(place: Factory, on: bool, stack: AsyncExitStack) -> None:
+async def test_whoever_goes_away_is_logged_off(
+    place: Factory, factory: Factory, on: bool, stack: AsyncExitStack
+) -> None:
     """Pages that go on asking by themselves keep nobody logged in; people do. Remembered or not."""
     person = await place.person(Role.MEMBER)
     client = await stack.enter_async_context(await place.client(person, "password", "totp"))
     page = await client.get("/indicators")
     assert ("You will be logged off in two minutes" in page.text) is on
     assert page.headers.get("refresh") == ("905; url=/login" if on else None)
-    remembered, _ = await place.log_in(person, "password", "totp", remembered=True)
+    remembered, login = await place.log_in(person, "password", "totp", remembered=True)
+    assert login.remembered is not on
+    # Begun before the profile was turned on: it would rest for weeks.
+    earlier, login = await factory.log_in(person, "password", "totp", remembered=True)
+    assert login.remembered
+    old = await stack.enter_async_context(Client(place.url, cookies={cookie_name(place.resources.settings): earlier}))
+    assert (await old.get("/indicators")).status_code == (303 if on else 200)
     for _ in range(3):
         clock.advance(timedelta(minutes=6))
         assert (await client.get("/indicators")).status_code == 200, "somebody is there"
@@ -241,7 +254,8 @@ def test_the_trail_is_kept_for_six_years_and_longer() -> None:
 
 
 def of(values: dict[str, object]) -> Settings:
-    return Settings(_env_file=None, **values)  # type: ignore[arg-type]
+    given = {name: value for name, value in values.items() if value is not None}
+    return Settings(_env_file=None, **given)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -259,6 +273,13 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"processor_baas": SIGNED}, ""),
         (SENDGRID | {"processor_baas": SIGNED}, "sendgrid"),
         ({"processor_baas": SIGNED, "scanner_url": "tcp://127.0.0.1:3310"}, "scanner"),
+        ({"processor_baas": UNSTORED, "storage_url": "s3://files"} | KEYS, "storage"),
+        # A region more brings its own store and its own carrier.
+        ({"processor_baas": UNSTORED, "regions": {"us": US}}, "storage"),
+        ({"processor_baas": SIGNED, "sendgrid_webhook_keys": CURVE_KEY, "regions": {"us": AMERICAN}}, "sendgrid"),
+        # Who gets nothing, or no more than ids and times, need not sign.
+        ({"processor_baas": "hosting=2026-01-31,smtp=2026-01-31"} | UNSOLD, ""),
+        ({"processor_baas": SIGNED, "otlp_endpoint": "https://collector.acme.test"}, ""),
         ({"compliance_profile": "none"}, ""),
     ],
 )
@@ -278,11 +299,18 @@ async def test_processors_that_signed_nothing_are_refused_by_name(more: dict[str
     ("name", "more"),
     [
         ("SMTP_URL", {"smtp_url": "smtp://user:pw@mail.acme.test"}),
+        ("REGIONS__US__SMTP_URL", {"regions": {"us": US | {"smtp_url": "smtp://user:pw@us.acme.test"}}}),
+        ("REGIONS__US__STORAGE_ENDPOINT", {"regions": {"us": US | {"storage_endpoint": "http://us.acme.test"}}}),
         ("OTLP_ENDPOINT", {"otlp_endpoint": "http://collector.acme.test:4318"}),
         ("SCANNER_URL", {"scanner_url": "tcp://clamd.acme.test:3310"}),
         ("DATABASE_URL", {"database_url": "postgresql://ballast_app:pw@db.acme.test/ballast?sslmode=require"}),
         ("REDIS_URL", {"redis_url": "redis://:pw@redis.acme.test/0"}),
         ("BASE_URL", {"base_url": "http://app.acme.test"}),
+        ("STORAGE_ENDPOINT", {"storage_url": "s3://files", "storage_endpoint": "http://s3.acme.test"} | KEYS),
+        ("OIDC_ISSUER", {"oidc_issuer": "http://id.acme.test", "oidc_client_secret": SECRET}),
+        ("RATES_API_BASE", {"rates_api_base": "http://rates.acme.test"}),
+        ("GITHUB_API_BASE", {"github_api_base": "http://api.github.com"}),
+        ("PLAUSIBLE_API_BASE", {"plausible_api_base": "http://plausible.io"}),
     ],
 )
 def test_every_way_without_tls_is_refused_by_name(name: str, more: dict[str, object]) -> None:

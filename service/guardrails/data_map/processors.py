@@ -36,8 +36,6 @@ class Processor:
     """The settings that say where it is."""
     hosts: tuple[str, ...] = ()
     """Where it is while a setting is empty, and where it sends browsers."""
-    baa: bool = False
-    """Whether protected health information may go there: an agreement under HIPAA (45 CFR 164.504(e)) is signed."""
 
     def __post_init__(self) -> None:
         if self.purpose not in PURPOSES or set(self.receives) - set(CATEGORIES):
@@ -128,7 +126,7 @@ def host_of(address: str) -> str:
     return parts.hostname or ""
 
 
-def agreements(settings: Settings) -> dict[str, date]:
-    """When the agreement with each processor was signed, from PROCESSOR_AGREEMENTS."""
-    found = (each.partition("=") for each in settings.processor_agreements)
+def agreements(said: tuple[str, ...]) -> dict[str, date]:
+    """When the agreement with each processor was signed, from PROCESSOR_AGREEMENTS or PROCESSOR_BAAS."""
+    found = (each.partition("=") for each in said)
     return {name: date.fromisoformat(day) for name, _, day in found}

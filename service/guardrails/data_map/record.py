@@ -145,7 +145,7 @@ def _in_words(periods: Iterable[tuple[int, str]]) -> Iterator[str]:
 
 def record(metadata: MetaData, settings: Settings) -> str:
     """The record of processing activities, as a document."""
-    signed = agreements(settings)
+    signed, baas = agreements(settings.processor_agreements), agreements(settings.processor_baas)
     activities = [
         (one.sentence, one.basis.replace("_", " "), ", ".join(_categories(metadata, name)), _receivers(name))
         for name, one in PURPOSES.items()
@@ -154,7 +154,7 @@ def record(metadata: MetaData, settings: Settings) -> str:
         (
             name, one.title, one.role, one.purpose, ", ".join(CATEGORIES[each].key for each in one.receives),
             one.region, one.transfer, _signed(name, signed) if one.needs_agreement else "not needed",
-            "yes" if one.baa else "no",
+            "yes" if name in baas else "no",
         )
         for name, one in PROCESSORS.items()
     ]  # fmt: skip
