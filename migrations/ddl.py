@@ -33,10 +33,25 @@ def tenant_table(name: str, *, delete: bool = False) -> None:
 
 
 def staff_reads(name: str) -> None:
-    """Staff may read all organizations' rows: in a transaction that says it is theirs, as a person who is staff."""
+    """Staff may read all organizations' rows: in a transaction that says it is theirs, as a person who is staff.
+
+    Go on with `staff_walks`, or each list of staff sorts the whole table.
+    """
     person = "SELECT is_staff FROM users WHERE id = nullif(current_setting('app.user', true), '')::uuid"
     condition = f"current_setting('app.staff', true) = 'on' AND ({person})"
     policy(f"{name}_staff", name, f"FOR SELECT TO {APP} USING ({condition})")
+
+
+def staff_walks(name: str) -> None:
+    """The same, asked once per statement and not by row: a list of staff walks its key.
+
+    As a plain condition the planner took it for true of one row in two hundred, so that fifty rows looked like the end
+    of a long search, and reading and sorting everything like the shorter way. For a table that people work with, say it
+    inside an autocommit block: each is locked by itself, and only for a moment.
+    """
+    person = "SELECT is_staff FROM users WHERE id = nullif(current_setting('app.user', true), '')::uuid"
+    condition = f"(SELECT current_setting('app.staff', true) = 'on' AND ({person}))"
+    op.execute(f"ALTER POLICY {name}_staff ON {name} USING ({condition})")
 
 
 def policy(name: str, table: str, says: str) -> None:

@@ -94,6 +94,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     seen = captured_sql.combine(sorted(folder.glob("statements-*.json")))
     try:
         found = asyncio.run(captured_sql.complaints(servers.postgres.url("postgres", SKEWED), *seen))
+        found += captured_sql.unneeded(seen[0])
     except asyncpg.PostgresError as error:  # raised here, it would swallow the summary of the failed tests
         found = [f"the check itself failed: {type(error).__name__}: {error}"]
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")

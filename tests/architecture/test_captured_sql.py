@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
+import asyncpg
 import pytest
 
 from service.core import telemetry
@@ -14,6 +15,12 @@ from service.guardrails.inbox import AcknowledgingPool
 from tests.conftest import TEMPLATE, TestServers
 from tests.support import captured_sql
 from tests.support.captured_sql import Capture, complaints
+
+POLICIES = """
+    SELECT polrelid::regclass::text AS name, pg_get_expr(polqual, polrelid) AS condition
+    FROM pg_policy WHERE polname = polrelid::regclass::text || '_staff'
+"""
+STAFF = "current_setting('app.staff', true) = 'on'"
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +48,49 @@ async def test_an_indexed_statement_is_not_named(skewed: str) -> None:
     assert [line for line in found if "users" in line] == []
 
 
+async def test_lists_of_staff_walk_their_keys(skewed: str) -> None:
+    """Over all organizations' rows, as service/web/staff_lists.py asks; and it bites: asked by row, each is sorted."""
+    db = await asyncpg.connect(skewed)
+    try:
+        policies = {row["name"]: row["condition"] for row in await db.fetch(POLICIES)}
+        names = sorted(policies.keys() & await captured_sql.large_tables(db))
+        assert len(names) >= 8, f"the scan saw only {names}"
+        lists = {f"SELECT id FROM {name} ORDER BY id DESC LIMIT 51" for name in names}
+        assert scanned(await complaints(skewed, lists, {})) == []
+        for name in names:
+            by_row = f"({STAFF} AND (SELECT is_staff FROM users WHERE id = current_setting('app.user', true)::uuid))"
+            await db.execute(f"ALTER POLICY {name}_staff ON {name} USING {by_row}")
+        try:
+            # Other policies let so many people see organizations that theirs are walked all the same.
+            assert scanned(await complaints(skewed, lists, {})) == sorted({*names} - {"organizations"})
+        finally:
+            for name in names:
+                await db.execute(f"ALTER POLICY {name}_staff ON {name} USING ({policies[name]})")
+    finally:
+        await db.close()
+
+
+def scanned(found: list[str]) -> list[str]:
+    return sorted(line.split()[1] for line in found if line.startswith("scans"))
+
+
+async def test_who_is_staff_and_whose_key_begins_so_is_found_by_an_index(skewed: str) -> None:
+    asked = {
+        "SELECT id FROM users WHERE is_staff AND staff_until IS NULL AND deleted_at IS NULL": "ix_users_staff",
+        "SELECT id FROM api_keys WHERE prefix = $1 LIMIT 20": "ix_api_keys_prefix",
+    }
+    assert scanned(await complaints(skewed, set(asked), {})) == []
+    db = await asyncpg.connect(skewed)
+    try:
+        for sql, index in asked.items():
+            again = await db.fetchval("SELECT pg_get_indexdef(to_regclass($1))", index)
+            await db.execute(f"DROP INDEX {index}")
+            assert len(scanned(await complaints(skewed, {sql}, {}))) == 1, f"it bites without {index}"
+            await db.execute(again)
+    finally:
+        await db.close()
+
+
 async def test_a_statement_of_ours_that_takes_a_lock_is_explained(skewed: str) -> None:
     """The look-up of idempotency keys does, and was taken for one of the catalog's because of the name of the lock."""
     locks = "WITH claim AS (SELECT pg_try_advisory_xact_lock($2)) SELECT id FROM claim, users WHERE name = $1"
@@ -61,6 +111,11 @@ def test_what_asks_the_catalog_or_the_queue_is_not_ours() -> None:
 
 async def test_too_few_statements_are_a_complaint(skewed: str) -> None:
     assert any("blind" in line for line in await complaints(skewed, set(), {}))
+
+
+def test_an_exception_that_nothing_needs_any_more_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(captured_sql, "ON_PURPOSE", {"FROM old": "a job", "FROM users": "a job"})
+    assert [line.split("'")[1] for line in captured_sql.unneeded({"SELECT id FROM users"})] == ["FROM old"]
 
 
 def test_a_loop_in_one_request_is_counted_and_not_one_over_many_requests() -> None:

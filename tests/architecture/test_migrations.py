@@ -175,7 +175,9 @@ async def test_drift_is_found(servers: TestServers, worker_name: str, damage: st
         servers.postgres.drop_database(name)
 
 
-BESIDE_THE_TRAFFIC = ("sealed_columns", "find_a_person", "dead_letters", "staff_reads", "staff_looks")
+BESIDE_THE_TRAFFIC = (
+    "sealed_columns", "find_a_person", "dead_letters", "staff_reads", "staff_looks", "staff_walks",
+)  # fmt: skip
 
 
 async def test_an_index_that_gave_up_at_a_busy_lock_is_built_by_the_next_try(empty_database: str) -> None:

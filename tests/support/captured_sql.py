@@ -34,9 +34,7 @@ INTERNAL = re.compile(
 """The tables of libraries and of the catalog are not ours to index; a function that begins with pg_ says nothing."""
 
 ON_PURPOSE: dict[str, str] = {
-    "SELECT DISTINCT invitations.email": "after a restore: whom a keyed hash means can only be found by trying each",
     "ctid = any(array(": "the purge, in bounded rounds, by a job",
-    "lower(organizations.name) LIKE": "staff look for a customer by a part of its name, some times a day",
 }
 """Part of a statement -> why it may scan a large table: a job that reads everything, once a night."""
 
@@ -125,6 +123,15 @@ async def complaints(url: str, statements: set[str], repeated: dict[str, tuple[i
     return found
 
 
+def unneeded(statements: set[str]) -> list[str]:
+    """Exceptions that outlived what they were made for: the next bad statement would slip through."""
+    return [
+        f"no statement is like {part!r} any more: take it out of ON_PURPOSE"
+        for part in ON_PURPOSE
+        if not any(part in sql for sql in statements)
+    ]
+
+
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
     for inner in plan.get("Plans", ()):
@@ -207,7 +214,7 @@ INSERT INTO audit_log (id, at, organization_id, actor_kind, action, object_type,
     FROM generate_series(1, 40000) n;
 INSERT INTO api_keys (id, organization_id, name, role, scopes, prefix, secret_hash, created_at)
     SELECT md5('k' || n)::uuid, md5('o' || CASE WHEN n <= 500 THEN 1 ELSE n % 3000 + 1 END)::uuid, 'Key', 'admin',
-        '{}', 'blst_', sha256(n::text::bytea), now() FROM generate_series(1, 9000) n;
+        '{}', 'blst_' || left(md5(n::text), 8), sha256(n::text::bytea), now() FROM generate_series(1, 9000) n;
 INSERT INTO idempotency_keys (owner_id, actor_id, route, key, fingerprint, answer, created_at)
     SELECT md5('o' || n % 3000 + 1)::uuid, md5('u' || n)::uuid, 'r', n::text, sha256(n::text::bytea), '\\x00',
         now() FROM generate_series(1, 20000) n;

@@ -37,7 +37,7 @@ a whole, at `<of>/<name>`; what its filters say fills the fields of the same nam
 makes another answer than going back with `done`.
 
 Every route takes StaffCtx, which proves, audits and shows all organizations' rows (policies `<table>_staff`, made by
-`migrations.ddl.staff_reads`): a Keyset over a tenant's table says `across_tenants=True`.
+`migrations.ddl.staff_reads` and `staff_walks`): a Keyset over a tenant's table says `across_tenants=True`.
 """
 
 from service.web.staff.declared import ORGANIZATION as ORGANIZATION

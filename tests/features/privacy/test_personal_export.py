@@ -217,11 +217,16 @@ async def test_it_bites_without_the_filter_by_person_everybody_is_in_the_copy(de
     """The condition of the map is what keeps others out: without it, the same reading finds them."""
     person = Person(desk.owner.id, (desk.owner.email,))
     users = next(each for each in holdings_of(person) if each.table.name == "users")
-    everybody = await desk.db.fetchval("SELECT count(*) FROM users")
+    await desk.db.execute(
+        "INSERT INTO users (id, email, name, created_at) VALUES ($1, $2, 'Other', now())",
+        other := new_id(), f"{other}@example.com",
+    )  # fmt: skip
     async with desk.maintenance.unit_of_work(read_only=True) as work:
         mine = (await work.session.execute(users.table.select().where(users.where))).all()
-        unfiltered = (await work.session.execute(users.table.select())).all()
-    assert len(mine) == 1 < everybody <= len(unfiltered) + 1
+        some = users.table.select().order_by(users.table.c.id.desc()).limit(2)
+        unfiltered = (await work.session.execute(some)).all()
+    assert [row.id for row in mine] == [desk.owner.id]
+    assert {row.id for row in unfiltered} - {desk.owner.id}
 
 
 async def invite(desk: Desk, email: str, *, by: UUID) -> None:

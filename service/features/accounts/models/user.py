@@ -33,6 +33,7 @@ class User(SoftDeletable, Base):
     __table_args__ = (
         UniqueConstraint("email"),
         CheckConstraint("email = lower(email)", "email_lower"),
+        Index("ix_users_staff", "id", postgresql_where=text("is_staff")),
         Index("ix_users_unconfirmed", "created_at", postgresql_where=text("email_verified_at IS NULL")),
         key_index("users", "totp_secret"),
     )
