@@ -1,6 +1,6 @@
 """The lists of staff walk their keys, and who is staff is found by an index: no reading of whole tables.
 
-Phase: expand (pre). Follows 2026_11_23_pre_erasure_words.
+Phase: expand (pre). Follows 2026_11_23_pre_settled_bodies.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from alembic import op
 from migrations import ddl
 
 revision = "2026_11_23_pre_staff_walks"
-down_revision = "2026_11_23_pre_erasure_words"
+down_revision = "2026_11_23_pre_settled_bodies"
 branch_labels = None
 depends_on = None
 
