@@ -11,7 +11,6 @@ from typing import Any, TypeAlias
 import asyncpg
 import pytest
 
-from infra.sandbox.stripe.server import StripeStandIn
 from service.core import clock, telemetry
 from service.core.context import SYSTEM, Caller, Context, Resources
 from service.core.database import Database
@@ -20,6 +19,7 @@ from service.features.billing.flows.measures import measure
 from service.features.billing.jobs.sweeps import find_what_ran_out
 from service.features.status import pages
 from service.guardrails.inbox import BODY_DAYS, forget_bodies
+from service.guardrails.jobs.consumer import consume
 from service.guardrails.purge import purge_expired
 from tests.features.billing.conftest import Subscribe
 from tests.features.billing.lone import MakeLone
@@ -169,30 +169,36 @@ async def test_a_gift_that_ends_leaves_what_is_paid_for(
 
 
 async def test_a_period_that_ends_unannounced_is_read_again(
-    subscriber: Subscribe, stripe: StripeStandIn, resources: Resources, maintenance: Database, superuser: Superuser
+    lone: MakeLone, alone: Resources, own_maintenance: Database, own_superuser: Superuser
 ) -> None:
-    """The renewal's events were lost, and so was every sweep: the end of what we know sets off a reading."""
-    customer = await subscriber()
+    """The renewal's events were lost, and so was every sweep: the end of what we know sets off a reading, and one.
+
+    Where no worker is: one looks by itself every five minutes, and its sweeps compare with Stripe; each marks, too.
+    """
+    customer = await lone()
     subscription = customer.subscribe("team")
+    await customer.heard()
     before = await customer.settled()
-    await superuser.execute(
+    assert await customer.plan() == "team"
+    await own_superuser.execute(
         "UPDATE entitlements SET valid_until = now() - interval '1 minute' WHERE organization_id = $1",
         customer.organization,
     )
-    await superuser.execute(
+    await own_superuser.execute(
         "UPDATE billing_subscriptions SET period_end = now() - interval '72 hours 1 minute' WHERE stripe_id = $1",
         subscription["id"],
     )
-    async with maintenance.unit_of_work() as work:
-        await find_what_ran_out(context(work, resources))
-    deadline = time.monotonic() + 60
+    async with own_maintenance.unit_of_work() as work:
+        await find_what_ran_out(context(work, alone))
+    async with asyncio.timeout(60):
+        await consume(alone, own_maintenance, asyncio.Event(), until_empty=True)
+    marked = await customer.row()
+    assert marked["dirty_gen"] == before["dirty_gen"] + 1
     valid = "SELECT valid_until > now() FROM entitlements WHERE organization_id = $1"
-    while not await superuser.fetchval(valid, customer.organization):
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.05)
+    assert not await own_superuser.fetchval(valid, customer.organization), "only Stripe knows of the renewal"
     after = await customer.settled()
-    # Marked by this look, and perhaps once more by that of a worker whose hour has struck.
-    assert after["dirty_gen"] > before["dirty_gen"]
+    assert after["dirty_gen"] == after["synced_gen"] == before["dirty_gen"] + 1
+    assert await own_superuser.fetchval(valid, customer.organization)
 
 
 async def settle_as_before_the_trigger(superuser: Superuser, name: str) -> None:
