@@ -4,8 +4,9 @@ Protects from: bins that are never emptied, and the one DELETE of a million rows
 How to use: nothing to do; which rows go follows from `guardrails.retention`, and a job comes by every ten minutes. It
 runs as the role `ballast_maintenance`, the only one that may delete what people could restore.
 
-Limits: a `LegalHold` on an organization or a person stops the purge of their rows, not their being hidden. Rows that
-cascade in the database (`ondelete="CASCADE"`) are not counted. An interrupted run goes on where it stopped.
+Limits: a `LegalHold` on an organization or a person stops the purge of their rows, not their being hidden; so does a
+person's wish that their data rest: they are kept for them meanwhile (GDPR Art. 18). Rows that cascade in the database
+(`ondelete="CASCADE"`) are not counted. An interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Table, Uuid, and_, delete, func, literal_column, null, or_, select, tuple_
+from sqlalchemy import ColumnElement, Table, Uuid, and_, delete, func, literal_column, null, or_, select, tuple_, union
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -27,7 +28,7 @@ from service.core.database import Base, Database
 from service.core.errors import Conflict
 from service.core.ids import new_id
 from service.core.logging import get_logger
-from service.guardrails import audit
+from service.guardrails import audit, purposes
 from service.guardrails.jobs import periodic
 from service.guardrails.personal_data import content, internal, pointer
 from service.guardrails.retention import DELETED_AT, ORGANIZATIONS, Retention, forever, parts_of, retention_of
@@ -154,5 +155,5 @@ async def _tell(ctx: Context, organization_id: UUID | None, table: Table, count:
 
 async def _held(run: Run) -> list[UUID]:
     async with run.maintenance.unit_of_work(read_only=True) as work:
-        found = await work.session.scalars(select(LegalHold.subject_id).where(LegalHold.lifted_at.is_(None)))
-        return list(found)
+        held = select(LegalHold.subject_id).where(LegalHold.lifted_at.is_(None))
+        return list(await work.session.scalars(union(held, purposes.restricted())))

@@ -9,6 +9,8 @@ a mail: `letter(template, reach, NEWS)`, and `deliver(..., user_id)` asks before
 `@serves(NEWS)` below its decorator and asks `await permitted(raw, NEWS, people)`. Another text is another version, and
 whoever agreed to the former one is asked again: until then the answer is no.
 
+Whoever restricts has their data kept, too: retention leaves them alone meanwhile (guardrails.purge).
+
 Limits: what runs when somebody takes a yes back is finished; everything after it stops. What the contract or a law
 needs (a changed password, an unpaid invoice) asks nobody: that is what restriction leaves standing, too.
 """
@@ -23,7 +25,7 @@ from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import ForeignKey, Index, String, text
+from sqlalchemy import ForeignKey, Index, Select, String, or_, select, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.core import clock
@@ -147,6 +149,12 @@ async def permitted(raw: Connection, aim: Purpose | None, people: Sequence[UUID]
     if left_out := len(set(people) - found):
         log.info("processing left out", purpose=name, people=left_out)
     return found
+
+
+def restricted() -> Select[Any]:
+    """Whose data must rest now."""
+    lasts = or_(ProcessingLimit.lifts_at.is_(None), ProcessingLimit.lifts_at > clock.now())
+    return select(ProcessingLimit.user_id).where(ProcessingLimit.purpose == EVERYTHING, lasts)
 
 
 def said(user_id: UUID, aim: Purpose, *, given: bool, source: str) -> Consent:

@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from infra.sandbox.mail import MailSink
+from infra.sandbox.mail import MailKnobs, MailSink
 from service.core import clock
 from service.core.context import SYSTEM, Caller, Context, Resources
 from service.core.database import Database
@@ -178,7 +178,7 @@ async def test_restricted_data_rest_until_the_person_was_told(
 
 
 async def test_a_restriction_without_a_mail_does_not_end(
-    factory: Factory, resources: Resources, superuser: Any, monkeypatch: pytest.MonkeyPatch
+    factory: Factory, resources: Resources, superuser: Any, mailbox: MailSink
 ) -> None:
     person, limit = await factory.person(Role.OWNER), new_id()
     await superuser.execute(
@@ -186,14 +186,13 @@ async def test_a_restriction_without_a_mail_does_not_end(
         " VALUES ($1, $2, $3, '', now(), now())",
         limit, person.id, EVERYTHING,
     )  # fmt: skip
-
-    async def away(*_: Any, **__: Any) -> None:
-        raise MailFailed("the provider is away")
-
-    monkeypatch.setattr(jobs, "deliver", away)
-    with pytest.raises(MailFailed):
-        async with acting(resources.database, resources) as ctx:
-            await jobs.tell_before_it_ends(ctx, Event("consents.lift_restriction", "processing_limits", limit))
+    mailbox.knobs = MailKnobs(reply=451)
+    try:
+        with pytest.raises(MailFailed):
+            async with acting(resources.database, resources) as ctx:
+                await jobs.tell_before_it_ends(ctx, Event("consents.lift_restriction", "processing_limits", limit))
+    finally:
+        mailbox.knobs = MailKnobs()
     clock.advance(timedelta(days=30))
     assert not await may(resources, person, None)
 

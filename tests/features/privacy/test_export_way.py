@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from infra.sandbox.mail import MailSink
+from service.app import close_resources, create_resources
 from service.core import clock
 from service.core.context import Resources
 from service.core.database import Database
 from service.core.ids import new_id
 from service.core.regions import in_region
 from service.features.privacy.flows import make
-from service.features.privacy.flows.archive import Entry, whole
-from service.features.privacy.flows.contents import personal_entries
 from service.features.privacy.flows.make import remove_expired
 from service.features.privacy.flows.progress import Lost
 from service.guardrails.permissions import Role
@@ -115,8 +115,23 @@ async def test_an_archive_that_its_store_keeps_does_not_hold_up_the_others(
     await desk.db.execute("DELETE FROM data_exports WHERE user_id = $1", desk.owner.id)
 
 
+class Slow(Storage):
+    """A store that takes nothing before it is woken."""
+
+    def __init__(self, real: Storage) -> None:
+        self.real, self.asleep, self.wake = real, asyncio.Event(), asyncio.Event()
+
+    async def put(self, key: str, parts: AsyncIterable[bytes]) -> int:
+        self.asleep.set()
+        await self.wake.wait()
+        return await self.real.put(key, parts)
+
+    async def delete(self, key: str) -> None:
+        await self.real.delete(key)
+
+
 async def test_a_worker_that_died_leaves_the_copy_to_the_next(
-    desk: Desk, resources: Resources, maintenance: Database, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, resources: Resources, maintenance: Database
 ) -> None:
     """Killed in the middle: its lease runs out, another begins anew; had it only slept, it changes nothing."""
     export = new_id()
@@ -130,25 +145,18 @@ async def test_a_worker_that_died_leaves_the_copy_to_the_next(
         " 0, 0, 0, 0, '', '{}', '')",
         held["id"], held["user_id"], held["claim"], held["asked_at"],
     )  # fmt: skip
-    asleep, wake = asyncio.Event(), asyncio.Event()
-    usual = personal_entries
-
-    async def sleepy(*arguments: Any) -> Any:
-        if arguments[3].claim == held["claim"]:
-            asleep.set()
-            await wake.wait()
-        async for entry in usual(*arguments):
-            yield entry
-
-    monkeypatch.setattr(make, "personal_entries", sleepy)
-    sleeper = asyncio.create_task(make._make(resources, maintenance, held))
-    await asyncio.wait_for(asleep.wait(), 30)
+    store = Slow(resources.get(Storage))
+    drowsy = create_resources(resources.settings)
+    drowsy.provide(Storage, store)
+    sleeper = asyncio.create_task(make._make(drowsy, maintenance, held))
+    await asyncio.wait_for(store.asleep.wait(), 30)
     await desk.db.execute("UPDATE data_exports SET leased_until = now() WHERE id = $1", export)
     row = await desk.made(export)
     assert (row["state"], row["attempts"]) == ("ready", 2)
-    wake.set()
+    store.wake.set()
     with pytest.raises(Lost):
         await sleeper
+    await close_resources(drowsy)
     after = await desk.row(export)
     assert (after["key"], after["state"]) == (row["key"], "ready"), "who slept stores nothing over it"
     stored = [found.key async for found in resources.get(Storage).walk(f"exports/{export}")]
@@ -156,17 +164,16 @@ async def test_a_worker_that_died_leaves_the_copy_to_the_next(
 
 
 async def test_what_fails_each_time_is_given_up_and_can_be_asked_for_again(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: Desk,
 ) -> None:
-    export = await desk.ask()
-
-    async def broken(*_: Any) -> Any:
-        yield Entry("half.txt", whole("x"))
-        raise RuntimeError("a mistake of ours")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(make, "personal_entries", broken)
-        row = await desk.made(export)
+    """A day that no program of ours can read: whichever worker takes it fails over the same row."""
+    await desk.db.execute(
+        "INSERT INTO notifications (id, organization_id, user_id, kind, text, href, key, created_at, read_at)"
+        " VALUES ($1, $2, $3, 'role_changed', '', '/members', 'x', now(), '20000-01-01')",
+        new_id(), desk.organization, desk.owner.id,
+    )  # fmt: skip
+    row = await desk.made(await desk.ask())
+    await desk.db.execute("DELETE FROM notifications WHERE user_id = $1", desk.owner.id)
     assert row["state"] == "failed"
     page = await desk.browser.page("/privacy")
     assert "Something goes wrong on our side each time. Ask again later, or write to us." in page
