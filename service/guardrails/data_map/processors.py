@@ -59,7 +59,11 @@ Processor(
     ("database_url", "database_owner_url", "database_maintenance_url", "redis_url"),
 )  # fmt: skip
 Processor(
-    "storage", "The object store (S3)", Role.PROCESSOR, "service", ("content", "name", "contact.email", "message"),
+    "storage", "The object store (S3)", Role.PROCESSOR, "service",
+    (
+        "content", "name", "contact.email", "message", "external.identifier", "subject", "tenant", "device",
+        "address", "pseudonym",
+    ),
     "STORAGE_REGION", WITHIN, ("storage_url", "storage_endpoint"), ("*.amazonaws.com",),
 )  # fmt: skip
 Processor(
@@ -72,7 +76,8 @@ Processor(
     ("contact.email", "name", "message"), "where you rent it", WITHIN, ("smtp_url",),
 )  # fmt: skip
 Processor(
-    "stripe", "Stripe", Role.PROCESSOR, "billing", ("tenant", "content", "billing"),
+    # An address is told only to find whom an erasure is about; what people type into its own pages, it asks itself.
+    "stripe", "Stripe", Role.PROCESSOR, "billing", ("tenant", "content", "billing", "contact.email"),
     "Ireland and the United States", AGREED, ("stripe_api_base",),
     ("api.stripe.com", "checkout.stripe.com", "billing.stripe.com", "invoice.stripe.com", "pay.stripe.com"),
 )  # fmt: skip

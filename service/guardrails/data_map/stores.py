@@ -109,8 +109,8 @@ Store(
 
 # The object store.
 Store(
-    Kind.OBJECTS, "t", "files that people uploaded into their organization's workspace", ("content",), "service",
-    "30 days after the file was deleted", Erasure.KEEP,
+    Kind.OBJECTS, "t", "files that people uploaded into their organization's workspace, under its number",
+    ("content", "tenant"), "service", "30 days after the file was deleted", Erasure.KEEP,
     "the organization's record (GDPR Art. 28); it can delete the file",
     withheld="the organization's; its owners export it", residency=Residency.TENANT_REGION,
 )  # fmt: skip
