@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import asyncpg
+import pytest
 
 from infra.sandbox.ports import free_port
+from infra.sandbox.stripe.server import StripeStandIn
 from service.catalog import load_tables
 from service.core import clock
 from service.core.settings import Settings
@@ -21,6 +24,10 @@ PAGES = {
     "/staff/news": "Sources bring figures by themselves",
     "/staff/restrictions": "End it",
     "/staff/erasures": "requested",
+    "/staff/subscriptions": """<span class="badge success">active</span>""",
+    "/staff/switches": "Ticket 4690",
+    "/staff/flags": "00000002",
+    "/staff/events": "erasure.enter",
     "/staff/break-glass": "reviewed",
     "/staff/mail": "5.1.1",
     "/staff/quarantine": "Eicar-Test-Signature",
@@ -35,15 +42,23 @@ PAGING = """
 """
 
 
+@pytest.fixture
+def shop() -> Iterator[StripeStandIn]:
+    """Of its own: what is bought here is no drift of another test."""
+    with StripeStandIn() as stand_in:
+        yield stand_in
+
+
 async def rows_of(connection: asyncpg.Connection[Any]) -> dict[str, int]:
     tables = load_tables().tables
     return {name: await connection.fetchval(f'SELECT count(*) FROM "{name}"') for name in tables}
 
 
 async def test_the_demo_has_something_on_each_page_of_staff(
-    own_settings: Settings, own_superuser: asyncpg.Connection[Any]
+    own_settings: Settings, own_superuser: asyncpg.Connection[Any], shop: StripeStandIn
 ) -> None:
-    settings = own_settings.model_copy(update={"base_url": f"http://127.0.0.1:{free_port()}"})
+    places = {"base_url": f"http://127.0.0.1:{free_port()}", "stripe_api_base": shop.address}
+    settings = own_settings.model_copy(update=places)
     logins = await plant(settings)
     before = await rows_of(own_superuser)
     assert await plant(settings) == logins

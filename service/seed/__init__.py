@@ -1,8 +1,8 @@
 """The demo that `make run` shows: three organizations, forty indicators with ninety days of
 hourly readings, a source of each kind, and something on each page of staff.
 
-Planting twice changes nothing. It goes through the tables directly, not through the actions: nobody acted, so the
-audit log stays empty, and 86,400 readings take seconds.
+Planting twice changes nothing. What was there before anybody came goes through the tables directly: 86,400 readings
+take seconds. What somebody did, `acts` does by the actions.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ from service.features.api_keys.models import ApiKey
 from service.features.api_keys.queries import offered
 from service.features.billing.flows import catalogue
 from service.features.billing.flows.demo import message_of_nobody
-from service.features.consents.flows.demo import agreed, news_of_last_month, restricted
-from service.features.erasure.flows.demo import letter_from
 from service.features.files.flows.demo import finding_in, plant_files
 from service.features.imports.flows.demo import plant_import
 from service.features.indicators.flows.demo import plant_indicators
@@ -42,10 +40,10 @@ from service.features.sources.flows.demo import plant_sources
 from service.features.support.flows.demo import grant_of, visit_of
 from service.features.webhooks.flows.demo import plant_endpoint
 from service.guardrails.api_keys import SHOWN, hash_of, mint
-from service.guardrails.feature_flags import Flag, OrganizationFlag
 from service.guardrails.inbox import InboxMessage
 from service.guardrails.permissions import Role
 from service.guardrails.rate_limits import LOGIN, spend
+from service.seed.acts import act_out
 
 PASSWORD = "ballast demo password"
 FIRST = UUID(int=0x0199_0000_0000_7000_8000_0000_0000_0001)
@@ -57,6 +55,16 @@ PEOPLE = (
 BY_EMAIL = Prepared(select(User.id).where(User.email == bindparam("email")))
 
 
+OTHERS = {
+    "oncall": "Erin Engineer",
+    "colleague": "Cora Colleague",
+    "left": "Lea Leaver",
+    "tomorrow": "Tom Tomorrow",
+    "gone": "Gil Gone",
+}
+MET = ("oncall", "owner", "staff")
+LONG_AGO = timedelta(days=40)
+"""Longer than a deleted account can come back."""
 ORGANIZATIONS = (("Northwind Traders", 16), ("Lighthouse Labs", 14), ("Harbor & Sons", 10))
 
 
@@ -82,7 +90,8 @@ async def plant(settings: Settings) -> list[dict[str, str]]:
         await _something_for_staff(database, settings)
         await plant_files(database, settings, FIRST)
         staff = await _staff(database)
-        await _what_staff_did(database)
+        if people := await _who_is_new(database):
+            await act_out(settings, people, UUID(int=FIRST.int + 1))
         return [*logins[0], staff]
     finally:
         await database.dispose()
@@ -127,10 +136,6 @@ async def _organization(
         if number == 0:
             await plant_sources(work)
             await plant_import(work)
-        if number == 1:
-            work.session.add(letter_from(user))
-            flag = {"name": Flag.TILE_RANGE.value, "is_on": True, "changed_at": clock.now()}
-            work.session.add(OrganizationFlag(**flag))
     return logins
 
 
@@ -161,27 +166,27 @@ async def _something_for_staff(database: Database, settings: Settings) -> None:
         await resources.redis.aclose()
 
 
-async def _what_staff_did(database: Database) -> None:
-    """One of each thing that the pages of staff list: a visit, emergency rights, a restriction, news, an address that
-    bounced, a finding of the scanner, an account to recover."""
+async def _who_is_new(database: Database) -> dict[str, UUID]:
+    """People outside the organizations, and what lies back too long to be done now: a visit, emergency rights, an
+    address that bounced, a finding of the scanner. Everybody by the first part of their address; nobody when they are
+    here already."""
     async with database.unit_of_work(tenant=None) as work:
-        met = ("oncall", "owner", "viewer3", "staff")
-        wanted = select(User.email, User.id).where(User.email.in_([f"{name}@ballast.example" for name in met]))
-        known = {row.email: row.id for row in await work.session.execute(wanted)}
-        if (colleague := "oncall@ballast.example") in known:
-            return
+        wanted = select(User.email, User.id).where(User.email.in_([f"{word}@ballast.example" for word in MET]))
+        known = {row.email.partition("@")[0]: row.id for row in await work.session.execute(wanted)}
+        if "oncall" in known:
+            return {}
         hashed = await hash_password(PASSWORD)
-        helper, leaver = _user("Erin Engineer", colleague, hashed), _user("Lea Leaver", "left@ballast.example", hashed)
-        leaver.deleted_at, leaver.deletion_id = clock.now() - timedelta(days=2), new_id()
-        work.session.add_all([helper, leaver])
+        new = {word: _user(name, f"{word}@ballast.example", hashed) for word, name in OTHERS.items()}
+        new["colleague"].is_staff = True
+        work.session.add_all(new.values())
         await work.session.flush()
-        leaver.deleted_by = leaver.id
-        owner, viewer = known["owner@ballast.example"], known["viewer3@ballast.example"]
-        staff = known["staff@ballast.example"]
-        planted = [agreed(owner), restricted(viewer), news_of_last_month(), grant_of(helper.id, staff)]
-        work.session.add_all([*planted, held_back("bounced@ballast.example"), finding_in(FIRST), message_of_nobody()])
+        gone = new["gone"]
+        gone.deleted_at, gone.deletion_id, gone.deleted_by = clock.now() - LONG_AGO, new_id(), gone.id
+        grant = grant_of(new["oncall"].id, known["staff"])
+        work.session.add_all([grant, held_back("bounced@ballast.example"), finding_in(FIRST), message_of_nobody()])
     async with database.unit_of_work(tenant=FIRST) as work:
-        work.session.add(visit_of(staff, owner))
+        work.session.add(visit_of(known["staff"], known["owner"]))
+    return known | {word: user.id for word, user in new.items()}
 
 
 async def _staff(database: Database) -> dict[str, str]:
