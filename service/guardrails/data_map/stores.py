@@ -60,7 +60,27 @@ def of_kind(kind: Kind) -> dict[str, Store]:
 
 
 NO_COPY = "passing state of the service; what it is about is in the tables"
+IN_BROWSER = "in the person's own browser"
 BY_ITSELF = "ends by itself within the time it is kept"
+
+
+def passing(
+    kind: Kind,
+    name: str,
+    holds: str,
+    categories: tuple[str, ...],
+    purpose: str,
+    retention: str,
+    withheld: str = NO_COPY,
+) -> None:
+    """What an erasure need not touch, because it is over so soon."""
+    Store(kind, name, holds, categories, purpose, retention, Erasure.DELETE, BY_ITSELF, withheld)
+
+
+def about_nobody(kind: Kind, name: str, holds: str, purpose: str, retention: str) -> None:
+    how = "about nobody (GDPR recital 26)"
+    Store(kind, name, holds, ("operations",), purpose, retention, Erasure.KEEP, how, NO_COPY)
+
 
 # Redis: all under REDIS_NAMESPACE.
 Store(
@@ -76,36 +96,22 @@ Store(
     Kind.REDIS, "active", "how many sessions there are: their keys, by when they end", ("operations",), "security",
     "until each ends", Erasure.DELETE, "emptied with the sessions", withheld=NO_COPY,
 )  # fmt: skip
-Store(
+passing(
     Kind.REDIS, "p", "half a login: that the password was right, what another provider said",
-    ("subject", "contact.email", "name", "external.identifier"), "security", "10 minutes", Erasure.DELETE, BY_ITSELF,
-    withheld=NO_COPY,
+    ("subject", "contact.email", "name", "external.identifier"), "security", "10 minutes",
 )  # fmt: skip
-Store(
+passing(
     Kind.REDIS, "l", "rate limits: how much was asked lately, by person, organization, whole address or hashed e-mail",
-    ("subject", "tenant", "address", "pseudonym"), "security", "the window of the limit, a day at most", Erasure.DELETE,
-    BY_ITSELF, withheld=NO_COPY,
+    ("subject", "tenant", "address", "pseudonym"), "security", "the window of the limit, a day at most",
 )  # fmt: skip
-Store(
-    Kind.REDIS, "rate", "the API rate of an organization's plan", ("tenant",), "service", "minutes", Erasure.DELETE,
-    BY_ITSELF, withheld=NO_COPY,
-)  # fmt: skip
-Store(
-    Kind.REDIS, "key", "whose an API key is, by a keyed hash of it", ("tenant", "pseudonym"), "service", "minutes",
-    Erasure.DELETE, BY_ITSELF, withheld=NO_COPY,
-)  # fmt: skip
-Store(
+passing(Kind.REDIS, "rate", "the API rate of an organization's plan", ("tenant",), "service", "minutes")
+passing(Kind.REDIS, "key", "whose an API key is, by a keyed hash of it", ("tenant", "pseudonym"), "service", "minutes")
+passing(
     Kind.REDIS, "why", "why staff see somebody's personal data, as they typed it", ("subject", "content"), "security",
-    "15 minutes", Erasure.DELETE, BY_ITSELF, withheld=NO_COPY,
+    "15 minutes",
 )  # fmt: skip
-Store(
-    Kind.REDIS, "process", "what each process runs and what its circuit breakers say", ("operations",), "service",
-    "30 seconds", Erasure.DELETE, BY_ITSELF, withheld=NO_COPY,
-)  # fmt: skip
-Store(
-    Kind.REDIS, "processes", "which processes live", ("operations",), "service", "30 seconds", Erasure.DELETE,
-    BY_ITSELF, withheld=NO_COPY,
-)  # fmt: skip
+passing(Kind.REDIS, "process", "what a process runs, what its breakers say", ("operations",), "service", "30 seconds")
+passing(Kind.REDIS, "processes", "which processes live", ("operations",), "service", "30 seconds")
 
 # The object store.
 Store(
@@ -141,51 +147,35 @@ Store(
 Store(
     Kind.COOKIE, "device", "that this browser has logged in to an account, as a keyed hash", ("pseudonym",), "security",
     "180 days", Erasure.DELETE, "in the person's own browser; stands for nobody once the account is gone",
-    withheld="in the person's own browser",
+    IN_BROWSER,
 )  # fmt: skip
 Store(
     Kind.COOKIE, "csrf", "a random number for forms before a login", ("operations",), "security",
-    "until the browser closes", Erasure.DELETE, "in the person's own browser", withheld="in the person's own browser",
+    "until the browser closes", Erasure.DELETE, IN_BROWSER, IN_BROWSER,
 )  # fmt: skip
-Store(
-    Kind.COOKIE, "flash", "sentences that the next page shows", ("message",), "service", "one minute", Erasure.DELETE,
-    BY_ITSELF, withheld="in the person's own browser",
-)  # fmt: skip
-Store(
+passing(Kind.COOKIE, "flash", "sentences that the next page shows", ("message",), "service", "one minute", IN_BROWSER)
+passing(
     Kind.COOKIE, "second-factor", "a random number: half a login waits for its second factor", ("credentials",),
-    "security", "10 minutes", Erasure.DELETE, BY_ITSELF, withheld="in the person's own browser",
+    "security", "10 minutes", IN_BROWSER,
 )  # fmt: skip
-Store(
+passing(
     Kind.COOKIE, "provider", "a random number: on the way to or from another provider", ("credentials",), "security",
-    "10 minutes", Erasure.DELETE, BY_ITSELF, withheld="in the person's own browser",
+    "10 minutes", IN_BROWSER,
 )  # fmt: skip
-Store(
+passing(
     Kind.COOKIE, "visit", "until when our staff is in this account, signed; for the page that says it is over",
-    ("operations",), "security", "15 minutes", Erasure.DELETE, BY_ITSELF, withheld="in the staff's own browser",
+    ("operations",), "security", "15 minutes", withheld="in the staff's own browser",
 )  # fmt: skip
 
 # Tables that come with a library.
-Store(
-    Kind.TABLE, "pgqueuer", "jobs that wait: their name, ids as arguments, who set them in motion", ("operations",
-    "subject", "tenant"), "service", "until done; one that failed for good 90 days", Erasure.DELETE, BY_ITSELF,
-    withheld=NO_COPY,
+passing(
+    Kind.TABLE, "pgqueuer", "jobs that wait: their name, ids as arguments, who set them in motion",
+    ("operations", "subject", "tenant"), "service", "until done; one that failed for good 90 days",
 )  # fmt: skip
-Store(
-    Kind.TABLE, "pgqueuer_log", "which job took which step when", ("operations",), "service", "7 days", Erasure.DELETE,
-    BY_ITSELF, withheld=NO_COPY,
-)  # fmt: skip
-Store(
-    Kind.TABLE, "pgqueuer_statistics", "how many jobs of a kind took how long", ("operations",), "service", "90 days",
-    Erasure.KEEP, "numbers about nobody (GDPR recital 26)", withheld=NO_COPY,
-)  # fmt: skip
-Store(
-    Kind.TABLE, "pgqueuer_schedules", "when what runs by the clock ran last", ("operations",), "service", "overwritten",
-    Erasure.KEEP, "numbers about nobody (GDPR recital 26)", withheld=NO_COPY,
-)  # fmt: skip
-Store(
-    Kind.TABLE, "alembic_version", "which schema this is", ("operations",), "service", "overwritten", Erasure.KEEP,
-    "about nobody (GDPR recital 26)", withheld=NO_COPY,
-)  # fmt: skip
+passing(Kind.TABLE, "pgqueuer_log", "which job took which step when", ("operations",), "service", "7 days")
+about_nobody(Kind.TABLE, "pgqueuer_statistics", "how many jobs of a kind took how long", "service", "90 days")
+about_nobody(Kind.TABLE, "pgqueuer_schedules", "when what runs by the clock ran last", "service", "overwritten")
+about_nobody(Kind.TABLE, "alembic_version", "which schema this is", "service", "overwritten")
 
 # What leaves line by line.
 Store(
@@ -194,13 +184,13 @@ Store(
     "30 days, set where logs are collected", Erasure.KEEP,
     "random numbers that stand for nobody once the account is gone (GDPR recital 26)", withheld=NO_COPY,
 )  # fmt: skip
-Store(
-    Kind.STREAM, "traces", "names and times of steps; statements without their values", ("operations",), "security",
-    "7 days, set where traces are collected", Erasure.KEEP, "about nobody (GDPR recital 26)", withheld=NO_COPY,
+about_nobody(
+    Kind.STREAM, "traces", "names and times of steps; statements without their values", "security",
+    "7 days, set where traces are collected",
 )  # fmt: skip
-Store(
-    Kind.STREAM, "metrics", "counts and times by route, job and policy", ("operations",), "security",
-    "15 days, set where metrics are collected", Erasure.KEEP, "about nobody (GDPR recital 26)", withheld=NO_COPY,
+about_nobody(
+    Kind.STREAM, "metrics", "counts and times by route, job and policy", "security",
+    "15 days, set where metrics are collected",
 )  # fmt: skip
 
 # Copies.
