@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -96,8 +96,13 @@ class Keyset:
         self._flags = {"across_tenants": across_tenants, "include_deleted": include_deleted}
         self._prepared: dict[tuple[str | None, int], Prepared] = {}
         self._readers = [READERS[column.type.python_type] for column in self._columns]
-        shape = statement.with_only_columns(*self._columns).order_by(*order)
-        self._identity = blake2b(f"{shape}{self._flags}".encode(), digest_size=16).digest()
+        self._order = order
+
+    @cached_property
+    def _identity(self) -> bytes:
+        """When first asked: rendering the statements of all lists took 0.15 s of each process's start."""
+        shape = self._statement.with_only_columns(*self._columns).order_by(*self._order)
+        return blake2b(f"{shape}{self._flags}".encode(), digest_size=16).digest()
 
     def prepared(self, direction: str | None, size: int) -> Prepared:
         """The statement for the first page, or for the one after or before a row."""

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from http.cookiejar import DefaultCookiePolicy
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
@@ -182,12 +183,18 @@ async def _read(answer: httpx.Response, most_bytes: int, *, cut: bool) -> bytes:
     return bytes(body)
 
 
+@lru_cache(maxsize=1)
+def authorities() -> ssl.SSLContext:
+    """Whom we believe who a server is. Made once: reading the store takes 25 ms, and each process has five clients."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
 class _CheckedTransport(httpx.AsyncHTTPTransport):
     """httpx on a pool whose connections go through `_CheckedNetwork`; httpx itself has no parameter for that."""
 
     def __init__(self, network: _CheckedNetwork, connections: int) -> None:
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=httpx.create_ssl_context(trust_env=False),
+            ssl_context=authorities(),
             max_connections=connections,
             keepalive_expiry=5.0,
             network_backend=network,

@@ -148,6 +148,7 @@ async def shown_by(world: World, routes: list[Route], person: Owner, contexts: f
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "addresses", "shown"), KINDS)
 async def test_every_form_withstands_whoever_fills_it(
     routes: list[Route], world: World, kind: str, addresses: int, shown: int

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import pytest
 from fastapi import FastAPI
 
 from service.guardrails.rate_limits import policy_of
@@ -195,6 +196,7 @@ def encoded(text: str) -> str:
     return "".join(f"%{byte:02X}" for byte in text.encode("utf-8", "surrogatepass"))
 
 
+@pytest.mark.slow
 async def test_every_operation_withstands_what_its_description_invites(
     app: FastAPI, routes: list[Route], world: World
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from urllib.parse import urlsplit
 
+import pytest
 from fastapi import FastAPI
 
 from service.guardrails.rate_limits import READ
@@ -29,6 +30,7 @@ POISON = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 async def test_no_address_is_reached_by_a_trick(app: FastAPI, routes: list[Route], world: World) -> None:
     readable = [route.path for route in routes if route.method == "GET"]
     readable += [str(one.path) for one in plain_routes_of(app)]

@@ -474,6 +474,7 @@ async def nothing_left_for_all(factory: Factory) -> AsyncIterator[None]:
     await factory.superuser.execute("DELETE FROM switches WHERE name = $1", WORDS["switch"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("nothing_left_for_all")
 async def test_roles_reach_what_the_reviewed_file_says(
     routes: list[Route], factory: Factory, pytestconfig: pytest.Config

@@ -279,6 +279,7 @@ async def visits(routes: list[Route], factory: Factory) -> AsyncIterator[tuple[d
 Visits = tuple[dict[str, Visit], dict[str, Visit]]
 
 
+@pytest.mark.slow
 def test_no_page_asks_once_per_row(visits: Visits) -> None:
     few, many = visits
     assert len(many) >= 56, f"the scan saw only {len(many)} pages"

@@ -12,6 +12,7 @@ import ssl
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
+from functools import lru_cache
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
@@ -23,6 +24,12 @@ from service.core.settings import Settings
 from service.integrations.mail.port import DEADLINE_SECONDS, Mail, MailFailed, MailRefused
 
 REACH = by_region()
+
+
+@lru_cache(maxsize=1)
+def _authorities() -> ssl.SSLContext:
+    """Made once: reading the machine's certificates takes longer than sending a mail."""
+    return ssl.create_default_context()
 
 
 class Smtp:
@@ -41,8 +48,7 @@ class Smtp:
         self._password = unquote(parts.password) if parts.password else None
         # None lets the library upgrade where the server offers it, which the sandbox does not.
         self._upgrade = False if self._implicit_tls else (True if settings.is_production else None)
-        # Made once: reading the machine's certificates takes longer than sending a mail.
-        self._tls = ssl.create_default_context()
+        self._tls = _authorities()
         self._sender_name, self._sender = parseaddr(settings.mail_from)
         self._domain = self._sender.rpartition("@")[2] or "localhost"
 

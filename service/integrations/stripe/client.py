@@ -28,6 +28,7 @@ from service.core.insecurities import SANDBOX_STRIPE, STRIPE
 from service.core.regions import everywhere
 from service.core.settings import Settings
 from service.guardrails.circuit_breaker import CircuitBreaker, CircuitOpen
+from service.integrations.http import authorities
 from service.integrations.stripe.errors import StripeAway, StripeFailed, StripeMisconfigured, failure
 from service.integrations.stripe.pace import Pace, Urgency
 
@@ -199,7 +200,7 @@ class _Courier(stripe.HTTPClient):
     def __init__(self) -> None:
         super().__init__()
         self.clock_skew = 0.0
-        self._http = httpx.AsyncClient(trust_env=False, timeout=DEADLINE)
+        self._http = httpx.AsyncClient(trust_env=False, timeout=DEADLINE, verify=authorities())
 
     async def request_async(
         self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None

@@ -81,6 +81,7 @@ async def places(world: World, token: str, *, later: timedelta = timedelta()) ->
     return {place: where for place, where in found.items() if where}
 
 
+@pytest.mark.slow
 async def test_no_trace_is_left_of_a_person_but_what_the_map_keeps(
     world: World, erasure_settings: Settings, capfd: pytest.CaptureFixture[str]
 ) -> None:
