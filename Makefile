@@ -56,8 +56,8 @@ chaos: $(READY) ## Kill web, worker and PostgreSQL while customers pay, then cou
 	@BALLAST_STORM_ROUNDS=$(or $(ROUNDS),10) BALLAST_STORM_SEED=$(SEED) \
 		exec $(PYTHON) -m pytest -s -p no:cacheprovider tests/features/billing/test_storm.py
 
-gameday: $(READY) ## Make each fault that a runbook is for, and follow that runbook until all is well
-	@BALLAST_GAMEDAY=all exec $(PYTHON) -m pytest -p no:cacheprovider tests/ops/test_runbooks_live.py
+gameday: $(READY) ## Make each fault that a runbook is for, and follow it until all is well; PAGES="ErasureLate" narrows
+	@BALLAST_GAMEDAY="$(or $(PAGES),all)" exec $(PYTHON) -m pytest -p no:cacheprovider tests/ops/test_runbooks_live.py
 
 browser: $(READY) ## Find or install the Chromium that tests use, and print where it is
 	@sh infra/make/browser.sh

@@ -8,6 +8,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+import pyotp
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from infra.sandbox.configuration import DEFAULT_PORTS, ROOT, Home
@@ -44,7 +45,7 @@ def main() -> int:
 def take(browser: Browser, app: str, logins: list[dict[str, str]]) -> list[str]:
     """Log in as the demo owner and photograph what a visitor of the README wants to see."""
     IMAGES.mkdir(parents=True, exist_ok=True)
-    owner = next(one for one in logins if one["role"] == "owner")
+    owner, staff = (next(one for one in logins if one["role"] == role) for role in ("owner", "staff"))
     taken = []
     for suffix, scheme, (width, height), names in (
         ("", "light", DESK, {"login", "dashboard", "indicator"}),
@@ -59,7 +60,23 @@ def take(browser: Browser, app: str, logins: list[dict[str, str]]) -> list[str]:
                 page.screenshot(path=str(IMAGES / f"{name}{suffix}.png"), animations="disabled")
                 taken.append(f"{name}{suffix}.png")
         page.close()
-    return taken
+    page = browser.new_page(viewport={"width": DESK[0], "height": DESK[1]})
+    _enter(page, app, staff)
+    page.goto(f"{app}/staff")
+    page.screenshot(path=str(IMAGES / "staff.png"), animations="disabled")
+    page.close()
+    return [*taken, "staff.png"]
+
+
+def _enter(page: Page, app: str, who: dict[str, str]) -> None:
+    """With a second factor, as staff has one."""
+    page.goto(f"{app}/login")
+    page.fill("input[name=email]", who["email"])
+    page.fill("input[name=password]", who["password"])
+    page.press("input[name=password]", "Enter")
+    page.fill("input[name=code]", pyotp.TOTP(who["authenticator_key"]).now())
+    page.press("input[name=code]", "Enter")
+    page.get_by_role("link", name="Staff").first.wait_for()
 
 
 def _walk(page: Page, app: str, name: str, owner: dict[str, str]) -> None:

@@ -23,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from infra.sandbox.authenticator import authenticator_route
 from infra.sandbox.knobs import knob_routes
 from infra.sandbox.oidc_tokens import TOKEN_SECONDS, Grant, OIDCKnobs, Signer
 from infra.sandbox.pages import page, static_files
@@ -67,6 +68,7 @@ class OIDCProvider(StandIn):
                 Route("/userinfo", self._faulty(self._userinfo), methods=["GET", "POST"]),
                 Route("/end_session", self._end_session),
                 Route("/", self._home),
+                authenticator_route(self._identities),
                 *knob_routes(self),
                 static_files(),
             ]

@@ -86,6 +86,7 @@ def _welcome(console: Console, place: Home, product: Product) -> None:
             ("inbox-us", f"http://{HOST}:{ports['inbox-us']}", "mails of organizations in the region US"),
             ("SendGrid", f"http://{HOST}:{ports['sendgrid']}", "bounces, complaints, outages"),
             ("identity", f"http://{HOST}:{ports['oidc']}", "a provider to log in with"),
+            ("codes", f"http://{HOST}:{ports['oidc']}/authenticator", "what staff type in after the password"),
             ("Stripe", f"http://{HOST}:{ports['stripe']}", "payments, events, and what can go wrong"),
             ("rates", f"http://{HOST}:{ports['rates']}", "exchange rates, and what can go wrong"),
             ("GitHub", f"http://{HOST}:{ports['github']}", "repositories, and what can go wrong"),

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
+import pyotp
 import pytest
 import pytest_asyncio
 from joserfc import jwt
@@ -124,6 +125,19 @@ async def test_demo_logins_are_offered_by_name(tmp_path: Path) -> None:
         assert "owner@acme.example" not in http.get("/authorize", params=query).text
         file.write_text(json.dumps({"logins": [{"role": "owner", "email": "owner@acme.example", "password": "x"}]}))
         assert "owner@acme.example" in http.get("/authorize", params=query).text
+
+
+async def test_the_second_factor_of_the_demo_stands_on_a_page(tmp_path: Path) -> None:
+    file, key = tmp_path / "logins.json", pyotp.random_base32(32)
+    with OIDCProvider(identities=file) as provider, httpx.Client(base_url=provider.address) as http:
+        assert "still being planted" in http.get("/authenticator").text
+        file.write_text(
+            json.dumps({"logins": [{"email": "a@x.example"}, {"email": "b@x.example", "authenticator_key": key}]})
+        )
+        shown = http.get("/authenticator").text
+    assert "a@x.example" not in shown
+    code = "".join(shown.split("<code>")[1].split("</code>")[0].split())
+    assert pyotp.TOTP(key).verify(code, valid_window=1)
 
 
 @pytest.mark.parametrize(
