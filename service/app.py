@@ -53,6 +53,7 @@ from service.integrations.sources.systems import Systems
 from service.integrations.storage import Storage
 from service.integrations.stripe.client import StripeApi
 from service.integrations.webhooks import WebhookSender
+from service.web import dead_letters
 from service.web.assets import mount_assets
 from service.web.contract import contract
 from service.web.errors import install_error_handlers, refusal
@@ -133,7 +134,8 @@ def build(settings: Settings) -> FastAPI:
             app.state.system_facts += getattr(module, "SYSTEM_FACTS", ())
             # Programs call these, hundreds of times a second: finding the 125th route took a third of the answer.
             app.router.routes[:0] = getattr(module, "infrastructure", ())
-    panel = Panel(each for _, module in load(FEATURES, "admin") for each in getattr(module, "STAFF", ()))
+    staff = [each for _, module in load(FEATURES, "admin") for each in getattr(module, "STAFF", ())]
+    panel = Panel([*staff, *dead_letters.declared(app.state.dead_letters)])
     _add_routes(app, panel.router, include_in_schema=False)
     app.state.panel, app.state.staff_pages = panel, in_order([*app.state.staff_pages, *panel.pages])
     app.state.counts = {item.count.href: item.count.ask for item in app.state.nav if item.count}

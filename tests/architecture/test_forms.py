@@ -18,7 +18,6 @@ from tests.architecture.reviewed import PUBLIC_ROUTES
 from tests.architecture.test_role_matrix import (
     api_key,
     billing_customer,
-    dead_jobs,
     ended_grant,
     erasure_request,
     inbox_message,
@@ -33,7 +32,7 @@ from tests.support.factories import Factory, Person
 from tests.support.servers import RunningWorker
 from tests.web.conftest import Elements
 
-FORMS = 67
+FORMS = 75
 FILLED_BY_A_REDIRECT = {"POST /login/provider/finish", "POST /account/provider/finish"}
 """Their forms have nothing to type: our own page passes on what the other provider's redirect brought."""
 PAGES = {
@@ -46,7 +45,6 @@ PAGES = {
     "/privacy/restriction": "/privacy/choices",
     "/account/totp/confirmation": "/account/totp",
     "/webhook-endpoints/{endpoint_id}/replay": "/webhook-endpoints/{endpoint_id}",
-    "/staff/billing/inbox/{message_id}/link": "/staff/billing/inbox/{message_id}",
     "/staff/billing/customers/{customer_id}/override": "/staff/billing/customers/{customer_id}",
     "/staff/billing/customers/{customer_id}/refund": "/staff/billing/customers/{customer_id}",
 }
@@ -130,7 +128,6 @@ async def plant(factory: Factory, owner: Person) -> dict[str, str]:
         "source_id": str(await factory.source(owner.organization_id, "github")),
         "system": "github",
         "kind": "role_changed",
-        "letters": await dead_jobs(factory, owner.organization_id, owner),
         "suppression_id": await suppression(factory, owner.organization_id, owner),
         "request_id": await erasure_request(factory, owner.organization_id, owner),
         "limit_id": await restriction(factory, owner.organization_id, owner),

@@ -171,11 +171,6 @@ async def dead_letter(factory: Factory, _: UUID, __: Owner) -> str:
     return str(found)
 
 
-async def dead_jobs(factory: Factory, organization: UUID, owner: Owner) -> str:
-    await dead_letter(factory, organization, owner)
-    return "jobs"
-
-
 async def billing_customer(factory: Factory, organization: UUID, _: Owner) -> str:
     """Of an organization of its own: there is one living customer to each."""
     identifier = new_id()
@@ -371,7 +366,6 @@ THINGS: dict[str, Plant] = {
     "organization_id": own_organization,
     "identity_id": connected_login,
     "token": token_of_mine,
-    "letters": dead_jobs,
     "customer_id": billing_customer,
     "message_id": inbox_message,
     "operation_id": billing_operation,
@@ -407,7 +401,7 @@ async def address(route: Route, factory: Factory, organization: UUID, person: Ow
     path = route.path
     in_the_bin = path.endswith(("/restore", "/restoration", "/discard"))
     for name in re.findall(r"{([a-z_]+)(?::[a-z]+)?}", route.path):
-        plant = (IN_THE_BIN if in_the_bin else THINGS).get(name)
+        plant = (THINGS | IN_THE_BIN if in_the_bin else THINGS).get(name)
         value = await plant(factory, organization, person) if plant else WORDS.get(name, uuid4().hex)
         path = re.sub(rf"{{{name}(:[a-z]+)?}}", value, path)
     if path.endswith("/aggregates"):

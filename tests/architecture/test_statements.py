@@ -63,12 +63,13 @@ ALSO_LISTS = {
     "GET /audit-log/export/{form}",
     "GET /dashboard",
     "GET /organizations/new",
-    "GET /staff/webhooks",
     *(f"GET {path}" for path in VARIANTS),
 }
 """What shows rows and is not paged."""
 NOT_FILLED = {
     "GET /staff/break-glass-acts": "shows what was done: tests/features/support/test_break_glass.py",
+    "GET /staff/dead-letters/mail-events": "of mail alone: tests/features/notifications/test_mail_pages.py",
+    "GET /staff/dead-letters/webhooks": "shows what failed: tests/features/webhooks/test_dead_letters.py",
     "GET /staff/flags/declared": "shows what the code declares",
     "GET /staff/organizations": "what other tests have planted fills the first page",
     "GET /staff/people": "what other tests have planted fills the first page",

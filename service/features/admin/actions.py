@@ -68,23 +68,23 @@ async def turn_flag(ctx: Context, organization: UUID, flag: Flag, to: str, reaso
 
 
 @action("admin.replay_jobs", requires=Who.STAFF, step_up=True)
-async def replay_jobs(ctx: Context, sought: str, reason: str) -> int:
+async def replay_jobs(ctx: Context, q: str, reason: str) -> int:
     """Give dead letters their attempts back; the oldest thousand of those that are sought."""
-    return _done(ctx, sought, reason, await dead.replay_some(ctx.work, JOBS.terms(sought), AT_ONCE))
+    return _done(ctx, q, reason, await dead.replay_some(ctx.work, JOBS.terms(q), AT_ONCE))
 
 
 @action("admin.discard_jobs", requires=Who.STAFF, step_up=True)
-async def discard_jobs(ctx: Context, sought: str, reason: str) -> int:
+async def discard_jobs(ctx: Context, q: str, reason: str) -> int:
     """Forget dead letters: what they would have done is never done."""
-    return _done(ctx, sought, reason, await dead.discard_some(ctx.work, JOBS.terms(sought), AT_ONCE))
+    return _done(ctx, q, reason, await dead.discard_some(ctx.work, JOBS.terms(q), AT_ONCE))
 
 
-def _done(ctx: Context, sought: str, reason: str, names: Sequence[str]) -> int:
+def _done(ctx: Context, q: str, reason: str, names: Sequence[str]) -> int:
     if not names:
         raise Conflict(
             "None of these is a dead letter any more.", mend="Reload the page; somebody may have been faster."
         )
-    ctx.facts |= {"jobs": len(names), "names": sorted(set(names)), "sought": sought, "reason": reason}
+    ctx.facts |= {"jobs": len(names), "names": sorted(set(names)), "sought": q, "reason": reason}
     return len(names)
 
 

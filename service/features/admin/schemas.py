@@ -37,16 +37,6 @@ class SwitchChange(Input):
     )
 
 
-class LettersAct(Why):
-    act: Literal["replay", "discard"]
-
-
-class LettersSearch(Input):
-    q: Annotated[Line, StringConstraints(max_length=255)] = Field(
-        "", title="Find", description="A whole name, or the id of one."
-    )
-
-
 class JobState(StrEnum):
     WAITING = "waiting"
     RUNNING = "running"

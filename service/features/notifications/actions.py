@@ -98,28 +98,26 @@ async def lift_suppression(ctx: Context, suppression_id: UUID, reason: str) -> M
 
 
 @action("notifications.replay_events", requires=Who.STAFF, step_up=True)
-async def replay_events(ctx: Context, sought: str, reason: str) -> int:
+async def replay_events(ctx: Context, q: str, reason: str) -> int:
     """Try again to understand what the provider told us; the oldest thousand of those that are sought."""
-    return await _settle(
-        ctx, sought, reason, state=State.PENDING, attempts=0, last_error=None, next_attempt_at=clock.now()
-    )
+    return await _settle(ctx, q, reason, state=State.PENDING, attempts=0, last_error=None, next_attempt_at=clock.now())
 
 
 @action("notifications.discard_events", requires=Who.STAFF, step_up=True)
-async def discard_events(ctx: Context, sought: str, reason: str) -> int:
+async def discard_events(ctx: Context, q: str, reason: str) -> int:
     """Leave them alone from now on."""
-    return await _settle(ctx, sought, reason, state=State.IGNORED, reason="discarded", processed_at=clock.now())
+    return await _settle(ctx, q, reason, state=State.IGNORED, reason="discarded", processed_at=clock.now())
 
 
-async def _settle(ctx: Context, sought: str, why: str, **values: Any) -> int:
+async def _settle(ctx: Context, q: str, why: str, **values: Any) -> int:
     await ctx.work.act_for(tenant=None, user=ctx.user_id)
-    dead = (InboxMessage.source == SOURCE, InboxMessage.state == State.DEAD, *DEAD.terms(sought))
+    dead = (InboxMessage.source == SOURCE, InboxMessage.state == State.DEAD, *DEAD.terms(q))
     some = select(InboxMessage.id).where(*dead).order_by(InboxMessage.id).limit(AT_ONCE).with_for_update()
     found = (await ctx.db.execute(some)).scalars().all()
     if not found:
         raise Conflict("None of these waits any more.", mend="Reload the page; somebody may have been faster.")
     await ctx.db.execute(update(InboxMessage).where(InboxMessage.id.in_(found)).values(**values))
-    ctx.facts |= {"events": len(found), "sought": sought, "reason": why}
+    ctx.facts |= {"events": len(found), "sought": q, "reason": why}
     return len(found)
 
 

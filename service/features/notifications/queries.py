@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, func, literal_column, null, select
+from sqlalchemy import bindparam, func, literal_column, select
 
 from service.core.context import Context
 from service.core.statements import Prepared, context_user
@@ -11,9 +11,9 @@ from service.features.notifications.schemas import SOURCE, Choice, NotificationR
 from service.guardrails.actions import query
 from service.guardrails.inbox import InboxMessage, State
 from service.guardrails.mailing import MailSuppression, hash_of
-from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
+from service.guardrails.pagination import Keyset, Page, PageRequest, Position, paginate
 from service.guardrails.permissions import Role, Who
-from service.web.dead_letters import Letter, Lists
+from service.web.dead_letters import Letter, Sought, inbox
 
 MOST_COUNTED = 100
 MINE = Notification.user_id == context_user()
@@ -44,19 +44,7 @@ SUPPRESSED = Keyset(_held_back, order=(MailSuppression.id.desc(),))
 OF_ADDRESS = Keyset(
     _held_back.where(MailSuppression.address_hash == bindparam("address_hash")), order=(MailSuppression.id.desc(),)
 )
-DEAD = Lists(
-    select(
-        InboxMessage.id,
-        InboxMessage.type.label("name"),
-        null().label("organization_id"),
-        InboxMessage.last_error.label("error"),
-        InboxMessage.attempts,
-        InboxMessage.received_at.label("gave_up_at"),
-    ).where(InboxMessage.source == SOURCE, InboxMessage.state == State.DEAD),
-    order=(InboxMessage.id.desc(),),
-    name=InboxMessage.type,
-    identifier=InboxMessage.id,
-)
+DEAD = inbox(InboxMessage.source == SOURCE, InboxMessage.state == State.DEAD)
 CHOICES = Prepared(
     select(NotificationChoice.kind, NotificationChoice.channel).where(NotificationChoice.user_id == context_user())
 )
@@ -84,9 +72,9 @@ async def list_suppressions(ctx: Context, wanted: SuppressionsWanted, page: Page
 
 
 @query("notifications.list_dead_events", requires=Who.STAFF)
-async def list_dead_events(ctx: Context, sought: str, page: PageRequest) -> Page[Letter]:
+async def list_dead_events(ctx: Context, wanted: Sought, page: Position) -> Page[Letter]:
     """What the provider told us and nobody understood, newest first."""
-    return await DEAD.page(ctx, sought, page)
+    return await DEAD.page(ctx, wanted, page)
 
 
 @query("notifications.count_dead_events", requires=Who.STAFF)

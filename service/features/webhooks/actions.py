@@ -164,13 +164,13 @@ async def skip_delivery(ctx: Context, delivery_id: UUID) -> Delivery:
 
 
 @action("webhooks.replay_dead", requires=Who.STAFF, step_up=True)
-async def replay_dead(ctx: Context, sought: str, reason: str) -> int:
+async def replay_dead(ctx: Context, q: str, reason: str) -> int:
     """Send again what was given up on, in whichever organization; the oldest thousand of those that are sought.
 
     What an organization has paused, or we have switched off, stays: nobody there expects it now. Raises Conflict.
     """
     await ctx.work.act_for(tenant=None, user=ctx.user_id)
-    some = select(Delivery.organization_id, Delivery.id).where(FAILED, *DEAD.terms(sought))
+    some = select(Delivery.organization_id, Delivery.id).where(FAILED, *DEAD.terms(q))
     oldest = some.order_by(Delivery.created_at, Delivery.id).limit(AT_ONCE).execution_options(across_tenants=True)
     found: dict[UUID, list[UUID]] = {}
     for organization, identifier in (await ctx.db.execute(oldest)).all():
@@ -188,7 +188,7 @@ async def replay_dead(ctx: Context, sought: str, reason: str) -> int:
             "None of these can be sent again.",
             mend="Their endpoints are paused, switched off or deleted, or somebody was faster: reload the page.",
         )
-    ctx.facts |= {"messages": count, "organizations": len(found), "sought": sought, "reason": reason}
+    ctx.facts |= {"messages": count, "organizations": len(found), "sought": q, "reason": reason}
     return count
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
-
 from service.features.webhooks import actions, queries
-from service.guardrails.contexts import StaffCtx
 from service.web.dead_letters import DeadLetters
 from service.web.staff import Column, of_organizations
-from service.web.staff_home import StaffPage
-from service.web.templating import render
 
-router = APIRouter()
 STAFF = (
+    of_organizations(
+        "/staff/webhooks",
+        "Failing webhooks",
+        queries.list_failing,
+        Column("Host", "host", kind="break"),
+        Column("State", "standing"),
+        Column("Failures in a row", "failures", kind="num"),
+        Column("Failing for", "failing_since"),
+        lead="Endpoints of customers whose last attempt failed, the longest first.",
+        order=50,
+    ),
     of_organizations(
         "/staff/webhook-endpoints",
         "Webhook endpoints",
@@ -27,7 +32,6 @@ STAFF = (
         order=51,
     ),
 )
-STAFF_PAGES = [StaffPage("Webhooks", "/staff/webhooks", "Which endpoints of customers take nothing.", 50)]
 DEAD_LETTERS = [
     DeadLetters(
         "webhooks",
@@ -39,8 +43,3 @@ DEAD_LETTERS = [
         actions.replay_dead,
     )
 ]
-
-
-@router.get("/staff/webhooks")
-async def list_failing(request: Request, ctx: StaffCtx) -> Response:
-    return render(request, "webhooks/staff/failing.html", failing=await queries.list_failing(ctx))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from sqlalchemy import ColumnClause, String, bindparam, cast, func, literal_column, select
@@ -22,11 +21,10 @@ from service.features.webhooks.schemas import (
 from service.guardrails.actions import query
 from service.guardrails.pagination import Keyset, Page, PageRequest, Position, paginate
 from service.guardrails.permissions import Role, Who
-from service.web.dead_letters import Letter, Lists
+from service.web.dead_letters import Letter, Lists, Sought
 from service.web.staff_lists import Across, OfOrganization
 
 ATTEMPTS_SHOWN = 50
-FAILING_SHOWN = 100
 COLUMNS = (
     Endpoint.id, Endpoint.url, Endpoint.description, Endpoint.event_types, Endpoint.ordered, Endpoint.state,
     Endpoint.reason, Endpoint.created_at, Endpoint.changed_at, Endpoint.failing_since, Endpoint.old_secret_until,
@@ -71,16 +69,13 @@ DEAD = Lists(
     identifier=Delivery.id,
     across_tenants=True,
 )
-FAILING = Prepared(
-    select(
-        Endpoint.id, Endpoint.organization_id, Endpoint.url, Endpoint.state, Endpoint.reason, Endpoint.failures,
-        Endpoint.failing_since,
-    )
-    .where(Endpoint.failing_since.is_not(None))
-    .order_by(Endpoint.failing_since)
-    .limit(FAILING_SHOWN),
-    across_tenants=True,
-)  # fmt: skip
+_failing = select(*(getattr(Endpoint, name) for name in FailingRead.model_fields)).where(
+    Endpoint.failing_since.is_not(None)
+)
+FAILING, FAILING_OF = (
+    Keyset(each, order=(Endpoint.failing_since.asc(), Endpoint.id.asc()), across_tenants=True)
+    for each in (_failing, _failing.where(Endpoint.organization_id == bindparam("organization_id")))
+)
 
 LISTED = Across(Endpoint, EndpointListed)
 
@@ -123,16 +118,17 @@ async def get_delivery(ctx: Context, delivery_id: UUID) -> DeliveryDetail:
 
 
 @query("webhooks.list_failing", requires=Who.STAFF)
-async def list_failing(ctx: Context) -> list[FailingRead]:
-    """Whoever has failed longest comes first; of every organization, which a policy lets staff alone see."""
-    rows = await ctx.fetch(FAILING)
-    return [FailingRead.model_validate({**row, "host": urlsplit(row["url"]).hostname or ""}) for row in rows]
+async def list_failing(ctx: Context, wanted: OfOrganization, page: Position) -> Page[FailingRead]:
+    """Whoever has failed longest comes first; of every organization, which a policy lets staff alone see, or of one."""
+    if wanted.organization_id is None:
+        return await paginate(ctx, FAILING, page, FailingRead)
+    return await paginate(ctx, FAILING_OF, page, FailingRead, organization_id=wanted.organization_id)
 
 
 @query("webhooks.list_dead", requires=Who.STAFF)
-async def list_dead(ctx: Context, sought: str, page: PageRequest) -> Page[Letter]:
+async def list_dead(ctx: Context, wanted: Sought, page: Position) -> Page[Letter]:
     """Messages of every organization that were given up on; a policy lets staff alone see them, and no payload here."""
-    return await DEAD.page(ctx, sought, page)
+    return await DEAD.page(ctx, wanted, page)
 
 
 @query("webhooks.count_dead", requires=Who.STAFF)

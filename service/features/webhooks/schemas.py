@@ -217,11 +217,19 @@ class FailingRead(Output):
 
     id: UUID
     organization_id: UUID
-    host: str
+    url: str
     state: str
     reason: str
     failures: int
     failing_since: datetime
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def standing(self) -> str:
+        return f"{self.state} ({self.reason})" if self.reason else self.state
 
 
 class EndpointListed(Output):

@@ -19,6 +19,7 @@ from tests.support.factories import Factory, Person
 from tests.support.servers import RunningWorker
 
 PAGE = "/staff/dead-letters"
+REPLAY, DISCARD = f"{PAGE}/jobs/replay", f"{PAGE}/jobs/discard"
 
 
 async def act(client: Client, path: str, **fields: str) -> httpx.Response:
@@ -61,9 +62,8 @@ async def test_a_job_that_dies_is_found_and_tried_again(
         assert "KeyError" in page or "ValidationError" in page, "what went wrong, in our word"
         assert "not for staff" not in page
     assert f"?q={job}" not in await staff.page(f"{PAGE}/jobs?q=nobody.at_all")
-    one = f"{PAGE}/jobs?q={job}"
-    assert (await act(staff, one, act="replay", reason="")).status_code == 422
-    again = await staff.submit(one, page=one, act="replay", reason="The template is mended")
+    assert (await act(staff, REPLAY, q=str(job), reason="")).status_code == 422
+    again = await act(staff, REPLAY, q=str(job), reason="The template is mended")
     assert again.status_code == 303, again.text
     log = await superuser.fetchrow(
         "SELECT * FROM audit_log WHERE action = 'admin.replay_jobs' AND actor_id = $1", staff_person.id
@@ -77,17 +77,21 @@ async def test_a_job_that_dies_is_found_and_tried_again(
 async def test_a_search_is_what_a_replay_means(staff: Client, superuser: asyncpg.Connection[Any]) -> None:
     mine, other = f"probe.a{new_id().hex[:8]}", f"probe.b{new_id().hex[:8]}"
     jobs = [await plant(superuser, mine), await plant(superuser, mine), await plant(superuser, other)]
-    here = f"{PAGE}/jobs?q={mine}"
-    assert (await staff.submit(here, page=here, act="replay", reason="Only these")).status_code == 303
+    here = f"{REPLAY}?q={mine}"
+    assert here in await staff.page(f"{PAGE}/jobs?q={mine}")
+    assert f'value="{mine}"' in await staff.page(here), "what is pressed means what the search shows"
+    assert (await act(staff, REPLAY, q=mine, reason="Only these")).status_code == 303
     rows = [await row_of(superuser, job) for job in jobs]
     assert [row and row["status"] for row in rows] == ["queued", "queued", "failed"]
     assert rows[0] is not None
     assert rows[0]["attempts"] == 0
-    late = await act(staff, here, act="replay", reason="Once more, please")
+    late = await act(staff, REPLAY, q=mine, reason="Once more, please")
     assert late.status_code == 422
     assert "None of these is a dead letter any more" in late.text
-    gone = f"{PAGE}/jobs?q={jobs[2]}"
-    assert (await staff.submit(gone, page=gone, act="discard", reason="Nobody needs it")).status_code == 303
+    whole = await staff.get(f"{PAGE}/jobs/csv?q={other}")
+    assert [line.split(",")[0] for line in whole.text.splitlines()] == ['"Id"', f'"{jobs[2]}"'], "what the search shows"
+    assert "not for staff" not in whole.text
+    assert (await act(staff, DISCARD, q=str(jobs[2]), reason="Nobody needs it")).status_code == 303
     assert await row_of(superuser, jobs[2]) is None
     await superuser.execute("DELETE FROM pgqueuer WHERE id = ANY($1::bigint[])", jobs)
 
@@ -110,19 +114,19 @@ async def test_nobody_else_gets_in(factory: Factory, role: Role) -> None:
     async with await factory.client(await factory.person(role)) as client:
         assert (await client.get(PAGE)).status_code in (403, 404)
         assert (await client.get(f"{PAGE}/jobs")).status_code in (403, 404)
-        assert (await act(client, f"{PAGE}/jobs", act="discard", reason="Mine")).status_code in (403, 404)
+        assert (await act(client, DISCARD, reason="All that are mine")).status_code in (403, 404)
 
 
 async def test_every_act_asks_for_a_fresh_proof_and_what_is_not_there_is_not_found(
     staff: Client, superuser: asyncpg.Connection[Any]
 ) -> None:
     job = await plant(superuser, "probe.old_session")
-    for path in (f"{PAGE}/letters", f"{PAGE}/jobs/{job}"):
-        assert (await act(staff, path, act="replay", reason="Not there")).status_code in (404, 405)
+    for path in (f"{PAGE}/letters/replay", f"{PAGE}/jobs/{job}"):
+        assert (await act(staff, path, reason="Not there at all")).status_code in (404, 405)
     huge = await staff.get(f"{PAGE}/jobs?q={2**70}")
     assert huge.status_code == 200, "a number beyond the column's range is a name that nobody has"
     clock.advance(timedelta(minutes=11))
-    answer = await act(staff, f"{PAGE}/jobs?q={job}", act="discard", reason="An old session")
+    answer = await act(staff, DISCARD, q=str(job), reason="An old session")
     clock.reset()
     assert answer.headers["location"].startswith("/confirm")
     assert await row_of(superuser, job) is not None
@@ -135,5 +139,5 @@ async def test_every_feature_that_gives_up_has_its_kind(staff: Client) -> None:
     assert [kind for kind in kinds if f'href="{PAGE}/{kind}"' not in page] == []
     for kind in kinds:
         assert (await staff.get(f"{PAGE}/{kind}")).status_code == 200
-        nothing = await act(staff, f"{PAGE}/{kind}?q=no_such_name", act="replay", reason="There are none")
+        nothing = await act(staff, f"{PAGE}/{kind}/replay", q="no_such_name", reason="There are none")
         assert nothing.status_code in (303, 422), (kind, nothing.status_code, nothing.text[:500])

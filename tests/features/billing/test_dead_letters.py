@@ -26,12 +26,17 @@ async def test_a_customer_that_could_not_be_read_is_tried_again(
     )  # fmt: skip
     staff = await factory.person(Role.OWNER, staff=True)
     async with await factory.client(staff, "password", "totp") as client:
-        here = f"{PAGE}/stripe-customers?q={stripe_id}"
-        page = await client.page(here)
+        here = f"{PAGE}/stripe-customers"
+        page = await client.page(f"{here}?q={stripe_id}")
         assert "StripeUnreadable" in page
         assert str(organization) in page
         assert f"/staff/billing/customers/{identifier}" in await client.page(f"{PAGE}/stripe-customers?q={identifier}")
-        assert (await client.submit(here, page=here, act="replay", reason="Stripe is mended")).status_code == 303
+        assert stripe_id in (await client.get(f"{here}/csv?q={stripe_id}")).text
+        press = f"{here}/replay?q={stripe_id}"
+        assert press in page, "what is pressed means what the search shows"
+        assert f'value="{stripe_id}"' in await client.page(press)
+        done = await client.submit(f"{here}/replay", page=press, q=stripe_id, reason="Stripe is mended")
+        assert done.status_code == 303
     row = await superuser.fetchrow("SELECT * FROM billing_customers WHERE id = $1", identifier)
     assert row is not None
     assert (row["dead_at"], row["failures"]) == (None, 0)
@@ -46,17 +51,19 @@ async def test_messages_of_nobody_are_tried_again_or_discarded(
     known = [await message(superuser, type=kind, attempts=4) for _ in range(2)]
     staff = await factory.person(Role.OWNER, staff=True)
     async with await factory.client(staff, "password", "totp") as client:
-        here, one = f"{PAGE}/stripe-messages?q={kind}", f"{PAGE}/stripe-messages?q={known[0]}"
-        page = await client.page(here)
-        assert all(f"?q={each}" in page for each in known)
-        assert f"/staff/billing/inbox/{known[0]}" in await client.page(one)
-        assert (await client.submit(one, page=one, act="replay", reason="Linked by now")).status_code == 303
+        here = f"{PAGE}/stripe-messages"
+        page = await client.page(f"{here}?q={kind}")
+        assert all(f"/staff/billing/inbox/{each}" in page for each in known)
+        assert f"/staff/billing/inbox/{known[1]}" not in await client.page(f"{here}?q={known[0]}")
+        again = {"page": f"{here}/replay", "q": str(known[0]), "reason": "Linked by now"}
+        assert (await client.submit(f"{here}/replay", **again)).status_code == 303
         rows = await superuser.fetch("SELECT attempts, state FROM inbox WHERE type = $1 ORDER BY id", kind)
         assert [row["attempts"] for row in rows] == [0, 4], "one alone"
-        assert (await client.submit(here, page=here, act="discard", reason="Not one of ours")).status_code == 303
+        away = {"page": f"{here}/discard", "q": kind, "reason": "Not one of ours"}
+        assert (await client.submit(f"{here}/discard", **away)).status_code == 303
         rows = await superuser.fetch("SELECT reason, state FROM inbox WHERE type = $1", kind)
         assert {(row["state"], row["reason"]) for row in rows} == {("ignored", "discarded")}
-        late = await client.post(here, csrf=client.csrf, act="discard", reason="Once more, please")
+        late = await client.submit(f"{here}/discard", **away)
         assert late.status_code == 422
     reason = "SELECT reason FROM audit_log WHERE action = 'billing.discard_unmatched' AND actor_id = $1"
     assert await superuser.fetchval(reason, staff.id) == "Not one of ours"

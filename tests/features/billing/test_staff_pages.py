@@ -82,9 +82,9 @@ async def logged(superuser: asyncpg.Connection[Any], action: str, person: Person
 async def test_nobody_else_gets_in(factory: Factory, superuser: asyncpg.Connection[Any], role: Role) -> None:
     known = await message(superuser)
     async with await factory.client(await factory.person(role)) as client:
-        for path in (HOME, f"{HOME}/inbox", f"{HOME}/dead", f"{HOME}/inbox/{known}", f"{HOME}/customers/{new_id()}"):
-            assert (await client.get(path)).status_code == 404, path
-        assert (await act(client, f"{HOME}/inbox/{known}", act="discard")).status_code == 404
+        for path in ("", "/inbox", "/inbox/csv", f"/inbox/{known}", f"/customers/{new_id()}"):
+            assert (await client.get(f"{HOME}{path}")).status_code == 404, path
+        assert (await act(client, f"{HOME}/inbox/{known}/discard")).status_code == 404
         assert (await act(client, f"{HOME}/inbox/{known}/link", organization=str(new_id()))).status_code == 404
         assert (await act(client, HOME)).status_code == 404
         assert HOME not in await client.page("/members")
@@ -175,6 +175,8 @@ async def test_the_inbox_is_filtered_and_paged(staff: Client, superuser: asyncpg
     assert [
         int(one) for one in re.findall(rf'href="{HOME}/inbox/(\d+)"', await staff.page(older.replace("&amp;", "&")))
     ]
+    whole = await staff.get(f"{HOME}/inbox/csv?type={kind}&state=unmatched")
+    assert whole.text.count(subject) == 3, "the export has what the filters show"
     wrong = await staff.get(f"{HOME}/inbox?state=lost")
     assert wrong.status_code == 422
     assert "Nothing was looked up" in wrong.text
@@ -191,10 +193,10 @@ async def test_a_message_shows_what_it_became_and_its_body_only_for_a_reason(
     assert known["external_id"] in text
     assert await page_of(customer) in text
     assert "customer.subscription.created" not in text
-    refused = await act(staff, path, act="read", reason=" ")
+    refused = await act(staff, f"{path}/read", reason=" ")
     assert refused.status_code == 422
     assert "As it came" not in refused.text
-    shown = await act(staff, path, act="read", reason="The customer asked what we know")
+    shown = await act(staff, f"{path}/read", reason="The customer asked what we know")
     assert shown.status_code == 200
     assert "As it came" in shown.text
     assert "customer.subscription.created" in shown.text
@@ -224,8 +226,8 @@ async def test_a_message_leads_to_the_plan_that_its_reading_changed(
 
 async def test_a_body_that_is_gone_or_no_text_is_still_shown(staff: Client, superuser: asyncpg.Connection[Any]) -> None:
     gone, odd = await message(superuser, body=None), await message(superuser, body=b"\xff<script>alert(1)</script>")
-    assert "deleted once it is dealt with" in (await act(staff, f"{HOME}/inbox/{gone}", act="read")).text
-    text = (await act(staff, f"{HOME}/inbox/{odd}", act="read")).text
+    assert "deleted once it is dealt with" in (await act(staff, f"{HOME}/inbox/{gone}/read")).text
+    text = (await act(staff, f"{HOME}/inbox/{odd}/read")).text
     assert "&lt;script&gt;alert(1)" in text
     assert "<script>alert" not in text
 
@@ -238,11 +240,11 @@ async def test_staff_prove_again_who_they_are(
     clock.advance(timedelta(minutes=11))
     for target, fields in (
         (HOME, {}),
-        (f"{HOME}/inbox/{known}", {"act": "read"}),
-        (f"{HOME}/inbox/{known}", {"act": "discard"}),
+        (f"{HOME}/inbox/{known}/read", {}),
+        (f"{HOME}/inbox/{known}/discard", {}),
         (f"{HOME}/inbox/{known}/link", {"organization": str(customer.organization)}),
-        (f"{HOME}/inbox?state=unmatched", {}),
-        (f"{HOME}/dead", {}),
+        (f"{HOME}/inbox/replay", {"state": "unmatched"}),
+        ("/staff/dead-letters/stripe-customers/replay", {}),
         (path, {"act": "resync", "intent": "a"}),
         (path, {"act": "cancel", "intent": "b"}),
         (f"{path}/override", {"plan": "team", "ends_on": "2090-01-01"}),
@@ -258,12 +260,12 @@ async def test_a_message_is_discarded_once(
     staff: Client, staff_person: Person, superuser: asyncpg.Connection[Any]
 ) -> None:
     known = await message(superuser)
-    assert (await act(staff, f"{HOME}/inbox/{known}", act="discard", reason="Another product's")).status_code == 303
+    assert (await act(staff, f"{HOME}/inbox/{known}/discard", reason="Another product's")).status_code == 303
     row = await row_of(superuser, known)
     assert (row["state"], row["reason"]) == ("ignored", "discarded")
     line = await logged(superuser, "billing.discard", staff_person)
     assert (line["reason"], line["organization_id"]) == ("Another product's", None)
-    again = await act(staff, f"{HOME}/inbox/{known}", act="discard")
+    again = await act(staff, f"{HOME}/inbox/{known}/discard")
     assert again.status_code == 422
     assert "settled already" in again.text
 

@@ -142,17 +142,18 @@ async def test_scenario_68_a_customer_that_always_fails_stops_nobody_and_is_trie
         while (row := await poisoned.row())["dead_at"] is None:
             await asyncio.sleep(0.05)
     path = await page_of(poisoned)
-    text = await staff.page(f"{HOME}/dead")
+    letters = "/staff/dead-letters/stripe-customers"
+    text = await staff.page(f"{letters}?q={poisoned.customer}")
     assert path in text
-    assert f"{path}/diff" in text
+    assert f"{path}/diff" in await staff.page(path)
     assert "IntegrityError" in text
     assert "Given up after 12 attempts: IntegrityError" in await staff.page(path)
     connected.knobs = type(connected.knobs)()
-    assert (await act(staff, f"{HOME}/dead", reason="The mapper is mended")).status_code == 303
+    assert (await act(staff, f"{letters}/replay", reason="The mapper is mended")).status_code == 303
     row = await poisoned.settled()
     assert (row["dead_at"], row["failures"]) == (None, 0)
     assert await poisoned.plan() == "team"
-    assert path not in await staff.page(f"{HOME}/dead")
+    assert path not in await staff.page(letters)
     assert (await logged(poisoned.superuser, "billing.resync_dead", staff_person))["reason"] == "The mapper is mended"
 
 
@@ -213,20 +214,19 @@ async def test_scenario_76_a_replay_changes_the_state_back_and_repeats_no_effect
         await superuser.execute("UPDATE inbox SET type = $2 WHERE id = $1", known, kind)
     await spoil(customer)
     where = {
-        "one": f"{HOME}/inbox/{known}",
-        "type": f"{HOME}/inbox?type={kind}",
-        "customer": f"{HOME}/inbox?subject={customer.customer}",
-        "range": f"{HOME}/inbox?since={clock.now():%Y-%m-%d}&subject={customer.customer}",
+        "one": (f"{HOME}/inbox/{known}/replay", {}),
+        "type": (f"{HOME}/inbox/replay", {"type": kind}),
+        "customer": (f"{HOME}/inbox/replay", {"subject": customer.customer}),
+        "range": (f"{HOME}/inbox/replay", {"since": f"{clock.now():%Y-%m-%d}", "subject": customer.customer}),
     }[selection]
     for _ in range(2):
-        fields = {"act": "replay"} if selection == "one" else {}
-        assert (await act(staff, where, **fields, reason="Again, please")).status_code == 303
+        assert (await act(staff, where[0], **where[1], reason="Again, please")).status_code == 303
     row = await customer.settled()
     assert await customer.plan() == "team"
     assert await mails(customer) == told, "each fact had its effect already"
     again = await row_of(superuser, known)
     assert (again["state"], again["applied_version"]) == ("processed", row["sync_version"])
-    line = await logged(superuser, "billing.replay", staff_person)
+    line = await logged(superuser, "billing.replay_one" if selection == "one" else "billing.replay", staff_person)
     assert line["reason"] == "Again, please"
 
 
@@ -235,15 +235,15 @@ async def test_what_belongs_to_nobody_is_looked_at_again_and_the_other_mode_neve
 ) -> None:
     foreign = await message(superuser, state="ignored", reason="foreign", attempts=12, next_attempt_at=None)
     other = await message(superuser, state="ignored", reason="mode", realm="live")
-    assert (await act(staff, f"{HOME}/inbox/{foreign}", act="replay")).status_code == 303
+    assert (await act(staff, f"{HOME}/inbox/{foreign}/replay")).status_code == 303
     assert (await row_of(superuser, foreign))["state"] == "unmatched"
-    refused = await act(staff, f"{HOME}/inbox/{other}", act="replay")
+    refused = await act(staff, f"{HOME}/inbox/{other}/replay")
     assert refused.status_code == 422
     assert "There is nothing to replay" in refused.text
     assert (await row_of(superuser, other))["reason"] == "mode"
-    nothing = await act(staff, f"{HOME}/inbox")
+    nothing = await act(staff, f"{HOME}/inbox/replay")
     assert nothing.status_code == 422
-    assert "Choose with the filters" in nothing.text
+    assert "Choose what to replay" in nothing.text
 
 
 async def test_a_plan_is_given_until_a_day_and_taken_back(

@@ -177,13 +177,16 @@ async def test_what_nobody_understood_is_tried_again_or_discarded(office: Office
         page = await client.page(one)
         assert "KeyError" in page
         assert reader.email not in page, "whom it is about stands in the body, which is not shown"
-        again = await client.submit(one, page=one, act="replay", reason="Understood since today")
+        which = {"q": str(row["id"])}
+        press = f"{letters}/replay"
+        again = await client.submit(press, page=press, reason="Understood since today", **which)
         assert again.status_code == 303, again.text
         row = await office.superuser.fetchrow(known, event["sg_event_id"])
         assert row is not None
         assert (row["state"], row["attempts"], row["last_error"]) == ("pending", 0, None)
         await office.superuser.execute("UPDATE inbox SET state = 'dead' WHERE id = $1", row["id"])
-        assert (await client.submit(one, page=one, act="discard", reason="A test of theirs")).status_code == 303
+        press = f"{letters}/discard"
+        assert (await client.submit(press, page=press, reason="A test of theirs", **which)).status_code == 303
         assert await office.superuser.fetchval("SELECT state FROM inbox WHERE id = $1", row["id"]) == "ignored"
     reasons = await office.superuser.fetch(
         "SELECT reason FROM audit_log WHERE actor_id = $1 AND action LIKE 'notifications.%_events' ORDER BY id",

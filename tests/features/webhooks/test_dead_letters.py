@@ -33,7 +33,7 @@ async def test_staff_send_again_what_a_failing_endpoint_did_not_take(post: Post)
     delivery = await post.message(endpoint, payload=kept)
     await give_up(post, delivery)
     staff = await post.factory.person(Role.OWNER, staff=True)
-    one = f"{PAGE}?q={delivery}"
+    again = {"page": f"{PAGE}/replay", "q": str(delivery), "reason": "They asked for it"}
     async with await post.factory.client(staff, "password", "totp") as client:
         page = await client.page(f"{PAGE}?q=indicator.created")
         assert str(delivery) in page
@@ -41,12 +41,12 @@ async def test_staff_send_again_what_a_failing_endpoint_did_not_take(post: Post)
         assert str(post.organization) in page
         assert "for the customer alone" not in page
         await post.superuser.execute("UPDATE webhook_endpoints SET state = 'paused' WHERE id = $1", endpoint)
-        refused = await client.submit(one, page=one, act="replay", reason="They asked for it")
+        refused = await client.submit(f"{PAGE}/replay", **again)
         assert refused.status_code == 422
         assert "paused, switched off or deleted" in refused.text
         await post.superuser.execute("UPDATE webhook_endpoints SET state = 'active' WHERE id = $1", endpoint)
-        assert (await client.submit(one, page=one, act="replay", reason="They asked for it")).status_code == 303
-        assert (await client.submit(one, page=PAGE, act="discard", reason="No such button")).status_code == 404
+        assert (await client.submit(f"{PAGE}/replay", **again)).status_code == 303
+        assert (await client.submit(f"{PAGE}/discard", **again)).status_code == 404
     clock.advance(timedelta(minutes=10))  # an endpoint that failed rests
     assert await post.send() == 1
     assert (await post.row("webhook_deliveries", delivery))["state"] == "delivered"

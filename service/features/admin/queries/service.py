@@ -23,10 +23,10 @@ from service.guardrails.audit import AuditRow
 from service.guardrails.entitlements import Feature
 from service.guardrails.feature_flags import FLAGS, OrganizationFlag
 from service.guardrails.jobs import dead
-from service.guardrails.pagination import Keyset, Page, PageRequest, Position, paginate
+from service.guardrails.pagination import Keyset, Page, Position, paginate
 from service.guardrails.permissions import Who
 from service.guardrails.switches import SwitchState
-from service.web.dead_letters import Letter, Lists
+from service.web.dead_letters import Letter, Lists, Sought
 from service.web.staff_lists import Everything, OfOrganization
 
 TURNS_SHOWN = 50
@@ -160,9 +160,9 @@ async def list_declared_flags(ctx: Context, wanted: Everything, page: Position) 
 
 
 @query("admin.list_dead_jobs", requires=Who.STAFF)
-async def list_dead_jobs(ctx: Context, sought: str, page: PageRequest) -> Page[Letter]:
+async def list_dead_jobs(ctx: Context, wanted: Sought, page: Position) -> Page[Letter]:
     """Newest first, without what they carry."""
-    return await JOBS.page(ctx, sought, page)
+    return await JOBS.page(ctx, wanted, page)
 
 
 @query("admin.count_dead_jobs", requires=Who.STAFF)

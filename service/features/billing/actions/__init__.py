@@ -17,6 +17,8 @@ from service.features.billing.actions.staff import (
     override_plan,
     read_body,
     replay,
+    replay_one,
+    replay_unmatched,
     resync,
     resync_all,
     resync_dead,
@@ -26,5 +28,6 @@ from service.features.billing.actions.system import notify, set_entitlement, set
 __all__ = [
     "discard", "discard_unmatched", "link", "notify", "open_customer", "override_plan", "plan_cancel_now",
     "plan_cancellation", "plan_change", "plan_checkout", "plan_end", "plan_portal", "plan_refund", "plan_resumption",
-    "plan_seats", "read_body", "replay", "resync", "resync_all", "resync_dead", "set_entitlement", "settle_up",
+    "plan_seats", "read_body", "replay", "replay_one", "replay_unmatched",
+    "resync", "resync_all", "resync_dead", "set_entitlement", "settle_up",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ does nothing.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import or_, select, update
@@ -18,7 +19,7 @@ from service.features.billing.actions.marks import read_again, tie
 from service.features.billing.models import BillingCustomer, PlanOverride
 from service.features.billing.models.plans import BY_KEY, FREE
 from service.features.billing.queries.dead import CUSTOMERS, MESSAGES, UNMATCHED
-from service.features.billing.queries.staff import DEAD, Filters, Message, fits, get_message, visit
+from service.features.billing.queries.staff import DEAD, OPEN, Filters, Message, fits, get_message, visit
 from service.features.organizations.models import Organization
 from service.guardrails.actions import action
 from service.guardrails.inbox import InboxMessage, State
@@ -26,7 +27,6 @@ from service.guardrails.permissions import Who
 from service.web.dead_letters import AT_ONCE
 
 MOST = 10_000
-OPEN = (State.PENDING, State.UNMATCHED, State.DEAD)
 REPLAY = """
     UPDATE inbox SET state = CASE WHEN customer.id IS NULL THEN 'unmatched' ELSE 'pending' END, reason = '',
         gen = customer.dirty_gen, attempts = 0, next_attempt_at = now(), last_error = NULL, processed_at = NULL,
@@ -45,12 +45,29 @@ async def read_body(ctx: Context, message_id: int, reason: str) -> Message:
 
 
 @action("billing.replay", requires=Who.STAFF, step_up=True, while_read_only=True)
-async def replay(ctx: Context, wanted: Filters, reason: str, *, only: int | None = None) -> int:
-    """Have the customers of these messages (or `only` that one) read again; how many messages became part of it.
+async def replay(ctx: Context, /, reason: str, **filters: Any) -> int:
+    """Have the customers of these messages read again; how many messages became part of it. Raises Invalid."""
+    values = Filters(**filters).values()
+    if not values:
+        sentence = "Choose what to replay; everybody at once is on the first page of billing."
+        raise Invalid(sentence, fields={"state": sentence})
+    return await _replay(ctx, values, reason)
 
-    What came from the other mode stays where it is: a test card must not buy anything. Raises Conflict.
-    """
-    values = wanted.values() | ({"id": only} if only is not None else {})
+
+@action("billing.replay_one", requires=Who.STAFF, step_up=True, while_read_only=True)
+async def replay_one(ctx: Context, message_id: int, reason: str) -> int:
+    return await _replay(ctx, {"id": message_id}, reason)
+
+
+@action("billing.replay_unmatched", requires=Who.STAFF, step_up=True, while_read_only=True)
+async def replay_unmatched(ctx: Context, q: str, reason: str) -> int:
+    """What looks like a number is a message's; anything else a type of event."""
+    sought = {"id": int(q)} if q.isascii() and q.isdecimal() and len(q) < 19 else {"type": q} if q else {}
+    return await _replay(ctx, {"state": State.UNMATCHED, **sought}, reason)
+
+
+async def _replay(ctx: Context, values: dict[str, Any], reason: str) -> int:
+    """What came from the other mode stays where it is: a test card must not buy anything. Raises Conflict."""
     terms = [fits(name, value) for name, value in values.items()]
     statement = (
         select(InboxMessage.id, BillingCustomer.id)
@@ -84,31 +101,31 @@ async def discard(ctx: Context, message_id: int, reason: str) -> InboxMessage:
 
 
 @action("billing.discard_unmatched", requires=Who.STAFF, step_up=True, while_read_only=True)
-async def discard_unmatched(ctx: Context, sought: str, reason: str) -> int:
+async def discard_unmatched(ctx: Context, q: str, reason: str) -> int:
     """Stop asking whose these messages are; the oldest thousand of those that are sought. Raises Conflict."""
     await _act_for_nobody(ctx)
-    some = select(InboxMessage.id).where(UNMATCHED, *MESSAGES.terms(sought)).order_by(InboxMessage.id)
+    some = select(InboxMessage.id).where(UNMATCHED, *MESSAGES.terms(q)).order_by(InboxMessage.id)
     found = (await ctx.db.execute(some.limit(AT_ONCE).with_for_update())).scalars().all()
     if not found:
         raise Conflict("None of these is unmatched any more.", mend="Reload the page to see what became of them.")
     settled = {"state": State.IGNORED, "reason": "discarded", "processed_at": clock.now()}
     await ctx.db.execute(update(InboxMessage).where(InboxMessage.id.in_(found)).values(**settled))
-    ctx.facts |= {"messages": len(found), "sought": sought, "reason": reason}
+    ctx.facts |= {"messages": len(found), "sought": q, "reason": reason}
     return len(found)
 
 
 @action("billing.link", requires=Who.STAFF, step_up=True, while_read_only=True)
-async def link(ctx: Context, message_id: int, organization_id: UUID, reason: str) -> UUID:
+async def link(ctx: Context, message_id: int, organization: UUID, reason: str) -> UUID:
     """Tie the customer of an unmatched message to an organization; the customer's id here. Raises Conflict."""
     found = await get_message(ctx, message_id)
     if (customer := found.row.subject) is None or found.row.reason == "mode":
         raise Conflict("This message names no customer that could be linked.", mend="Find it at Stripe by its object.")
-    await ctx.work.act_for(tenant=organization_id, user=ctx.user_id)
-    if (await ctx.db.execute(select(Organization.id).where(Organization.id == organization_id))).first() is None:
+    await ctx.work.act_for(tenant=organization, user=ctx.user_id)
+    if (await ctx.db.execute(select(Organization.id).where(Organization.id == organization))).first() is None:
         raise Invalid("There is no such organization.", fields={"organization": "There is no such organization."})
-    tied = await tie(ctx.work, organization_id, customer, livemode=ctx.settings.stripe_livemode)
+    tied = await tie(ctx.work, organization, customer, livemode=ctx.settings.stripe_livemode)
     if tied is None:
-        mine = BillingCustomer.organization_id == organization_id, BillingCustomer.deleted_at.is_(None)
+        mine = BillingCustomer.organization_id == organization, BillingCustomer.deleted_at.is_(None)
         both = or_(BillingCustomer.stripe_customer_id == customer, mine[0] & mine[1])
         others = (await ctx.db.execute(select(BillingCustomer).where(both))).scalars()
         told = " and ".join(f"{one.stripe_customer_id} belongs to organization {one.organization_id}" for one in others)
@@ -127,12 +144,12 @@ async def resync(ctx: Context, customer_id: UUID, reason: str) -> BillingCustome
 
 
 @action("billing.resync_dead", requires=Who.STAFF, step_up=True, while_read_only=True)
-async def resync_dead(ctx: Context, reason: str, sought: str = "") -> int:
+async def resync_dead(ctx: Context, q: str, reason: str) -> int:
     """Try every customer again that was given up on, or those that are sought; how many there were."""
     await _act_for_nobody(ctx)
-    mine = select(BillingCustomer.id).where(*DEAD, *CUSTOMERS.terms(sought))
+    mine = select(BillingCustomer.id).where(*DEAD, *CUSTOMERS.terms(q))
     dead = (await ctx.db.execute(mine.order_by(BillingCustomer.id).limit(MOST))).all()
-    ctx.facts |= {"customers": len(dead), "sought": sought, "reason": reason}
+    ctx.facts |= {"customers": len(dead), "sought": q, "reason": reason}
     return await read_again(ctx.work, [row.id for row in dead])
 
 

@@ -10,7 +10,13 @@ from service.guardrails.staff_reasons import Reason
 
 router = APIRouter()
 
-HOME, INBOX, DEAD, CUSTOMERS = (f"/staff/billing{rest}" for rest in ("", "/inbox", "/dead", "/customers"))
+HOME, INBOX, CUSTOMERS = (f"/staff/billing{rest}" for rest in ("", "/inbox", "/customers"))
+TABS = (
+    ("Overview", HOME),
+    ("Messages", INBOX),
+    ("Unmatched", "/staff/dead-letters/stripe-messages"),
+    ("Given up", "/staff/dead-letters/stripe-customers"),
+)
 REFUSALS = (Conflict, Invalid)
 
 

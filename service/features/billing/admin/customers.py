@@ -1,4 +1,4 @@
-"""The summary, those that were given up on, and one customer beside Stripe with what can be done about it."""
+"""The summary, and one customer beside Stripe with what can be done about it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from service.core.errors import NotFound
 from service.core.ids import new_id
 from service.core.schemas import Input, Line
 from service.features.billing import actions, queries
-from service.features.billing.admin._shared import CUSTOMERS, DEAD, HOME, REFUSALS, Why, router
+from service.features.billing.admin._shared import CUSTOMERS, HOME, REFUSALS, TABS, Why, router
 from service.features.billing.flows.diff import diff
 from service.features.billing.flows.operations import ensure_customer, living_customer, perform
 from service.features.billing.flows.resync import resync_customers
@@ -25,7 +25,6 @@ from service.features.billing.models.mirror import LIVE
 from service.features.billing.models.plans import PLANS
 from service.features.billing.schemas import Intent, Word
 from service.guardrails.contexts import StaffCtx
-from service.guardrails.pagination import PageRequest, Position
 from service.integrations.stripe.client import StripeApi
 from service.integrations.stripe.errors import StripeFailed
 from service.web.flash import Kind, flash
@@ -81,20 +80,6 @@ async def resync_all(request: Request, ctx: StaffCtx) -> Response:
         return redirect(request, HOME)
 
     return After(mark)
-
-
-@router.get("/staff/billing/dead")
-async def list_dead(request: Request, ctx: StaffCtx, page: PageRequest) -> Response:
-    return render(request, "billing/staff/dead.html", dead=await queries.list_dead(ctx, page), form=Form(Why))
-
-
-@router.post("/staff/billing/dead")
-async def resync_dead(request: Request, ctx: StaffCtx) -> Response:
-    form = await Form.parse(Why, request)
-    if not form.valid:
-        return render(request, "billing/staff/dead.html", dead=await queries.list_dead(ctx, Position()), form=form)
-    flash(request, f"{await actions.resync_dead(ctx, form.data.reason):,} customers are tried again.")
-    return redirect(request, DEAD)
 
 
 @router.post("/staff/billing/organizations/{organization_id}")
@@ -211,7 +196,15 @@ async def _overview(request: Request, ctx: Context, form: Form[Why]) -> Response
     found = await queries.find_customers(ctx, wanted) if wanted else None
     overview = await queries.get_overview(ctx)
     return render(
-        request, "billing/staff/overview.html", overview=overview, found=found, api=api, search=search, form=form
+        request,
+        "billing/staff/overview.html",
+        overview=overview,
+        found=found,
+        api=api,
+        search=search,
+        form=form,
+        tabs=TABS,
+        here=HOME,
     )
 
 

@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-from service.core.context import Context
 from service.features.billing import actions, queries
 from service.features.billing.admin._shared import CUSTOMERS, HOME, INBOX
-from service.features.billing.queries.staff import Filters
-from service.guardrails.inbox import State
 from service.web.dead_letters import DeadLetters
 from service.web.staff_home import StaffPage
-
-
-async def resync(ctx: Context, sought: str, reason: str) -> int:
-    return await actions.resync_dead(ctx, reason, sought)
-
-
-async def replay(ctx: Context, sought: str, reason: str) -> int:
-    """What looks like a number is a message's; anything else a type of event."""
-    if sought.isascii() and sought.isdecimal():
-        return await actions.replay(ctx, Filters(state=State.UNMATCHED), reason, only=int(sought))
-    return await actions.replay(ctx, Filters(state=State.UNMATCHED, type=sought or None), reason)
-
 
 STAFF_PAGES = [StaffPage("Billing", HOME, "How far the copy of Stripe is behind, every message, one customer.", 30)]
 SYSTEM_FACTS = [queries.list_facts]
@@ -32,7 +17,7 @@ DEAD_LETTERS = [
         "BillingBehind",
         queries.count_dead_customers,
         queries.list_dead_customers,
-        resync,
+        actions.resync_dead,
         href=f"{CUSTOMERS}/",
     ),
     DeadLetters(
@@ -42,7 +27,7 @@ DEAD_LETTERS = [
         "BillingBehind",
         queries.count_unmatched,
         queries.list_unmatched,
-        replay,
+        actions.replay_unmatched,
         actions.discard_unmatched,
         href=f"{INBOX}/",
     ),

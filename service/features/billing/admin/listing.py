@@ -1,13 +1,15 @@
-"""Subscriptions, as staff find them."""
+"""Subscriptions and messages, as staff find them."""
 
 from __future__ import annotations
 
 from service.features.billing import queries
+from service.features.billing.admin.messages import MESSAGES
 from service.features.billing.queries.staff import SubscriptionsWanted
 from service.web.staff import Column, of_organizations
 
 LIVE = {"active": "success", "trialing": "success", "past_due": "warning", "unpaid": "danger", "canceled": ""}
 STAFF = (
+    *MESSAGES,
     of_organizations(
         "/staff/subscriptions",
         "Subscriptions",

@@ -12,7 +12,6 @@ from service.features.billing.queries.staff import (
     get_overview,
     get_workbench,
     is_own_charge,
-    list_dead,
     list_messages,
     list_subscriptions,
     visit,
@@ -20,6 +19,6 @@ from service.features.billing.queries.staff import (
 
 __all__ = [
     "count_dead_customers", "count_unmatched", "find_customer", "find_customers", "get_billing", "get_message",
-    "get_operation", "get_overview", "get_workbench", "is_own_charge", "list_dead", "list_dead_customers", "list_facts",
+    "get_operation", "get_overview", "get_workbench", "is_own_charge", "list_dead_customers", "list_facts",
     "list_invoices", "list_messages", "list_subscriptions", "list_unmatched", "visit",
 ]  # fmt: skip

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnClause, literal_column, null, select
+from sqlalchemy import ColumnClause, literal_column, select
 
 from service.core.context import Context
 from service.core.statements import Prepared
 from service.features.billing.models import BillingCustomer, BillingSweep
 from service.guardrails.actions import query
-from service.guardrails.inbox import InboxMessage
-from service.guardrails.pagination import Page, PageRequest
+from service.guardrails.pagination import Page, Position
 from service.guardrails.permissions import Who
-from service.web.dead_letters import Letter, Lists
+from service.web.dead_letters import Letter, Lists, Sought, inbox
 from service.web.system_facts import Fact
 
 # Written out: as parameters, PostgreSQL could not know that the small indexes fit.
@@ -31,19 +30,7 @@ CUSTOMERS = Lists(
     identifier=BillingCustomer.id,
 )
 SWEEPS = Prepared(select(BillingSweep.stream, BillingSweep.ran_at, BillingSweep.drift).order_by(BillingSweep.stream))
-MESSAGES = Lists(
-    select(
-        InboxMessage.id,
-        InboxMessage.type.label("name"),
-        null().label("organization_id"),
-        InboxMessage.last_error.label("error"),
-        InboxMessage.attempts,
-        InboxMessage.received_at.label("gave_up_at"),
-    ).where(UNMATCHED),
-    order=(InboxMessage.id.desc(),),
-    name=InboxMessage.type,
-    identifier=InboxMessage.id,
-)
+MESSAGES = inbox(UNMATCHED)
 
 
 @query("billing.facts", requires=Who.STAFF)
@@ -61,8 +48,8 @@ async def list_facts(ctx: Context) -> list[Fact]:
 
 
 @query("billing.dead_customers", requires=Who.STAFF)
-async def list_dead_customers(ctx: Context, sought: str, page: PageRequest) -> Page[Letter]:
-    return await CUSTOMERS.page(ctx, sought, page)
+async def list_dead_customers(ctx: Context, wanted: Sought, page: Position) -> Page[Letter]:
+    return await CUSTOMERS.page(ctx, wanted, page)
 
 
 @query("billing.count_dead_customers", requires=Who.STAFF)
@@ -71,8 +58,8 @@ async def count_dead_customers(ctx: Context) -> int:
 
 
 @query("billing.unmatched", requires=Who.STAFF)
-async def list_unmatched(ctx: Context, sought: str, page: PageRequest) -> Page[Letter]:
-    return await MESSAGES.page(ctx, sought, page)
+async def list_unmatched(ctx: Context, wanted: Sought, page: Position) -> Page[Letter]:
+    return await MESSAGES.page(ctx, wanted, page)
 
 
 @query("billing.count_unmatched", requires=Who.STAFF)

@@ -9,7 +9,7 @@ from itertools import chain, combinations
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
 from sqlalchemy import ColumnElement, Row, Select, bindparam, func, literal, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import InstrumentedAttribute
@@ -17,7 +17,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from service.core.context import Context
 from service.core.database import Base
 from service.core.errors import NotFound
-from service.core.schemas import Line, Output
+from service.core.schemas import Input, Line, Output
 from service.features.billing.models import (
     BillingCustomer,
     BillingSweep,
@@ -34,11 +34,12 @@ from service.guardrails.actions import query
 from service.guardrails.audit import AuditRow
 from service.guardrails.entitlements import Entitlement, EntitlementChange
 from service.guardrails.inbox import InboxMessage, State
-from service.guardrails.pagination import Keyset, Page, PageRequest, paginate
+from service.guardrails.pagination import Keyset, Page, PageRequest, Position, paginate
 from service.guardrails.permissions import Who
 from service.web.staff_lists import Across, OfOrganization
 
 SHOWN = 20
+OPEN = (State.PENDING, State.UNMATCHED, State.DEAD)
 DIRTY = BillingCustomer.dirty_gen > BillingCustomer.synced_gen
 DEAD = (DIRTY, BillingCustomer.dead_at.is_not(None))
 BY_A_READING = ("billing.set_entitlement", "billing.notify")
@@ -47,7 +48,7 @@ Blank = BeforeValidator(lambda value: value or None)
 Some = Annotated[str, StringConstraints(max_length=255)]
 
 
-class Filters(BaseModel):
+class Filters(Input):
     """Which messages are meant; a day is a whole day in UTC."""
 
     state: Annotated[State | None, Blank] = Field(None, title="State")
@@ -70,7 +71,15 @@ class MessageRead(Output):
     subject: str | None
     state: State
     reason: str
-    attempts: int
+
+    @property
+    def customer(self) -> str | None:
+        return self.subject
+
+    @property
+    def note(self) -> str:
+        """A word of ours: why it counts for nothing."""
+        return self.reason
 
 
 class SubscriptionsWanted(OfOrganization):
@@ -91,15 +100,6 @@ class SubscriptionListed(Output):
     period_end: datetime | None
     cancel_at: datetime | None
     created_at: datetime
-
-
-class DeadRead(Output):
-    id: UUID
-    stripe_customer_id: str
-    organization_id: UUID
-    dead_at: datetime
-    failures: int
-    last_error: str | None
 
 
 def fits(name: str, value: ColumnElement[Any]) -> ColumnElement[bool]:
@@ -123,10 +123,6 @@ MESSAGES = {
     names: _messages(names)
     for names in chain.from_iterable(combinations(NAMES, count) for count in range(len(NAMES) + 1))
 }
-DEAD_ONES = Keyset(
-    select(*(getattr(BillingCustomer, name) for name in DeadRead.model_fields)).where(*DEAD),
-    order=(BillingCustomer.id.desc(),),
-)
 SUBSCRIPTIONS = Across(Subscription, SubscriptionListed, key=Subscription.stripe_id)
 
 
@@ -145,6 +141,15 @@ class Message:
     customer: BillingCustomer | None
     changed: list[AuditRow]
     """What the reading that this message became part of has changed."""
+
+    @property
+    def is_open(self) -> bool:
+        return self.row.state in OPEN
+
+    @property
+    def is_untied(self) -> bool:
+        """It names a customer that we do not know, and that could be ours."""
+        return self.customer is None and bool(self.row.subject) and self.row.reason != "mode"
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +203,7 @@ async def find_customers(ctx: Context, wanted: str) -> list[Row[Any]]:
 
 
 @query("billing.staff_messages", requires=Who.STAFF)
-async def list_messages(ctx: Context, wanted: Filters, page: PageRequest) -> Page[MessageRead]:
+async def list_messages(ctx: Context, wanted: Filters, page: Position) -> Page[MessageRead]:
     values = wanted.values()
     return await paginate(ctx, MESSAGES[tuple(name for name in NAMES if name in values)], page, MessageRead, **values)
 
@@ -207,12 +212,6 @@ async def list_messages(ctx: Context, wanted: Filters, page: PageRequest) -> Pag
 async def list_subscriptions(ctx: Context, wanted: SubscriptionsWanted, page: PageRequest) -> Page[SubscriptionListed]:
     """Of all organizations or of one; or the one that Stripe calls so."""
     return await SUBSCRIPTIONS.page(ctx, wanted, page, wanted.stripe_id)
-
-
-@query("billing.staff_dead", requires=Who.STAFF)
-async def list_dead(ctx: Context, page: PageRequest) -> Page[DeadRead]:
-    """Customers that were given up on, newest first."""
-    return await paginate(ctx, DEAD_ONES, page, DeadRead)
 
 
 @query("billing.visit", requires=Who.STAFF)
