@@ -103,8 +103,11 @@ def development_secrets(directory: Path) -> dict[str, str]:
             kept = json.loads(file.read_text())
         except ValueError:
             raise SandboxError(f"{file} is damaged; run `make reset` to start over") from None
-    wanted = {name: secrets.token_urlsafe(32) for name in ("SECRET_KEY", "AUDIT_SEAL_KEY", "METRICS_TOKEN")}
+    names = ("SECRET_KEY", "LOOKUP_KEY", "AUDIT_SEAL_KEY", "METRICS_TOKEN")
+    wanted = {name: secrets.token_urlsafe(32) for name in names}
     wanted["ENCRYPTION_KEYS"] = f"1:{secrets.token_urlsafe(32)}"
+    if "SECRET_KEY" in kept:
+        wanted["LOOKUP_KEY"] = kept["SECRET_KEY"]  # made before there was one: what it found stays found
     complete = wanted | kept
     if complete != kept:
         # Written beside, then renamed: a start interrupted here must not leave half a file.

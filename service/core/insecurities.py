@@ -40,10 +40,15 @@ def insecurities(settings: Settings) -> list[tuple[str, str]]:
         if condition:
             problems.append((name, problem))
 
-    for name in ("secret_key", "encryption_keys", "audit_seal_key", "metrics_token"):
+    for name in ("secret_key", "lookup_key", "encryption_keys", "audit_seal_key", "metrics_token"):
         if name == "audit_seal_key" and name not in settings.model_fields_set:
             continue  # web must not hold it: who can write the log must not be able to seal it
         value = getattr(settings, name).get_secret_value()
+        if name == "lookup_key" and not value:
+            refuse(
+                True, name.upper(), "is not set: put the SECRET_KEY here that runs now; a new installation makes one"
+            )
+            continue
         refuse("development" in value, name.upper(), "is the development default; generate your own")
         refuse(len(value) < MINIMUM_SECRET_LENGTH, name.upper(), f"is shorter than {MINIMUM_SECRET_LENGTH} characters")
     refuse(settings.debug, "DEBUG", "must be off")

@@ -95,7 +95,14 @@ class Settings(BaseSettings):
 
     # Secrets
     secret_key: SecretStr = Field(
-        SecretStr(DEVELOPMENT_SECRET), description="Root of derived keys (sessions, cursors, tokens); 32+ characters"
+        SecretStr(DEVELOPMENT_SECRET),
+        description="Root of derived keys (sessions, cursors, tokens); another one ends them all; 32+ characters",
+    )
+    lookup_key: SecretStr = Field(
+        SecretStr(""),
+        description="Root of the hashes that things are found by for years: API keys, recovery codes, addresses that"
+        " objected or were erased. Never change it. Empty is SECRET_KEY; an installation older than this setting puts"
+        " here the SECRET_KEY that it has, before it changes that one; 32+ characters",
     )
     encryption_keys: SecretStr = Field(
         SecretStr(f"1:{DEVELOPMENT_SECRET}"),
@@ -238,6 +245,10 @@ class Settings(BaseSettings):
     def billing_enabled(self) -> bool:
         """Production that was given no key sells nothing, and then nothing about Stripe needs to be set."""
         return not self.is_production or "stripe_secret_key" in self.model_fields_set
+
+    def root_key(self, *, lasting: bool) -> SecretStr:
+        """What keys are derived from (core.crypto)."""
+        return self.lookup_key if lasting and self.lookup_key.get_secret_value() else self.secret_key
 
     @property
     def cookies_are_secure(self) -> bool:

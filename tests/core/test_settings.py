@@ -30,6 +30,7 @@ SAFE = {
     "smtp_url": "smtps://user:pw@mail.acme.test",
     "mail_from": "Acme <hello@acme.test>",
     "secret_key": SECRET,
+    "lookup_key": SECRET + "l",
     "encryption_keys": f"1:{SECRET}",
     "audit_seal_key": SECRET + "s",
     "metrics_token": SECRET + "m",
@@ -63,6 +64,9 @@ TLS = "?sslmode=verify-full"
 INSECURE: list[tuple[str, dict[str, object]]] = [
     ("SECRET_KEY", {"secret_key": DEVELOPMENT_SECRET}),
     ("SECRET_KEY", {"secret_key": SECRET[:31]}),
+    ("LOOKUP_KEY", {"lookup_key": None}),
+    ("LOOKUP_KEY", {"lookup_key": DEVELOPMENT_SECRET}),
+    ("LOOKUP_KEY", {"lookup_key": SECRET[:31]}),
     ("ENCRYPTION_KEYS", {"encryption_keys": f"1:{DEVELOPMENT_SECRET}"}),
     ("ENCRYPTION_KEYS", {"encryption_keys": f"1:{SECRET[:29]}"}),
     ("AUDIT_SEAL_KEY", {"audit_seal_key": f"seal-{DEVELOPMENT_SECRET}"}),

@@ -175,8 +175,8 @@ def test_made_secrets_are_long_random_and_different() -> None:
     }
     assert {first[key] for key in others} == {""}, "a key that Stripe or the bucket does not know is worse than none"
     secrets = [key for key in secrets if key not in others]
-    assert len(secrets) == 9
-    assert len({first[key] for key in secrets} | {second[key] for key in secrets}) == 18
+    assert len(secrets) == 10
+    assert len({first[key] for key in secrets} | {second[key] for key in secrets}) == 20
     assert all(re.fullmatch(r"(1:)?[0-9a-f]{64}", first[key]) for key in secrets)
 
 

@@ -86,8 +86,11 @@ def test_reset_wipes_everything(start: Start, tmp_path: Path) -> None:
 def test_secrets_are_made_once_and_kept_private(tmp_path: Path) -> None:
     first = development_secrets(tmp_path)
     assert development_secrets(tmp_path) == first
-    assert len(set(first.values())) == len(first) == 4
+    assert len(set(first.values())) == len(first) == 5
     assert (tmp_path / "secrets.json").stat().st_mode & 0o077 == 0
+    (tmp_path / "secrets.json").write_text('{"SECRET_KEY": "from before there was a LOOKUP_KEY"}')
+    older = development_secrets(tmp_path)
+    assert older["LOOKUP_KEY"] == older["SECRET_KEY"], "keys and objections of before are found"
     (tmp_path / "secrets.json").write_text('{"SECRET_KEY": "half a fi')
     with pytest.raises(SandboxError, match="make reset"):
         development_secrets(tmp_path)
