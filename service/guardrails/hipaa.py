@@ -5,7 +5,8 @@ that never signed for it (45 CFR 164.308(b), 164.312). How to use: nothing, each
 
 - automatic logoff: sessions end after 15 idle minutes and none is remembered (sessions.begin); what a page asks for by
   itself is no use (gate.enter), and every page leaves the screen by itself, scripts or not;
-- a second factor for everybody (contexts): without one a person reaches the pages to set it up, and nothing else;
+- a second factor for everybody (contexts): without one a person reaches the pages to set it up, and nothing else; the
+  code of emergency rights is one while they last;
 - audited reads (actions.query): who saw what, which rows, as an audit row before the answer leaves, or no answer;
 - no words about anybody in mails (web.mail): they only say where to look;
 - at start (app, worker): processors that get people's data and signed no business associate agreement are refused, and
@@ -25,6 +26,7 @@ from uuid import UUID
 from service.core.context import ActorKind, Context
 from service.core.errors import Forbidden, NotAuthenticated
 from service.core.settings import InsecureSettings, Profile, Settings
+from service.guardrails import break_glass
 from service.guardrails.data_map.processors import PROCESSORS, Processor, agreements, outbound_hosts
 
 IDLE = timedelta(minutes=15)
@@ -66,7 +68,7 @@ def insist_on_second_factor(ctx: Context, path: str) -> bool:
         return False
     if ctx.login.remembered:
         raise NotAuthenticated("This session has ended.")  # it began before the profile, and would rest for weeks
-    if "totp" in ctx.login.methods:
+    if break_glass.proves(ctx):
         return False
     if path not in SET_UP:
         raise SecondFactorRequired("This needs a second factor.")

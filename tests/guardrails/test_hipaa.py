@@ -21,7 +21,8 @@ from service.core.errors import Unavailable
 from service.core.ids import new_id
 from service.core.settings import InsecureSettings, Profile, Settings
 from service.doctor import CHECKS, Trouble
-from service.guardrails import audit, hipaa
+from service.features.support import actions as support
+from service.guardrails import audit, break_glass, hipaa
 from service.guardrails.audit import AuditRow
 from service.guardrails.audit.log import INSERT
 from service.guardrails.permissions import Role
@@ -32,7 +33,7 @@ from tests.core.test_settings import CURVE_KEY, KEYS, SAFE, SECRET, SENDGRID, US
 from tests.features.accounts.test_second_factor import turn_on
 from tests.support import captured_sql
 from tests.support.client import Client
-from tests.support.factories import Factory, Person
+from tests.support.factories import PASSWORD, Factory, Person
 from tests.support.servers import RunningServer
 
 HIPAA: dict[str, object] = SAFE | {"compliance_profile": "hipaa"}
@@ -112,6 +113,26 @@ async def test_a_password_alone_reaches_the_page_for_a_second_factor_only(
     # What leaves them out again takes the way in again.
     await client.submit("/account/totp/removal", page="/account/security")
     assert (await client.get("/indicators")).status_code == 303
+
+
+async def test_an_emergency_opens_without_an_app(place: Factory, on: bool, stack: AsyncExitStack) -> None:
+    """The code that the command printed stands in for the app (164.312(a)(2)(ii)), for as long as the rights last."""
+    person, why = (
+        await place.person(Role.OWNER, password=PASSWORD),
+        "Nobody of staff can log in: the identity provider is away.",
+    )
+    async with place.resources.database.unit_of_work() as work:
+        ctx = Context(work, place.resources, SYSTEM, Caller("command line"))
+        opened = await support.open_break_glass(ctx, person.email, why, 60)
+    client = await stack.enter_async_context(await place.client())
+    await client.submit("/login", email=person.email, password=PASSWORD)
+    await client.submit("/login/code", code=opened.code)
+    for path in ("/staff", "/dashboard", "/indicators"):
+        assert (await client.get(path)).status_code == 200, path
+    async with place.resources.database.unit_of_work() as work:
+        await support.close_break_glass(Context(work, place.resources, SYSTEM, Caller("command line")), person.email)
+    again = await stack.enter_async_context(await place.client(person, "password", break_glass.METHOD))
+    assert (await again.get("/indicators")).status_code == (303 if on else 200), "over, and it proves nothing more"
 
 
 async def test_whoever_goes_away_is_logged_off(
