@@ -66,7 +66,7 @@ async def answers_before_commit(ctx: LateCtx) -> str:
     return await fails_at_commit(ctx)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def http(settings: Settings, factory: Factory, superuser: asyncpg.Connection[Any]) -> Any:
     from service.app import close_resources, route_names
     from service.core.observe import Observe

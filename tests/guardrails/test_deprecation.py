@@ -33,7 +33,7 @@ async def new(ctx: KeyCtx) -> int:
     return 2
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def http(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     app: FastAPI = build(settings)
     _add_routes(app, probe, prefix="/api/v1/probe")
