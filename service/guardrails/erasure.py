@@ -22,6 +22,7 @@ from service.core.crypto import BadSignature
 from service.core.database import Database, UnitOfWork
 from service.core.logging import get_logger
 from service.guardrails.personal_data import Erasure, privacy_of
+from service.guardrails.purge import refuse_while_held
 from service.guardrails.sealed import row_names, unseal
 from service.guardrails.subjects import (
     By,
@@ -54,6 +55,7 @@ async def forget_mentions(database: Database, person: Person, metadata: MetaData
         last = None
         while True:
             async with database.unit_of_work() as work:
+                await refuse_while_held(work, person.id)
                 some = select(holding.table).where(holding.where).order_by(key).limit(AT_ONCE)
                 batch = (await work.session.execute(some if last is None else some.where(key > last))).mappings().all()
                 if named := [row[key] for row in batch if _names(person, holding, row)]:
@@ -66,7 +68,10 @@ async def forget_mentions(database: Database, person: Person, metadata: MetaData
 
 
 async def erase_rows(work: UnitOfWork, person: Person, metadata: MetaData) -> Counter[str]:
-    """Delete, empty or replace all that is about this person; how many rows of which table. Twice changes nothing."""
+    """Delete, empty or replace all that is about this person; how many rows of which table. Twice changes nothing.
+
+    Raises Conflict while a legal hold keeps it, asked in the transaction that deletes."""
+    await refuse_while_held(work, person.id)
     done: Counter[str] = Counter()
     session = work.session
     for holding in reversed(rows_of(person, metadata)):

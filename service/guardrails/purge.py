@@ -24,7 +24,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from service.core import clock
 from service.core.context import SYSTEM, Caller, Context, Resources
-from service.core.database import Base, Database
+from service.core.database import Base, Database, UnitOfWork
 from service.core.errors import Conflict
 from service.core.ids import new_id
 from service.core.logging import get_logger
@@ -141,10 +141,17 @@ async def _remove(run: Run, table: Table, where: ColumnElement[bool], *, told: b
             raise _OutOfTime
 
 
-async def refuse_while_held(ctx: Context, subject: UUID) -> None:
-    """Raises Conflict: a lawsuit keeps what somebody wants gone (GDPR Art. 17(3)(e))."""
+async def lock_for_hold(work: UnitOfWork, subject: UUID) -> None:
+    """Whoever places a hold waits for what is being destroyed at this moment, so that "held" is true from then on."""
+    await work.raw.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"legal hold {subject}")
+
+
+async def refuse_while_held(work: UnitOfWork, subject: UUID) -> None:
+    """Raises Conflict: a lawsuit keeps what somebody wants gone (GDPR Art. 17(3)(e)). Nobody places a hold before this
+    transaction ends: ask in the one that destroys."""
+    await work.raw.execute("SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 0))", f"legal hold {subject}")
     held = select(LegalHold.id).where(LegalHold.subject_id == subject, LegalHold.lifted_at.is_(None)).limit(1)
-    if (await ctx.db.execute(held)).first() is not None:
+    if (await work.session.execute(held)).first() is not None:
         raise Conflict("A legal hold keeps these data (GDPR Art. 17(3)(e)).", mend="It goes on when the hold ends.")
 
 

@@ -14,12 +14,14 @@ organization's content is the organization's, and not found here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+import orjson
 from sqlalchemy import Column, ColumnElement, MetaData, Table, event, select, tuple_
 from sqlalchemy.orm import Mapper
 
@@ -30,6 +32,9 @@ from service.guardrails.rate_limits import folded
 from service.guardrails.retention import retention_of
 
 PEOPLE = "users"
+BEFORE = r"(?<![\w.!#$%&'*+/=?^`{|}~-])"
+BEHIND = r"(?![\w-]|\.[\w-])"
+"""What would make an address another one: more of the local part before it, more of the domain behind it."""
 
 
 class By(StrEnum):
@@ -139,9 +144,30 @@ def condition_for(person: Person, table: Table) -> ColumnElement[bool]:
 
 
 def mentions(person: Person, opened: bytes) -> bool:
-    """Whether a copy of something from outside names this person; their spelling may differ in case."""
-    text = opened.lower()
-    return any(email.lower().encode() in text for email in person.emails)
+    """Whether a copy of something from outside names this person: one of their addresses as a whole, in any case and
+    however JSON writes it. Another address that merely contains theirs is somebody else's."""
+    text = folded(_words(opened))
+    return any(re.search(f"{BEFORE}{re.escape(folded(email))}{BEHIND}", text) for email in person.emails)
+
+
+def _words(opened: bytes) -> str:
+    """All text of a message, without the escapes of its format; as it is where that is no JSON."""
+    try:
+        return "\n".join(_strings(orjson.loads(opened)))
+    except orjson.JSONDecodeError:
+        return opened.decode(errors="replace")
+
+
+def _strings(told: object) -> Iterator[str]:
+    if isinstance(told, str):
+        yield told
+    elif isinstance(told, dict):
+        for name, value in told.items():
+            yield name
+            yield from _strings(value)
+    elif isinstance(told, list):
+        for value in told:
+            yield from _strings(value)
 
 
 def _through_the_whole(person: Person, table: Table) -> ColumnElement[bool]:

@@ -20,7 +20,7 @@ from service.guardrails.audit.verify import Report
 from service.guardrails.feature_flags import Flag
 from service.guardrails.jobs import dead
 from service.guardrails.permissions import Who
-from service.guardrails.purge import LegalHold
+from service.guardrails.purge import LegalHold, lock_for_hold
 from service.guardrails.switches import Switch, SwitchState
 from service.web.dead_letters import AT_ONCE
 
@@ -98,6 +98,7 @@ async def give_reason(ctx: Context, subject: str, reason: str) -> None:
 @action("admin.hold", requires=Who.STAFF, step_up=True)
 async def hold(ctx: Context, subject_id: UUID, reason: str) -> LegalHold:
     """Nothing of this person or organization is destroyed, whatever the rules of retention say, until it is lifted."""
+    await lock_for_hold(ctx.work, subject_id)
     if (await ctx.db.scalar(_held(subject_id))) is not None:
         raise Conflict("This is held already.", mend="Nothing to do.")
     held = LegalHold(subject_id=subject_id, reason=reason, placed_by=ctx.user_id)

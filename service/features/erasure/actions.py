@@ -32,9 +32,14 @@ async def ask(ctx: Context, typed_email: str) -> ErasureRequest:
 @action("erasure.withdraw", requires=Who.SIGNED_IN)
 async def withdraw(ctx: Context) -> None:
     """Before it has begun; whoever can log in can do it, also when staff had entered it."""
-    request = await _open_of(ctx, ctx.user_id, State.REQUESTED, State.WAITING)
+    request = await _open_of(ctx, ctx.user_id)
     if request is None:
         raise NotFound("There is no request to take back.", mend="Nothing to do.")
+    if request.state == State.EXECUTING:
+        raise Conflict(
+            "Your data are being erased already; it cannot be taken back any more.",
+            mend="You need do nothing; sign up again once that is done, if you like.",
+        )
     _end(request, State.WITHDRAWN)
 
 
@@ -83,7 +88,7 @@ async def begin(ctx: Context, request_id: UUID) -> ErasureRequest:
     request = await _locked(ctx, request_id)
     if request.state != State.WAITING or request.due_at is None or request.due_at > clock.now():
         raise Conflict("This request is not due.")
-    await refuse_while_held(ctx, request.user_id)
+    await refuse_while_held(ctx.work, request.user_id)
     wanted = select(User).where(User.id == request.user_id).with_for_update()
     user = await ctx.db.scalar(wanted, execution_options={"include_deleted": True})
     if user is not None:
@@ -101,6 +106,8 @@ async def begin(ctx: Context, request_id: UUID) -> ErasureRequest:
 @action("erasure.finish", requires=Who.SYSTEM, while_read_only=True)
 async def finish(ctx: Context, request_id: UUID) -> ErasureRequest:
     request = await _locked(ctx, request_id)
+    if request.state != State.EXECUTING:
+        raise Conflict("This request is not being carried out.")
     _end(request, State.DONE)
     request.held = ""
     return request

@@ -100,10 +100,6 @@ class ErasureRequest(Base):
     next_attempt_at: Mapped[datetime] = _kept(default=clock.now, server_default=text("now()"))
     leased_until: Mapped[datetime | None] = _kept()
 
-    @property
-    def late_at(self) -> datetime:
-        return self.requested_at + LATE
-
 
 class ErasureStep(Base):
     """One place that was dealt with: the evidence is numbers and ids of others, never a word of the person."""

@@ -41,7 +41,7 @@ async def ask(request: Request, ctx: UserCtx) -> Response:
 async def withdraw(request: Request, ctx: UserCtx) -> Response:
     try:
         await actions.withdraw(ctx)
-    except NotFound as error:
+    except (NotFound, Conflict) as error:
         flash(request, f"{error.detail} {error.mend}", "danger")
     else:
         flash(request, "Taken back. Nothing is erased.")

@@ -21,11 +21,13 @@ class Place:
     known: str
     of_person: str = ""
     """Selects the keys of what belongs to the person in $1 alone."""
+    stop_person: str = ""
+    """Ends what is still being made of it: no key comes after that."""
 
 
 PLACES: dict[str, Place] = {}
 
 
-def keep(prefix: str, ours: str, known: str, *, of_person: str = "") -> None:
+def keep(prefix: str, ours: str, known: str, *, of_person: str = "", stop_person: str = "") -> None:
     """Keys below `prefix` that match `ours` are swept unless `known` names them; any other key is left alone."""
-    PLACES[prefix] = Place(prefix, re.compile(f"{prefix}/{ours}"), known, of_person)
+    PLACES[prefix] = Place(prefix, re.compile(f"{prefix}/{ours}"), known, of_person, stop_person)

@@ -98,8 +98,10 @@ async def test_somebody_known_by_their_address_alone_goes_again(
     await connection.execute("DELETE FROM users WHERE id = $1", person.id)
     token = person.email.partition("@")[0]
     assert await canary.in_tables(connection, token) == {"invitations.email"}
+    before = await ledger.read(resources, await ledger.known(resources))
     await replay_all(resources)
     assert not await canary.in_tables(connection, token)
+    assert await ledger.read(resources, await ledger.known(resources)) == before, "an entry is never changed"
 
 
 async def test_the_ledger_outlives_every_backup_and_then_goes(world: World, person: Person) -> None:

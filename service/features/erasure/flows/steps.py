@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from service.core import clock
 from service.core.context import SYSTEM, Caller, Context, Resources
 from service.core.database import Base
 from service.features.billing.flows.forget import forget_person
@@ -69,10 +68,14 @@ async def farewell(resources: Resources, case: Case) -> Evidence:
 
 
 async def files(resources: Resources, case: Case) -> Evidence:
-    """The person's own: their exports. What they uploaded into an organization's workspace is the organization's."""
+    """The person's own: their exports, one that is being made too. What they uploaded into an organization's workspace
+    is the organization's."""
+    assert resources.maintenance is not None  # noqa: S101 - only workers and the command line come here
     keys = list[str]()
-    async with resources.database.unit_of_work(tenant=None, read_only=True) as work:
+    async with resources.maintenance.unit_of_work() as work:
         for place in PLACES.values():
+            if place.stop_person:
+                await work.raw.execute(place.stop_person, case.user_id)
             if place.of_person:
                 keys += [row[0] for row in await work.raw.fetch(place.of_person, case.user_id)]
     for key in keys:
@@ -94,8 +97,9 @@ async def mail(resources: Resources, case: Case) -> Evidence:
 
 
 async def note(resources: Resources, case: Case) -> Evidence:
-    hashed = hash_of(case.emails[0]).hex() if case.emails else ""
-    await ledger.write(resources, ledger.Entry(case.request_id, case.user_id, hashed, clock.now()))
+    if not case.again:  # else it is there, and knows more: perhaps nobody knows an address any more
+        hashed = hash_of(case.emails[0]).hex() if case.emails else ""
+        await ledger.write(resources, ledger.Entry(case.request_id, case.user_id, hashed, case.began_at))
     return {"entry": str(case.request_id)}
 
 

@@ -52,6 +52,9 @@ keep(
     "[0-9a-f-]{36}/[0-9a-f]{32}",
     "SELECT key FROM data_exports WHERE key = ANY($1) AND key <> ''",
     of_person="SELECT key FROM data_exports WHERE user_id = $1 AND key <> ''",
+    # Without its claim nobody finishes it: what a worker has packed by then it throws away.
+    stop_person="UPDATE data_exports SET state = 'failed', claim = NULL, leased_until = NULL"
+    " WHERE user_id = $1 AND state IN ('waiting', 'building')",
 )
 
 
