@@ -16,6 +16,7 @@ from service.features.billing.flows import metrics  # noqa: F401 - declared wher
 from service.features.erasure.flows import metrics as erasure_metrics  # noqa: F401
 from service.features.files.flows import look  # noqa: F401
 from service.features.imports.flows import metrics as import_metrics  # noqa: F401
+from service.features.privacy.flows import metrics as privacy_metrics  # noqa: F401
 from service.features.sources.flows import metrics as source_metrics  # noqa: F401
 from service.features.support import jobs as support_jobs  # noqa: F401
 from service.features.webhooks.flows import metrics as webhook_metrics  # noqa: F401

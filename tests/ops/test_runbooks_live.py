@@ -287,6 +287,17 @@ async def forget_an_import(stack: Stack, name: str) -> None:
     assert matches(name, "go-on-now")
 
 
+async def forget_a_copy(stack: Stack, name: str) -> None:
+    await stack.superuser.execute(
+        "INSERT INTO data_exports (id, user_id, scope, state, asked_at, leased_until, done, parts, rows, size, key,"
+        " missing, remark, attempts) SELECT gen_random_uuid(), id, 'person', 'waiting', now() - interval '3 hours',"
+        " now() + interval '1 hour', 0, 0, 0, 0, '', '{}', '', 1 FROM users WHERE deleted_at IS NULL AND NOT is_staff"
+        " AND id NOT IN (SELECT user_id FROM data_exports) ORDER BY id LIMIT 1"
+    )
+    assert matching(name, "diagnose", patience=10) == names(name, "diagnose")
+    assert matches(name, "go-on-now")
+
+
 async def forget_a_letter(stack: Stack, name: str) -> None:
     # Of somebody whom nothing of ours names any more: once it is due, the machine is done with it in a moment.
     await stack.superuser.execute(
@@ -384,6 +395,7 @@ FAULTS: dict[str, Callable[[Stack, str], Awaitable[None]]] = {
     "GitHub answers 500": lose_a_source,
     "the scanner hangs up": lose_the_scanner,
     "an import that nobody goes on with": forget_an_import,
+    "a copy of data that nobody makes": forget_a_copy,
     "a request to be erased that nobody answers": forget_a_letter,
     "a plan that nobody pays for": give_a_plan_away,
     "nobody may claim a webhook": keep_the_turn,

@@ -13,7 +13,7 @@ from service.features.accounts.models import User
 from service.features.consents.models import News
 from service.guardrails.actions import action
 from service.guardrails.permissions import Who
-from service.guardrails.purposes import EVERYTHING, PURPOSES, Basis, ProcessingLimit, said
+from service.guardrails.purposes import EVERYTHING, PURPOSES, Basis, Consent, ProcessingLimit, said
 
 
 @action("consents.decide", requires=Who.SIGNED_IN, while_read_only=True)
@@ -25,6 +25,12 @@ async def decide(ctx: Context, purpose: str, *, yes: bool) -> None:
     await ctx.get(User, ctx.user_id)  # one click after another: the order of the lines is the order of the clicks
     ctx.facts |= {"purpose": aim.name, "version": aim.version, "yes": yes}
     if aim.basis is Basis.CONSENT:
+        newest = select(Consent.given, Consent.version).where(
+            Consent.user_id == ctx.user_id, Consent.purpose == aim.name
+        )
+        word = (await ctx.db.execute(newest.order_by(Consent.id.desc()).limit(1))).first()
+        if word is not None and tuple(word) == (yes, aim.version):
+            return
         ctx.add(said(ctx.user_id, aim, given=yes, source="page"))
         return
     limit = await _open_limit(ctx, ctx.user_id, aim.name)

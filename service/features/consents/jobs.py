@@ -81,8 +81,10 @@ async def mail_news(ctx: Context, news_id: UUID, user_id: UUID) -> None:
 
 @on(actions.lift_restriction, retry=PATIENT)
 async def tell_before_it_ends(ctx: Context, event: Event) -> None:
-    """First the mail, then the date: while the mail has not been taken the restriction has no end."""
-    limit = await ctx.db.scalar(select(ProcessingLimit).where(ProcessingLimit.id == event.object_id).with_for_update())
+    """First the mail, then the date: while the mail has not been taken the restriction has no end. Locked only for the
+    date: whoever ends it themselves meanwhile does not wait for our mail provider."""
+    wanted = select(ProcessingLimit).where(ProcessingLimit.id == event.object_id)
+    limit = await ctx.db.scalar(wanted)
     if limit is None or limit.lifts_at is not None:
         return
     found = select(User.email).where(User.id == limit.user_id)
@@ -90,7 +92,9 @@ async def tell_before_it_ends(ctx: Context, event: Event) -> None:
     link = f"{ctx.settings.base_url.rstrip('/')}/privacy/choices"
     if email is not None:
         await deliver(ctx, email, "consents/mail/lifting", f"lifting.{limit.id}", days=NOTICE_DAYS, link=link)
-    limit.lifts_at = clock.now() + timedelta(days=NOTICE_DAYS)
+    limit = await ctx.db.scalar(wanted.with_for_update().execution_options(populate_existing=True))
+    if limit is not None and limit.lifts_at is None:
+        limit.lifts_at = clock.now() + timedelta(days=NOTICE_DAYS)
 
 
 @periodic("10 4 * * *", timeout=timedelta(minutes=2))

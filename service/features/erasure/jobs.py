@@ -52,8 +52,9 @@ async def take_up_deleted_accounts(ctx: Context) -> None:
 async def follow_the_ledger(ctx: Context) -> None:
     """Whoever a restored backup brought back goes again; and what outlived every backup is forgotten. Who could not
     begin is in the log, and tried again in an hour."""
-    await arrivals.replay(ctx.resources)
-    await ledger.forget_old(ctx.resources)
+    known = await ledger.known(ctx.resources)
+    await arrivals.replay(ctx.resources, known)
+    await ledger.forget_old(ctx.resources, known)
 
 
 @on(actions.ask, retry=PATIENT)

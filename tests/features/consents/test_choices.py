@@ -65,7 +65,8 @@ async def test_news_goes_to_those_who_agreed_and_a_no_stops_it_at_once(
     staff = await factory.person(staff=True)
     async with await factory.client(ada) as client, await factory.client(cleo) as other:
         assert not await may(resources, ada, PRODUCT_NEWS), "off until somebody says yes"
-        await say(client, PRODUCT_NEWS, yes=True)
+        for _ in range(2):
+            await say(client, PRODUCT_NEWS, yes=True)
         await say(other, PRODUCT_NEWS, yes=True)
         assert "Take it back" in await client.page(CHOICES)
         await say(other, PRODUCT_NEWS, yes=False)
@@ -95,7 +96,7 @@ async def test_news_goes_to_those_who_agreed_and_a_no_stops_it_at_once(
         assert await superuser.fetchval(state, f"product.{again}.{ada.id}") == "suppressed"
         assert "Agree" in await client.page(CHOICES)
     words = await superuser.fetch("SELECT given, source FROM consents WHERE user_id = $1 ORDER BY id", ada.id)
-    assert [tuple(word) for word in words] == [(True, "page"), (False, "mail")], "each word is a line of its own"
+    assert [tuple(word) for word in words] == [(True, "page"), (False, "mail")], "each new word is a line of its own"
 
 
 async def test_new_words_ask_again(factory: Factory, resources: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,6 +196,27 @@ async def test_a_restriction_without_a_mail_does_not_end(
         mailbox.knobs = MailKnobs()
     clock.advance(timedelta(days=30))
     assert not await may(resources, person, None)
+
+
+async def test_whoever_ends_it_themselves_does_not_wait_for_our_mail(
+    factory: Factory, resources: Resources, superuser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person, limit = await factory.person(Role.OWNER), new_id()
+    await superuser.execute(
+        "INSERT INTO processing_limits (id, user_id, purpose, reason, placed_at, lifting_asked_at)"
+        " VALUES ($1, $2, $3, '', now(), now())",
+        limit, person.id, EVERYTHING,
+    )  # fmt: skip
+
+    async def meanwhile(*_: Any, **__: Any) -> None:
+        async with await factory.client(person) as client:
+            ended = await client.submit("/privacy/restriction/end", page=CHOICES)
+            assert ended.status_code == 303
+
+    monkeypatch.setattr(jobs, "deliver", meanwhile)
+    async with acting(resources.database, resources) as ctx:
+        await jobs.tell_before_it_ends(ctx, Event("consents.lift_restriction", "processing_limits", limit))
+    assert await may(resources, person, None), "their own wish holds at once"
 
 
 async def test_nobody_rewrites_what_was_said(factory: Factory, resources: Resources) -> None:

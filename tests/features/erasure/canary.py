@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from random import randrange
+from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -36,6 +36,8 @@ LETTER = """
     VALUES ($1, $2, 'refused', 'staff', $3, $3, $3, $4, $4)
 """
 """An earlier request that was refused: what staff wrote about it, they wrote about the person."""
+NUMBERS = count(20_000)
+"""Above what a sequence has given out, and small enough for the smallest column."""
 WORDS = {"mail_suppressions.cause": "unsubscribed"}
 PERSONAL = (Protection.PERSONAL, Protection.SECRET)
 COLUMNS = """
@@ -114,11 +116,11 @@ def _plain(column: Column[Any]) -> Any:
         return kind.enums[0]
     for of, value in (
         (Uuid, uuid4()), (DateTime, clock.now()), (Boolean, False), (LargeBinary, b"x"), (JSONB, "{}"), (ARRAY, []),
-        (Numeric, randrange(2**15)), (String, WORDS.get(str(column)) or f"{column.name[:7]}-{uuid4().hex[:8]}"),
+        (Numeric, next(NUMBERS)), (String, WORDS.get(str(column)) or f"{column.name[:7]}-{uuid4().hex[:8]}"),
     ):  # fmt: skip
         if isinstance(kind, of):
             return value
-    return randrange(2**15)
+    return next(NUMBERS)
 
 
 async def _update(raw: asyncpg.Connection[Any], table: str, values: dict[str, Any], identifier: UUID) -> None:

@@ -74,10 +74,10 @@ async def read(resources: Resources, found: Mapping[UUID, Stored]) -> list[Entry
     return entries
 
 
-async def forget_old(resources: Resources) -> int:
-    """Entries that outlived every backup; how many there were."""
+async def forget_old(resources: Resources, found: Mapping[UUID, Stored]) -> int:
+    """Those of these entries that outlived every backup; how many there were."""
     before = clock.now() - KEPT
-    old = [one.key for one in (await known(resources)).values() if one.changed_at < before]
+    old = [one.key for one in found.values() if one.changed_at < before]
     for key in old:
         await resources.get(Storage).delete(key)
     return len(old)

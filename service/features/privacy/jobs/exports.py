@@ -7,16 +7,19 @@ import time
 
 from sqlalchemy import select
 
+from service.core import telemetry
 from service.core.context import Context, Resources
 from service.core.database import Database
 from service.features.accounts.models import User
 from service.features.privacy import actions
 from service.features.privacy.flows.make import make_next, remove_expired
+from service.features.privacy.flows.metrics import measure
 from service.features.privacy.models import DataExport, Scope
 from service.guardrails.jobs import Event, on, pause, standing
 from service.guardrails.mailing import Reach
 from service.web.mail import PATIENT, deliver, letter
 
+telemetry.measures.append(measure)
 PAUSE_SECONDS, EXPIRE_SECONDS = 1.0, 60.0
 
 letter("privacy/mail/export-ready", Reach.ASKED, link="https://app.example/privacy", what="your data")
