@@ -18,6 +18,7 @@ from service.features.erasure import actions
 from service.features.erasure.flows import metrics
 from service.features.erasure.flows.steps import STEPS, Case
 from service.features.privacy.actions import finish_export
+from service.features.privacy.flows import metrics as copies
 from service.guardrails.erasure import erase_rows, forget_mentions
 from service.guardrails.purge import refuse_while_held
 from service.guardrails.subjects import Person as Sought
@@ -125,10 +126,14 @@ async def test_an_archive_that_is_just_being_made_is_not_handed_out(
     export, claim = new_id(), new_id()
     await world.superuser.execute(
         "INSERT INTO data_exports (id, user_id, scope, state, asked_at, done, parts, rows, size, key, missing, remark,"
-        " claim, leased_until, attempts) VALUES ($1, $2, 'person', 'building', now(), 0, 1, 0, 0, '', '{}', '', $3,"
+        " claim, leased_until, attempts)"
+        " VALUES ($1, $2, 'person', 'building', now() - interval '3 hours', 0, 1, 0, 0, '', '{}',"
+        " '', $3,"
         " now() + interval '1 hour', 1)",
         export, person.id, claim,
     )  # fmt: skip
+    await copies.measure(world.resources)
+    assert copies.oldest._value.get() >= 3 * 3600, "somebody waits for it"
     came = list[bool]()
 
     async def its_worker_ends() -> None:
@@ -140,3 +145,5 @@ async def test_an_archive_that_is_just_being_made_is_not_handed_out(
     await world.after_a_day()
     assert (await world.request(person))["state"] == "done"
     assert came == [False], "told that it is not its any more, the worker throws the archive away"
+    await copies.measure(world.resources)
+    assert copies.oldest._value.get() == 0
