@@ -12,6 +12,7 @@ from service.core import telemetry
 from service.core.context import Resources
 from service.guardrails import idempotency
 from service.guardrails.inbox import AcknowledgingPool
+from service.guardrails.pagination import BATCH
 from tests.conftest import TEMPLATE, TestServers
 from tests.support import captured_sql
 from tests.support.captured_sql import Capture, complaints
@@ -56,7 +57,8 @@ async def test_lists_of_staff_walk_their_keys(skewed: str) -> None:
         names = sorted(policies.keys() & await captured_sql.large_tables(db))
         assert len(names) >= 8, f"the scan saw only {names}"
         lists = {f"SELECT id FROM {name} ORDER BY id DESC LIMIT 51" for name in names}
-        assert scanned(await complaints(skewed, lists, {})) == []
+        files = {f"SELECT * FROM {name} ORDER BY id DESC LIMIT {BATCH + 1}" for name in names}
+        assert scanned(await complaints(skewed, lists | files, {})) == []
         for name in names:
             by_row = f"({STAFF} AND (SELECT is_staff FROM users WHERE id = current_setting('app.user', true)::uuid))"
             await db.execute(f"ALTER POLICY {name}_staff ON {name} USING {by_row}")

@@ -190,7 +190,7 @@ INSERT INTO reading_hours (organization_id, indicator_id, hour, count, total, lo
 INSERT INTO webhook_endpoints (id, organization_id, url, description, event_types, ordered, state, reason, secret,
         created_at, failures)
     SELECT md5('w' || n)::uuid, md5('o' || CASE WHEN n <= 20 THEN 1 ELSE n % 3000 + 1 END)::uuid, 'https://example.com',
-        '', '{plan.changed}', false, 'active', '', '\\x00', now(), 0 FROM generate_series(1, 3000) n;
+        '', '{plan.changed}', false, 'active', '', '\\x00', now(), 0 FROM generate_series(1, 9000) n;
 INSERT INTO webhook_deliveries (organization_id, endpoint_id, event_id, type, payload, state, created_at,
         next_attempt_at)
     SELECT md5('o1')::uuid, md5('w' || n % 20 + 1)::uuid, md5('e' || n)::uuid, 'plan.changed', '{}',
