@@ -1,7 +1,8 @@
 """`python -m service evidence --out DIR`: what an auditor of the controls (SOC 2) asks for, as dated files.
 
 Made from the running code and database, not from what somebody remembers; asks nobody outside. No value of a setting,
-no secret and nothing personal is written: names, counts, ids and times.
+no secret and no personal column is written: names, counts, ids, times, and the reasons that staff gave as they wrote
+them; so whoever hands it over reads staff-acts.csv first.
 """
 
 from __future__ import annotations

@@ -37,6 +37,8 @@ class Sent:
     """Whether anything but a refusal is a finding."""
     strict: bool = False
     """Whether being sent on to another page is no refusal either; else the rows say whether anything was done."""
+    only: tuple[int, ...] = ()
+    """The right answers, where they are known: any other refusal came from elsewhere, and this one was not tried."""
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
@@ -70,7 +72,7 @@ def complaints(answer: httpx.Response, sent: Sent, canaries: tuple[str, ...] = (
     """What is wrong with an answer; nothing, if nothing is."""
     found = []
     status, text = answer.status_code, answer.text
-    if status >= 500 and status != 503:
+    if status >= 500:
         found.append(f"answered {status}")
     if missing := [name for name in HEADERS if name not in answer.headers]:
         found.append(f"lacks {missing}")
@@ -97,4 +99,6 @@ def complaints(answer: httpx.Response, sent: Sent, canaries: tuple[str, ...] = (
     moved = status in (302, 303) and (not sent.strict or place.split("?")[0] in DETOURS)
     if sent.refuse and status < 400 and not moved:
         found.append(f"took it ({status} {place})")
+    if sent.only and status not in sent.only:
+        found.append(f"answered {status} {place} instead of {' or '.join(map(str, sent.only))}")
     return [f"{sent} {one}" for one in found]

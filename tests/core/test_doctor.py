@@ -23,7 +23,7 @@ async def test_an_index_that_was_never_finished_is_named(
     await own_superuser.execute("CREATE TABLE probe AS SELECT 1 AS n FROM generate_series(1, 2)")
     with pytest.raises(asyncpg.UniqueViolationError):
         await own_superuser.execute("CREATE UNIQUE INDEX CONCURRENTLY probe_once ON probe (n)")
-    with pytest.raises(Trouble, match="REINDEX INDEX CONCURRENTLY probe_once$"):
+    with pytest.raises(Trouble, match=r"REINDEX INDEX CONCURRENTLY probe_once$"):
         await CHECKS["schema"](own_settings)
     await own_superuser.execute("DELETE FROM probe")
     await own_superuser.execute("REINDEX INDEX CONCURRENTLY probe_once")

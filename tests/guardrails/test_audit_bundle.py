@@ -76,6 +76,14 @@ def cut_the_tail(contents: Contents) -> tuple[str, str]:
     return "truncated", f"segments end at {segments[-1]['number']}"
 
 
+def drop_a_segment(contents: Contents) -> tuple[str, str]:
+    segments = lines(contents, "segments.jsonl")
+    gone = segments.pop(1)["number"]
+    put(contents, segments, "segments.jsonl")
+    put(contents, [line for line in lines(contents) if line["segment"] != gone])
+    return "missing segment", f"segments {gone} to {gone}"
+
+
 def forge_a_seal(contents: Contents) -> tuple[str, str]:
     segments = lines(contents, "segments.jsonl")
     segments[1]["seal"] = "00" * 32
@@ -92,7 +100,7 @@ def whitewash(contents: Contents) -> tuple[str, str]:
     return "unsigned", "manifest.json"
 
 
-SPOILS: list[Spoil] = [change, delete, insert, swap, cut_the_tail, forge_a_seal, whitewash]
+SPOILS: list[Spoil] = [change, delete, insert, swap, cut_the_tail, drop_a_segment, forge_a_seal, whitewash]
 
 
 def run(file: Path, key: str, *more: str) -> subprocess.CompletedProcess[str]:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table
 
 from service.catalog import load_tables
 from service.core import clock
@@ -25,7 +26,7 @@ from service.features.webhooks.models import Endpoint
 from service.guardrails import resealing
 from service.guardrails.inbox import InboxMessage, opened
 from service.guardrails.resealing import MissingKeys, compare_with_noted, count_values, note_keys, reseal
-from service.guardrails.sealed import place, seal, unseal
+from service.guardrails.sealed import place, seal, sealed, unseal
 from tests.conftest import TEMPLATE, TestServers
 from tests.support.forked import Forked
 
@@ -92,6 +93,13 @@ def test_a_value_opens_in_its_own_place_only(monkeypatch: pytest.MonkeyPatch) ->
     other = seal(Endpoint.old_secret, "whsec", mine)
     with pytest.raises(BadSignature):
         unseal(Endpoint.secret, other, mine)
+    # Two tables whose columns have one name.
+    one, two = (
+        Table(name, MetaData(), Column("id", Integer, primary_key=True), Column("value", LargeBinary, info=sealed({})))
+        for name in ("one", "two")
+    )
+    with pytest.raises(BadSignature):
+        unseal(two.c.value, seal(one.c.value, "a key", 1), 1)
     with pytest.raises(BadSignature):
         unseal(User.totp_secret, value[:-1] + bytes([value[-1] ^ 1]), mine)
     with pytest.raises(TypeError, match="is not sealed"):

@@ -22,6 +22,7 @@ from service.features.webhooks.schemas import (
     Replayed,
 )
 from service.guardrails import preconditions
+from service.guardrails.actions import allow
 from service.guardrails.contexts import KeyCtx
 from service.guardrails.idempotency import IdempotencyKey, IdempotentRoute
 from service.guardrails.pagination import Page, PageRequest
@@ -41,6 +42,7 @@ async def list_endpoints(ctx: KeyCtx, page: PageRequest) -> Page[EndpointRead]:
 @router.post("", status_code=status.HTTP_201_CREATED)
 async def create_endpoint(ctx: KeyCtx, given: EndpointCreate, key: IdempotencyKey) -> EndpointCreated:
     """A new address for events. Its secret is in this answer and nowhere else."""
+    allow(ctx, actions.create_endpoint)  # whoever may not save an address has nothing looked up for them
     await insist_on_reachable(ctx, given.url)
     made = await actions.create_endpoint(ctx, given)
     return EndpointCreated(**_read(made).model_dump(), secret=made.open_secret())
@@ -66,6 +68,7 @@ async def update_endpoint(
 ) -> EndpointRead:
     """Change what is sent and leave the rest; with `If-Match`, only the version that you have read."""
     if given.url is not None:
+        allow(ctx, actions.update_endpoint)
         await insist_on_reachable(ctx, given.url)
     endpoint = await actions.update_endpoint(ctx, endpoint_id, given)
     preconditions.show(response, endpoint.changed_at)

@@ -201,7 +201,7 @@ class Range(Input):
     """What to send again: what was given up in this time, or what was delivered as well."""
 
     since: Moment = Field(title="From (UTC)")
-    until: Moment = Field(title="To (UTC)")
+    until: Moment = Field(title="To (UTC)", examples=["2026-03-31T15:30:00Z"])
     delivered: bool = Field(False, title="Also what was delivered")
 
     @field_validator("until")
