@@ -13,13 +13,15 @@ from service.guardrails.uploads.policy import upload_policy_of
 from tests.abuse.forms import HIDDEN_BY_ALL, NUMERIC, Shown, as_read, crawl, pattern_of
 from tests.abuse.judge import Sent
 from tests.abuse.payloads import BROKEN, FAR_TOO_LONG, FOREIGN, MARK, NUMBERS, TEXTS
-from tests.abuse.world import AS_A_PART, Crowd, World
+from tests.abuse.world import AS_A_PART, SWAP_AFTER, Crowd, World
 from tests.architecture.conftest import Route
 from tests.architecture.test_role_matrix import Owner
 from tests.architecture.test_routes import policies_of
 
 KINDS = [("public", 12, 6), ("user", 26, 10), ("organization", 45, 28), ("staff", 30, 12)]
 """Whose pages; how many addresses take a POST there, and for how many of them some page shows the form."""
+THE_END = "POST /organization/deletion"
+"""Whoever may, does it with nothing typed: behind it everything is refused, and would seem to withstand."""
 Fields = dict[str, str | list[str]]
 FORM = "application/x-www-form-urlencoded"
 
@@ -30,10 +32,14 @@ class Attack:
     def __init__(self, world: World, route: Route, shown: Shown, crowd: Crowd, person: Owner) -> None:
         self.world, self.route, self.shown, self.crowd, self.person = world, route, shown, crowd, person
         self.stream = upload_policy_of(route.endpoint) is not None
+        # Limits that count a whole organization tire all of the crowd; a file's fields are read in its own wrapping.
+        self.tired = (429,) if crowd.most < SWAP_AFTER else ()
+        self.forged = (403, *self.tired, *((415,) if self.stream else ()))
 
     async def send(
-        self, what: str, changed: Fields | None = None, *, refuse: bool = True, strict: bool = False, path: str = "",
-        csrf: str | None = "", content: bytes | None = None, headers: dict[str, str] | None = None,
+        self, what: str, changed: Fields | None = None, *, refuse: bool = True, strict: bool = False,
+        only: tuple[int, ...] = (), path: str = "", csrf: str | None = "", content: bytes | None = None,
+        headers: dict[str, str] | None = None,
     ) -> httpx.Response:  # fmt: skip
         client = await self.crowd.next()
         fields: Fields = {name: value for name, value in self.shown.values.items() if name != "csrf"}
@@ -45,7 +51,7 @@ class Attack:
         body = content if content is not None else encoded(pairs)
         sent = {"origin": client.origin, "content-type": FORM, **(headers or {})}
         answer = await client.http.post(path or self.shown.action, content=body, headers=sent)
-        self.world.judge(answer, Sent(str(self.route), what, refuse, strict))
+        self.world.judge(answer, Sent(str(self.route), what, refuse, strict, only))
         return answer
 
     async def run(self, foreign: str) -> None:
@@ -53,7 +59,7 @@ class Attack:
         await self.forgery()
         await self.shapes()
         if foreign != self.shown.action and "_id}" in self.route.path:
-            await self.send("another organization's id", path=foreign, strict=True)
+            await self.send("another organization's id", path=foreign, strict=True, only=(404, *self.tired))
         if "{" in self.route.path:
             for what, text in {**TEXTS, **BROKEN}.items():
                 await self.send(f"path is {what}", path=self.with_path(text))
@@ -70,11 +76,16 @@ class Attack:
 
     async def forgery(self) -> None:
         """What another site could make a browser send."""
-        await self.send("no token", strict=True, csrf=None)
-        await self.send("a made-up token", strict=True, csrf="0" * 64)
-        await self.send("a token in another alphabet", strict=True, csrf="\u0660" * 64)
-        await self.send("from another site", strict=True, headers={"origin": FOREIGN})
-        await self.send("from another site, as the browser says", strict=True, headers={"sec-fetch-site": "cross-site"})
+        await self.send("no token", strict=True, csrf=None, only=self.forged)
+        await self.send("a made-up token", strict=True, csrf="0" * 64, only=self.forged)
+        await self.send("a token in another alphabet", strict=True, csrf="\u0660" * 64, only=self.forged)
+        await self.send("from another site", strict=True, headers={"origin": FOREIGN}, only=self.forged)
+        await self.send(
+            "from another site, as the browser says",
+            strict=True,
+            headers={"sec-fetch-site": "cross-site"},
+            only=self.forged,
+        )
         await self.send("from a neighbour", strict=True, headers={"sec-fetch-site": "same-site"})
         await self.send("from nowhere", strict=True, headers={"origin": "null"})
         client = await self.crowd.next()
@@ -160,7 +171,9 @@ async def test_every_form_withstands_whoever_fills_it(
     world.no_form = {str(route) for route in attacked} - set(forms)
     if staff:
         world.canaries = ()  # they see every organization's name
-    for route in attacked:
+    for route in sorted(attacked, key=lambda one: str(one) == THE_END):
+        if str(route) == THE_END:
+            await read_afterwards(world, routes, contexts, staff=staff)
         crowd = Crowd(world, policy_of(route.endpoint, "POST"), nobody=public, staff=staff)
         form = forms.get(str(route)) or as_read(route, await world.path(route, world.home, person))
         if "{switch}" in route.path:  # turned by an attack, any other switch would stop the attacks
@@ -169,7 +182,8 @@ async def test_every_form_withstands_whoever_fills_it(
             form.kinds.pop(name, None)
         foreign = await world.path(route, world.elsewhere, None) if not staff else form.action
         await Attack(world, route, form, crowd, person).run(foreign)
-    await read_afterwards(world, routes, contexts, staff=staff)
+    if kind != "organization":
+        await read_afterwards(world, routes, contexts, staff=staff)
     assert not world.found, world.report()
     assert len(attacked) >= addresses, f"only {len(attacked)} addresses were attacked"
     seen = {str(route) for route in attacked} & set(forms)

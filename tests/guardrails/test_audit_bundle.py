@@ -91,6 +91,14 @@ def forge_a_seal(contents: Contents) -> tuple[str, str]:
     return "altered", "does not follow"
 
 
+def forge_a_root(contents: Contents) -> tuple[str, str]:
+    segments, number = lines(contents, "segments.jsonl"), lines(contents)[0]["segment"]
+    [one] = [segment for segment in segments if segment["number"] == number]
+    one["root"] = "00" * 32
+    put(contents, segments, "segments.jsonl")
+    return ("altered", "its root does not fit") if "members" in one else ("changed", "is not what was sealed")
+
+
 def whitewash(contents: Contents) -> tuple[str, str]:
     """Whoever changes a row and then the list of hashes cannot sign that list."""
     change(contents)
@@ -100,7 +108,17 @@ def whitewash(contents: Contents) -> tuple[str, str]:
     return "unsigned", "manifest.json"
 
 
-SPOILS: list[Spoil] = [change, delete, insert, swap, cut_the_tail, drop_a_segment, forge_a_seal, whitewash]
+SPOILS: list[Spoil] = [
+    change,
+    delete,
+    insert,
+    swap,
+    cut_the_tail,
+    drop_a_segment,
+    forge_a_seal,
+    forge_a_root,
+    whitewash,
+]
 
 
 def run(file: Path, key: str, *more: str) -> subprocess.CompletedProcess[str]:
