@@ -54,8 +54,7 @@ async def run(
     telemetry.configure_tracing(settings)
     _load_jobs()
     resources = create_resources(settings, maintenance=True)
-    maintenance = resources.maintenance
-    assert maintenance is not None  # noqa: S101 - asked for above
+    maintenance = resources.as_maintenance
     try:
         await note_keys(maintenance)
     except AWAY as error:
@@ -121,9 +120,8 @@ async def examine(settings: Settings) -> dict[str, list[object]]:
     """Check every invariant now, outside the queue: what breaks it, by its sentence."""
     _load_jobs()
     resources = create_resources(settings, maintenance=True)
-    assert resources.maintenance is not None  # noqa: S101 - asked for above
     try:
-        async with resources.maintenance.unit_of_work() as work:
+        async with resources.as_maintenance.unit_of_work() as work:
             broken = await invariants.examine(Context(work, resources, SYSTEM, Caller("command line")))
     finally:
         await close_resources(resources)

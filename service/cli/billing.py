@@ -49,8 +49,7 @@ def reconcile_billing(
     from service.features.billing.flows.reconcile import EXAMPLES, compare_objects
 
     async def compare(resources: Resources) -> dict[str, list[str]]:
-        assert resources.maintenance is not None  # noqa: S101 - asked for below
-        return await compare_objects(resources, resources.maintenance, full=True, settle=settle)
+        return await compare_objects(resources, resources.as_maintenance, full=True, settle=settle)
 
     insist_on(get_settings(), "database_maintenance_url")
     found = asyncio.run(with_resources(compare, maintenance=True))

@@ -136,6 +136,13 @@ class Resources:
         self.maintenance = maintenance
         self._provided: dict[type, Any] = {}
 
+    @property
+    def as_maintenance(self) -> Database:
+        """The database as the role that sees every organization; only workers and commands are given it."""
+        if self.maintenance is None:
+            raise RuntimeError("this process was not given the maintenance role")
+        return self.maintenance
+
     def provide(self, kind: type[T], thing: T) -> None:
         self._provided[kind] = thing
 
@@ -191,6 +198,13 @@ class Context:
     def person_id(self) -> UUID | None:
         """The acting person, for columns that refer to one: API keys and the system leave them empty."""
         return self.actor.id if self.actor.kind in (ActorKind.USER, ActorKind.STAFF) else None
+
+    @property
+    def tenant(self) -> UUID:
+        """The acting organization; only for actions that require a role in one."""
+        if self.organization_id is None:
+            raise NotFound("There is no organization behind this request.")
+        return self.organization_id
 
     @property
     def user_id(self) -> UUID:

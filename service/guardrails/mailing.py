@@ -232,8 +232,7 @@ async def lateness(resources: Resources) -> Lateness:
     """The provider's state, from what happened to our mails in the last hours; a mail given up on waits no more."""
     now = clock.now()
     async with resources.get(AcknowledgingPool).connection() as raw:
-        row = await raw.fetchrow(LATENESS, now - timedelta(hours=2))
-    assert row is not None  # noqa: S101 - an aggregate always answers
+        [row] = await raw.fetch(LATENESS, now - timedelta(hours=2))
     since: datetime | None = row["since"]
     late = since is not None and since < now - LATE and (row["accepted"] is None or row["accepted"] < since)
     return Lateness(row["waiting"], since if late else None)

@@ -86,9 +86,8 @@ NOTE = """
 
 @periodic("*/10 * * * *", timeout=timedelta(minutes=2))
 async def reseal_old_values(ctx: Context) -> None:
-    assert ctx.resources.maintenance is not None  # noqa: S101 - what this job is given
-    await reseal(ctx.resources.maintenance)
-    await note_keys(ctx.resources.maintenance)
+    await reseal(ctx.resources.as_maintenance)
+    await note_keys(ctx.resources.as_maintenance)
 
 
 async def reseal(

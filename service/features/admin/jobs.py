@@ -13,6 +13,4 @@ from service.guardrails.jobs import Event, Retry, on
 @on(actions.verify_log, retry=Retry(attempts=2), timeout=timedelta(minutes=30))
 async def verify_the_log(ctx: Context, event: Event) -> None:
     """Reads segment by segment as the maintenance role, in transactions of its own; only the outcome is in this one."""
-    maintenance = ctx.resources.maintenance
-    assert maintenance is not None  # noqa: S101 - jobs run in workers
-    await actions.note_verification(ctx, await verify(maintenance, ctx.settings))
+    await actions.note_verification(ctx, await verify(ctx.resources.as_maintenance, ctx.settings))

@@ -33,11 +33,10 @@ async def begin_upload(ctx: Context, name: str, declared: int | None) -> File:
     kind = FILES.kind_of(name)
     reserved = min(declared or FILES.most_bytes, FILES.most_bytes)
     await ctx.allow(Feature.FILES_MB, -(-reserved // 1_000_000))
-    assert ctx.organization_id is not None  # noqa: S101 - a role is one in an organization
     file = File(
         name=name,
         kind=kind,
-        key=await place(ctx, new_path(ctx.organization_id)),
+        key=await place(ctx, new_path(ctx.tenant)),
         size=reserved,
         created_by=ctx.person_id,
     )

@@ -27,8 +27,7 @@ HOW_MANY_OPEN = Prepared(select(func.count().label("open")).select_from(Import).
 @action("imports.begin", requires=Role.MEMBER)
 async def begin_import(ctx: Context, given: ImportForm, name: str) -> Import:
     """Note that a file comes, before its first byte does: should we die on the way, nothing is left behind unknown."""
-    assert ctx.organization_id is not None  # noqa: S101 - a member has one
-    await ctx.get(Organization, ctx.organization_id)  # two who begin the last one at once take turns
+    await ctx.get(Organization, ctx.tenant)  # two who begin the last one at once take turns
     row = await ctx.fetch_one(HOW_MANY_OPEN)
     if row and row["open"] >= MOST_OPEN:
         raise Conflict(f"{MOST_OPEN} imports of your organization wait already.", mend="Wait until one has ended.")

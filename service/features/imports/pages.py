@@ -10,7 +10,6 @@ from uuid import UUID
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
-from service.core.context import Context
 from service.core.errors import Conflict, Invalid, NotFound, Unavailable, UnsupportedMedia
 from service.core.multipart import arriving
 from service.features.files.flows.names import display_name
@@ -99,7 +98,7 @@ async def cancel_import(request: Request, ctx: Ctx, import_id: UUID) -> Response
 @router.get("/downloads/verdicts/{import_id}")
 async def download_verdicts(request: Request, ctx: Ctx, import_id: UUID) -> Response:
     found = await queries.get_import(ctx, import_id)
-    body = hand_out(ctx.resources, _organization(ctx), import_id, found.state, found.added)
+    body = hand_out(ctx.resources, ctx.tenant, import_id, found.state, found.added)
     return _attachment(body, f"verdicts-{found.name.rpartition('.')[0]}")
 
 
@@ -107,14 +106,14 @@ async def download_verdicts(request: Request, ctx: Ctx, import_id: UUID) -> Resp
 @limit(EXPORT)
 async def export_everything(request: Request, ctx: Ctx) -> Response:
     wanted = await queries.allow_export(ctx, None)
-    return _attachment(readings_csv(ctx.resources, _organization(ctx), wanted), "readings")
+    return _attachment(readings_csv(ctx.resources, ctx.tenant, wanted), "readings")
 
 
 @router.get("/downloads/readings/{indicator_id}")
 @limit(SERIES)
 async def export_indicator(request: Request, ctx: Ctx, indicator_id: UUID) -> Response:
     wanted = await queries.allow_export(ctx, indicator_id)
-    return _attachment(readings_csv(ctx.resources, _organization(ctx), wanted), f"readings-{wanted.name}")
+    return _attachment(readings_csv(ctx.resources, ctx.tenant, wanted), f"readings-{wanted.name}")
 
 
 async def _receive(request: Request, ctx: Ctx, begun: Import, parts: AsyncIterator[bytes]) -> Response:
@@ -143,8 +142,3 @@ def _attachment(body: AsyncIterator[str], name: str) -> Response:
     plain = re.sub(r"[^A-Za-z0-9]+", "-", name)[:60].strip("-")
     headers = {"Content-Disposition": f'attachment; filename="{plain}.csv"'}
     return StreamingResponse(body, media_type="text/csv; charset=utf-8", headers=headers)
-
-
-def _organization(ctx: Context) -> UUID:
-    assert ctx.organization_id is not None  # noqa: S101 - the route's context has one
-    return ctx.organization_id

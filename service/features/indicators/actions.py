@@ -232,8 +232,7 @@ async def _lock(ctx: Context, indicator_id: UUID) -> None:
 
 
 async def _store(ctx: Context, indicators: list[UUID], ats: list[datetime], values: list[float]) -> Any:
-    stored = await ctx.fetch_one(APPEND, indicators=indicators, ats=ats, readings=values, now=clock.now())
-    assert stored is not None  # noqa: S101 - the statement always answers with one row
+    [stored] = await ctx.fetch(APPEND, indicators=indicators, ats=ats, readings=values, now=clock.now())
     ctx.facts |= {"added": stored["added"], "indicators": sorted(map(str, set(indicators)))[:MOST_NAMED]}
     return stored
 

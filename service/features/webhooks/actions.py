@@ -193,7 +193,6 @@ async def replay_dead(ctx: Context, q: str, reason: str) -> int:
 
 
 async def _insist_on_room(ctx: Context) -> None:
-    assert ctx.organization_id is not None  # noqa: S101 - an admin has one
-    await ctx.get(Organization, ctx.organization_id)  # two who make the last one at once take turns
+    await ctx.get(Organization, ctx.tenant)  # two who make the last one at once take turns
     if (await ctx.db.scalar(select(func.count()).select_from(Endpoint)) or 0) >= MOST_ENDPOINTS:
         raise Conflict(f"An organization has at most {MOST_ENDPOINTS} endpoints.", mend="Delete one you do not need.")

@@ -73,8 +73,7 @@ async def get_system(ctx: Context) -> System:
             store = Fact("Redis", str(redis.get("redis_version", "?")), "good", "RedisLost")
     except LOST:
         alive, store = [], Fact("Redis", "does not answer", "bad", "RedisLost")
-    row = await ctx.work.raw.fetchrow(VERSIONS)
-    assert row is not None  # noqa: S101 - a row without a table
+    [row] = await ctx.work.raw.fetch(VERSIONS)
     return System(
         versions=[
             *_versions(ctx, alive, row["schema"]),

@@ -76,8 +76,7 @@ async def claim(raw: asyncpg.Connection[Any], most: int, *, livemode: bool, only
 async def _describe(raw: asyncpg.Connection[Any], row: asyncpg.Record) -> Claim:
     values = dict(row)
     synced = values.pop("synced_gen")
-    seen = await raw.fetchrow(TOUCHED, row["stripe_customer_id"], synced, row["gen"])
-    assert seen is not None  # noqa: S101 - an aggregate always answers
+    [seen] = await raw.fetch(TOUCHED, row["stripe_customer_id"], synced, row["gen"])
     complete = seen["messages"] == row["gen"] - synced
     return Claim(**values, touched=tuple(seen["types"]) if complete else None, ended=frozenset(seen["ended"]))
 

@@ -65,8 +65,7 @@ async def preview_change(request: Request, ctx: Ctx, plan: str = "") -> Response
         return redirect(request, PLAN)
     if insist_on_sale(ctx).away:
         return go_back(request, sentence("open"), "warning")
-    assert ctx.organization_id is not None  # noqa: S101 - narrows the type: this context always has one
-    resources, organization_id, subscription = ctx.resources, ctx.organization_id, held.stripe_id
+    resources, organization_id, subscription = ctx.resources, ctx.tenant, held.stripe_id
     # Within the period as we know it, or Stripe refuses: its clock and ours need not agree at a cycle's edge.
     now = max(clock.now(), held.period_start or clock.now())
     at = int(min(now, held.period_end or now).timestamp())

@@ -47,8 +47,7 @@ async def come_back(request: Request, ctx: Ctx) -> Response:
 
 async def _arrive(request: Request, ctx: Context, session: str, tries: int) -> Response:
     customer = await queries.find_customer(ctx)
-    assert ctx.organization_id is not None  # noqa: S101 - narrows the type: this context always has one
-    resources, organization_id = ctx.resources, ctx.organization_id
+    resources, organization_id = ctx.resources, ctx.tenant
 
     async def work() -> Response:
         match await arrive(resources, organization_id, customer, session):

@@ -99,9 +99,8 @@ async def _again(resources: Resources, entry: Entry, emails: set[str]) -> bool:
 
 async def _addresses(resources: Resources, missing: list[Entry]) -> dict[UUID, set[str]]:
     """Under which addresses the database knows them, by request."""
-    assert resources.maintenance is not None  # noqa: S101 - only workers and the command line come here
     hashes = {bytes.fromhex(entry.address_hash) for entry in missing if entry.address_hash}
-    async with resources.maintenance.unit_of_work(read_only=True) as work:
+    async with resources.as_maintenance.unit_of_work(read_only=True) as work:
         by_hash = await addresses_behind(work, hashes, Base.metadata)
         accounts = await work.raw.fetch(
             "SELECT id, email FROM users WHERE id = ANY($1)", [entry.user_id for entry in missing]

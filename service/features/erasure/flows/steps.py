@@ -105,9 +105,8 @@ async def note(resources: Resources, case: Case) -> Evidence:
 
 async def tables(resources: Resources, case: Case) -> Evidence:
     """Copies of messages that name them, then all the rest in one transaction; the walk must find nothing again."""
-    assert resources.maintenance is not None  # noqa: S101 - only workers and the command line come here
-    copies = await forget_mentions(resources.maintenance, case.person, Base.metadata)
-    async with resources.maintenance.unit_of_work() as work:
+    copies = await forget_mentions(resources.as_maintenance, case.person, Base.metadata)
+    async with resources.as_maintenance.unit_of_work() as work:
         done = await erase_rows(work, case.person, Base.metadata)
         if left := await left_of(work, case.person, Base.metadata):
             raise Left(f"rows are left in {', '.join(left)}")

@@ -93,8 +93,7 @@ async def read(work: UnitOfWork, parsed: Parsed, indicator_id: UUID | None) -> t
 async def append(work: UnitOfWork, readings: list[Reading], verdicts: Verdicts) -> None:
     """Store what is new, with the statement of the API's own batches; the verdict on each is added."""
     readings = _distinct(readings, verdicts)
-    stored = await work.fetch_one(APPEND, now=clock.now(), **_columns(readings))
-    assert stored is not None  # noqa: S101 - the statement always answers with one row
+    [stored] = await work.fetch(APPEND, now=clock.now(), **_columns(readings))
     verdicts |= {each.line: (ADDED, "") for each in readings}
     verdicts |= {readings[place].line: (UNCHANGED, "") for place in stored["unchanged"]}
     verdicts |= {readings[place].line: (REFUSED, CONTRADICTS) for place in stored["contradicted"]}

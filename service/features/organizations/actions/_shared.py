@@ -21,8 +21,7 @@ async def act_in(ctx: Context, organization_id: UUID, role: Role | None) -> None
 
 async def lock_organization(ctx: Context) -> Organization:
     """The acting organization, locked. Raises Conflict when the asking person's role changed while this waited."""
-    assert ctx.organization_id is not None  # noqa: S101 - every caller requires a role
-    organization = await ctx.get(Organization, ctx.organization_id)
+    organization = await ctx.get(Organization, ctx.tenant)
     # Two owners who demote each other at once: the second waits here, and is no owner any more when it goes on.
     if await ctx.db.scalar(select(Membership.role).where(Membership.user_id == ctx.user_id)) != ctx.role:
         raise Conflict("Your role has just changed.")

@@ -96,8 +96,7 @@ async def expire_visit(ctx: Context, visit_id: UUID) -> None:
 @action("support.allow", requires=Role.OWNER, while_unpaid=True)
 async def allow_access(ctx: Context, *, allowed: bool) -> Organization:
     """Let our support in, or keep it out; whoever is inside is out at their next click."""
-    assert ctx.organization_id is not None  # noqa: S101 - an owner has one
-    organization = await ctx.get(Organization, ctx.organization_id)
+    organization = await ctx.get(Organization, ctx.tenant)
     organization.support_access = allowed
     return organization
 

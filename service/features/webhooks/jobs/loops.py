@@ -45,8 +45,7 @@ async def send_messages(resources: Resources, maintenance: Database, stop: async
 
 @periodic("35 * * * *")
 async def forget_old_secrets(ctx: Context) -> None:
-    assert ctx.resources.maintenance is not None  # noqa: S101 - what this job is given
-    await forget(ctx.resources.maintenance)
+    await forget(ctx.resources.as_maintenance)
 
 
 async def forget(maintenance: Database) -> None:
