@@ -13,6 +13,7 @@ profile only.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import wraps
@@ -106,13 +107,15 @@ def query(name: str, *, requires: Requirement, while_impersonated: bool = True) 
     rule = _register(Rule(name, requires, writes=False, while_impersonated=while_impersonated))
 
     def decorate(body: Verb[P, R]) -> Verb[P, R]:
+        taken = list(inspect.signature(body).parameters)[1:]
+
         @wraps(body)
         async def run(ctx: Context, *args: P.args, **kwargs: P.kwargs) -> R:
             impersonation.refuse(ctx, name, marked=while_impersonated)
             permissions.demand(ctx, name, requires, writes=False)
             with telemetry.span(f"query {name}"):
                 found = await body(ctx, *args, **kwargs)
-            hipaa.note_read(ctx, name, found)
+            hipaa.note_read(ctx, name, found, dict(zip(taken, args, strict=False)) | kwargs)
             return found
 
         run.rule = rule  # type: ignore[attr-defined]

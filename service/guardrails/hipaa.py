@@ -18,10 +18,13 @@ reads are recorded, too. It is the technical half of HIPAA: docs/compliance/hipa
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
+
+from pydantic import BaseModel
 
 from service.core.context import ActorKind, Context
 from service.core.errors import Forbidden, NotAuthenticated
@@ -33,6 +36,8 @@ IDLE = timedelta(minutes=15)
 UNATTENDED = b"x-unattended"
 """Header of what a page asks for while nobody is at it."""
 READ = "read"
+DEEP = 4
+"""How far rows are looked for in what a query gives: a page, a part of it, a list in it, its rows."""
 IDS_IN_A_NOTE, IDS_AT_ONCE = 200, 20
 """What one row of the log has room for: a long list is noted in several, so that none of its ids is left out."""
 SET_UP = frozenset({"/account/security", "/account/totp", "/account/totp/confirmation", "/confirm", "/logout"})
@@ -75,28 +80,46 @@ def insist_on_second_factor(ctx: Context, path: str) -> bool:
     return True
 
 
-def note_read(ctx: Context, name: str, result: Any) -> None:
-    """Remember who saw which rows; written in a transaction of its own, since that of a read changes nothing."""
+def note_read(ctx: Context, name: str, result: Any, asked: Mapping[str, Any]) -> None:
+    """Remember who saw which rows, and for what they `asked`; written in a transaction of its own, since that of a read
+    changes nothing."""
     if not is_on(ctx.settings) or ctx.actor.kind not in (ActorKind.USER, ActorKind.STAFF, ActorKind.API_KEY):
         return
     if result is None or isinstance(result, bool | int | float | str | bytes):
         return  # a number or a word: nobody's record
-    rows = list(_rows(result))
-    for first in range(0, len(rows) or 1, IDS_IN_A_NOTE):
-        noted = rows[first : first + IDS_IN_A_NOTE]
-        ids = [str(found) for row in noted if (found := _id(row)) is not None]
-        chunks = {str(start): ids[start : start + IDS_AT_ONCE] for start in range(0, len(ids), IDS_AT_ONCE)}
-        ctx.note(name, READ, rows=len(noted), ids=chunks)
-
-
-def _rows(result: Any) -> Iterable[Any]:
     items = getattr(result, "items", result)
-    return items if isinstance(items, list | tuple) else [result]
+    rows = list(items) if isinstance(items, list) or (isinstance(items, tuple) and items is not result) else [result]
+    seen = list(dict.fromkeys(str(one) for row in rows for one in ids_in(row)))
+    whose = {key: " ".join(map(str, ids_in(value))) for key, value in asked.items() if any(ids_in(value))}
+    for first in range(0, len(seen) or 1, IDS_IN_A_NOTE):
+        ids = seen[first : first + IDS_IN_A_NOTE]
+        chunks = {str(start): ids[start : start + IDS_AT_ONCE] for start in range(0, len(ids), IDS_AT_ONCE)}
+        ctx.note(name, READ, rows=len(ids) or len(rows), ids=chunks, **({"asked": whose} if whose else {}))
 
 
-def _id(row: Any) -> UUID | int | None:
-    found = row.get("id") if isinstance(row, dict) else getattr(row, "id", None)
-    return found if isinstance(found, UUID | int) else None
+def ids_in(value: Any, depth: int = DEEP) -> Iterator[UUID | int]:
+    """The row's own id; where it has none, all that it names; and those of the rows inside it."""
+    if isinstance(value, UUID):
+        yield value
+    parts = _fields(value)
+    own = parts.get("id")
+    if isinstance(own, UUID | int):
+        yield own
+    for inner in parts.values() if depth else ():
+        if inner is not own and not (own is not None and isinstance(inner, UUID)):
+            yield from ids_in(inner, depth - 1)
+
+
+def _fields(value: Any) -> Mapping[Any, Any]:
+    if isinstance(value, Mapping):
+        return value
+    if isinstance(value, list | tuple):
+        return dict(enumerate(value))
+    if isinstance(value, BaseModel):
+        return {name: getattr(value, name) for name in type(value).model_fields}
+    if is_dataclass(value):
+        return {one.name: getattr(value, one.name) for one in fields(value)}
+    return {"id": getattr(value, "id", None)}
 
 
 def refuse_unfit(settings: Settings) -> None:

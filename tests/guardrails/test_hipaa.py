@@ -191,6 +191,17 @@ async def test_who_saw_what_is_recorded_before_the_answer_leaves(
     for path in pages:
         answer = await client.get(path, follow_redirects=True)
         assert answer.status_code in (200, 404), path
+    # What is no list says which rows, too: of an indicator's page, of the tiles, of a file's key.
+    indicator, file = min(indicators), await place.file(person.organization_id, state="clean")
+    assert (await client.get(f"/indicators/{indicator}")).status_code == 200
+    await client.get(f"/files/{file}/download")
+    facts = {row["action"]: orjson.loads(row["facts"]) for row in await reads(place, person)}
+    named = {action: {one for chunk in each["ids"].values() for one in chunk} for action, each in facts.items()}
+    assert indicator in named["indicators.detail"]
+    assert facts["indicators.detail"]["asked"]["indicator_id"] == indicator
+    assert named["indicators.dashboard"] <= indicators
+    assert len(named["indicators.dashboard"]) >= 8, "the tiles of the first page"
+    assert facts["files.download"]["asked"] == {"file_id": str(file)}
     seen = {row["action"] for row in await reads(place, person)}
     assert len(seen) >= 8, f"the walk left only {seen}"
 
@@ -221,7 +232,7 @@ async def test_of_a_long_list_no_id_is_left_out(factory: Factory, strict_resourc
     seen, person = [{"id": new_id()} for _ in range(450)], await factory.person(staff=True)
     async with strict_resources.database.connection() as connection:
         ctx = Context(UnitOfWork(connection), strict_resources, Actor(ActorKind.STAFF, person.id), Caller("test"))
-        hipaa.note_read(ctx, "probe.list", seen)
+        hipaa.note_read(ctx, "probe.list", seen, {})
         with captured_sql.sent_here() as sent:
             await audit.write_security_events(ctx)
     written = await factory.superuser.fetch("SELECT facts FROM audit_log WHERE actor_id = $1 ORDER BY id", person.id)
