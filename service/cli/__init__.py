@@ -184,6 +184,8 @@ def verify_audit(
     report = asyncio.run(as_maintenance(examine))
     for kind, what in report.problems:
         typer.echo(f"{kind}: {what}")
+    if report.purged:
+        typer.echo(f"{report.purged} sealed rows are gone because their time was over; their seals hold")
     typer.echo(f"{report.rows} rows in {report.segments} segments, {sum(report.counts.values())} problems")
     raise typer.Exit(0 if report.ok else 1)
 

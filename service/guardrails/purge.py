@@ -18,7 +18,24 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Table, Uuid, and_, delete, func, literal_column, null, or_, select, tuple_, union
+from sqlalchemy import (
+    ColumnElement,
+    Index,
+    Table,
+    Uuid,
+    and_,
+    delete,
+    false,
+    func,
+    literal_column,
+    not_,
+    null,
+    or_,
+    select,
+    text,
+    tuple_,
+    union,
+)
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -28,10 +45,12 @@ from service.core.database import Base, Database, UnitOfWork
 from service.core.errors import Conflict
 from service.core.ids import new_id
 from service.core.logging import get_logger
+from service.core.settings import Profile
 from service.guardrails import audit, purposes
 from service.guardrails.jobs import periodic
-from service.guardrails.personal_data import content, internal, pointer
-from service.guardrails.retention import DELETED_AT, ORGANIZATIONS, Retention, forever, parts_of, retention_of
+from service.guardrails.personal_data import Erasure, internal, personal, pointer
+from service.guardrails.retention import DELETED_AT, ORGANIZATIONS, Retention, days_after, parts_of, retention_of
+from service.guardrails.subjects import By, Person, Subject, condition_for_any, personal_tables, subject_of
 
 BATCH = 1_000
 SECONDS = 20.0
@@ -47,15 +66,33 @@ class LegalHold(Base):
     """A reason why the rows of an organization or a person must not be destroyed (a lawsuit, an audit)."""
 
     __tablename__ = "legal_holds"
-    __retention__ = forever("shows afterwards why something was kept longer than the rule says")
+    __retention__ = days_after("lifted_at", days=1095, reason="shows for three years why something was kept longer")
+    __table_args__ = (Index("ix_legal_holds_lifted_at", "lifted_at", postgresql_where=text("lifted_at IS NOT NULL")),)
+    __subject__ = Subject("subject_id")
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, info=internal())
     # An organization's or a person's id; no foreign key, because the hold must outlive what it held.
     subject_id: Mapped[UUID] = mapped_column(index=True, info=pointer())
-    reason: Mapped[str] = mapped_column(info=content())
+    # Words about somebody, who may not see them while they are what a claim is fought with.
+    reason: Mapped[str | None] = mapped_column(
+        info=personal(
+            "message",
+            purpose="security",
+            erasure=Erasure.NULL,
+            withheld="what a legal claim is prepared with (GDPR Art. 23(1)(j))",
+        )
+    )
     placed_at: Mapped[datetime] = mapped_column(default=clock.now, info=internal())
     placed_by: Mapped[UUID | None] = mapped_column(info=pointer())
     lifted_at: Mapped[datetime | None] = mapped_column(default=None, info=internal())
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Whom legal holds name; and those of them that are people, whose rows are found in more ways than by an id."""
+
+    ids: list[UUID]
+    people: list[Person]
 
 
 @dataclass(slots=True)
@@ -97,7 +134,12 @@ async def purge_expired(
             if rule is None or rule.days is None or rule.removed_by:
                 continue
             try:
-                await _remove(run, table, _expired(table, rule, held), told=rule.after == DELETED_AT)
+                await _remove(
+                    run,
+                    table,
+                    _expired(table, rule, resources.settings.compliance_profile, held),
+                    told=rule.after == DELETED_AT,
+                )
             except DBAPIError as error:
                 log.error("purge failed", table=table.name, error=str(error.orig))
                 failures.append(error)
@@ -109,15 +151,24 @@ async def purge_expired(
     return run.removed
 
 
-def _expired(table: Table, rule: Retention, held: list[UUID]) -> ColumnElement[bool]:
-    before = clock.now() - timedelta(days=rule.days or 0) - GRACE
+def _expired(table: Table, rule: Retention, profile: Profile, held: Held) -> ColumnElement[bool]:
+    before = clock.now() - timedelta(days=rule.days_under(profile)) - GRACE
     # A hold names people and organizations; a table whose own rows are numbered cannot be meant by its id.
     subjects = [
         column
         for name in HOLDABLE
-        if held and (column := table.c.get(name)) is not None and isinstance(column.type, Uuid)
+        if held.ids and (column := table.c.get(name)) is not None and isinstance(column.type, Uuid)
     ]
-    return and_(table.c[rule.after] < before, *(or_(column.is_(None), column.not_in(held)) for column in subjects))
+    spared = [or_(column.is_(None), column.not_in(held.ids)) for column in subjects]
+    if held.people and table in personal_tables(table.metadata) and not _only_mentions(table):
+        spared.append(not_(func.coalesce(condition_for_any(held.people, table), false())))
+    return and_(table.c[rule.after] < before, *spared)
+
+
+def _only_mentions(table: Table) -> bool:
+    """Sealed copies of messages, which say to no query whom they name: a hold on a person cannot keep them."""
+    subject = subject_of(table)
+    return subject is not None and subject.by is By.MENTION
 
 
 async def _remove(run: Run, table: Table, where: ColumnElement[bool], *, told: bool = False) -> None:
@@ -160,7 +211,9 @@ async def _tell(ctx: Context, organization_id: UUID | None, table: Table, count:
     await audit.record(ctx, "retention.purge", audit.Changes(object_type=table.name), {"rows": count})
 
 
-async def _held(run: Run) -> list[UUID]:
+async def _held(run: Run) -> Held:
     async with run.maintenance.unit_of_work(read_only=True) as work:
         held = select(LegalHold.subject_id).where(LegalHold.lifted_at.is_(None))
-        return list(await work.session.scalars(union(held, purposes.restricted())))
+        ids = list(await work.session.scalars(union(held, purposes.restricted())))
+        people = await work.raw.fetch("SELECT id, email FROM users WHERE id = ANY($1)", ids) if ids else []
+        return Held(ids, [Person(row["id"], (row["email"],)) for row in people])

@@ -5,7 +5,8 @@ Protects from: data kept for ever because nobody decided (GDPR Art. 5(1)(e); ASV
     __retention__ = after_deletion(days=30, reason="a deleted indicator can be restored for 30 days")
     __retention__ = days_after("expires_at", days=1, reason="explains 'this link has been used' for a day")
     __retention__ = with_parent("indicators", reason="readings live and die with their indicator")
-    __retention__ = forever("the audit trail outlives what it describes")
+    __retention__ = days_after("at", days=400, hipaa_days=2200, reason="a payment processor asks for a year of log")
+    __retention__ = forever("a seal proves what it sealed for as long as anybody asks")
 
 A tenant's table is besides that always part of its organization: when the organization goes, its rows go. Limits:
 backups keep what was purged until they expire themselves.
@@ -20,6 +21,7 @@ from sqlalchemy import Column, ForeignKeyConstraint, Index, MetaData, Table, eve
 from sqlalchemy.orm import Mapper
 
 from service.core.database import Base
+from service.core.settings import Profile
 
 ORGANIZATIONS = "organizations"
 DELETED_AT = "deleted_at"
@@ -33,8 +35,14 @@ class Retention:
     days: int | None = None
     after: str = ""
     parent: str = ""
+    hipaa_days: int | None = None
+    """Instead of `days` under that profile, which has periods of its own."""
     removed_by: str = ""
     """Who removes them, where that is not the purge: what they are is in more places than this table."""
+
+    def days_under(self, profile: Profile) -> int:
+        longer = self.hipaa_days if profile is Profile.HIPAA else None
+        return longer or self.days or 0
 
     def __post_init__(self) -> None:
         if not self.reason.strip():
@@ -45,11 +53,11 @@ class Retention:
 
 def after_deletion(*, days: int, reason: str, part_of: str = "", removed_by: str = "") -> Retention:
     """Soft-deleted rows go for good `days` later; with `part_of`, deleting that parent row deletes these with it."""
-    return Retention(reason, days, DELETED_AT, part_of, removed_by)
+    return Retention(reason, days, DELETED_AT, part_of, removed_by=removed_by)
 
 
-def days_after(column: str, *, days: int, reason: str) -> Retention:
-    return Retention(reason, days, column)
+def days_after(column: str, *, days: int, reason: str, hipaa_days: int | None = None) -> Retention:
+    return Retention(reason, days, column, hipaa_days=hipaa_days)
 
 
 def with_parent(table: str, *, reason: str) -> Retention:

@@ -15,7 +15,7 @@ organization's content is the organization's, and not found here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -128,17 +128,22 @@ def references_to(person: Person, metadata: MetaData) -> list[tuple[Column[Any],
 
 def condition_for(person: Person, table: Table) -> ColumnElement[bool]:
     """Which rows of the table are about this person."""
+    return condition_for_any([person], table)
+
+
+def condition_for_any(people: Sequence[Person], table: Table) -> ColumnElement[bool]:
+    """Which rows of the table are about one of these."""
     subject = subject_of(table)
     if subject is None:
-        return _through_the_whole(person, table)
-    column = table.c[subject.column]
+        return _through_the_whole(people, table)
+    column, emails = table.c[subject.column], [email for person in people for email in person.emails]
     match subject.by:
         case By.ID:
-            return column == person.id
+            return column.in_([person.id for person in people])
         case By.EMAIL:
-            return column.in_(person.emails)
+            return column.in_(emails)
         case By.ADDRESS_HASH:
-            return column.in_([address_hash(email) for email in person.emails])
+            return column.in_([address_hash(email) for email in emails])
         case By.MENTION:
             return column.is_not(None)
 
@@ -170,12 +175,13 @@ def _strings(told: object) -> Iterator[str]:
             yield from _strings(value)
 
 
-def _through_the_whole(person: Person, table: Table) -> ColumnElement[bool]:
+def _through_the_whole(people: Sequence[Person], table: Table) -> ColumnElement[bool]:
     found = _whole_of(table)
     if found is None:
         raise LookupError(f"{table.name} reaches no person: set __subject__ on its model (guardrails/subjects.py)")
     whole, key = found
-    parents = select(*(element.column for element in key.elements)).where(condition_for(person, whole)).correlate(None)
+    about = condition_for_any(people, whole)
+    parents = select(*(element.column for element in key.elements)).where(about).correlate(None)
     return tuple_(*key.columns).in_(parents)
 
 

@@ -28,6 +28,7 @@ async def as_attacker(superuser: asyncpg.Connection[Any], *statements: str) -> N
             await superuser.execute(statement)
         for table in tables:
             await superuser.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {table}_append_only")
+        await superuser.execute("ALTER TABLE audit_log ENABLE ALWAYS TRIGGER audit_log_kept")
 
 
 async def newest(superuser: asyncpg.Connection[Any], count: int = 1) -> list[dict[str, Any]]:

@@ -237,7 +237,6 @@ async def test_nobody_writes_into_another_organizations_log(acting: Acting) -> N
     "statement",
     [
         "UPDATE audit_log SET outcome = 'denied'",
-        "DELETE FROM audit_log",
         "TRUNCATE audit_log",
         "UPDATE audit_segments SET row_count = 0",
         "DELETE FROM audit_segments",
@@ -257,9 +256,7 @@ async def test_no_role_of_ours_changes_the_log(servers: Any, own_database: str, 
         assert isinstance(caught.value, asyncpg.InsufficientPrivilegeError)
 
 
-@pytest.mark.parametrize(
-    "statement", ["UPDATE audit_log SET outcome = ''", "DELETE FROM audit_log", "TRUNCATE audit_log"]
-)
+@pytest.mark.parametrize("statement", ["UPDATE audit_log SET outcome = ''", "TRUNCATE audit_log"])
 @pytest.mark.parametrize("mode", ["origin", "replica"])
 async def test_even_the_superuser_is_refused_by_the_trigger(
     own_superuser: asyncpg.Connection[Any], statement: str, mode: str

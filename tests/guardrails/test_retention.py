@@ -17,6 +17,7 @@ from service.catalog import load_tables
 from service.core import clock
 from service.core.context import Resources
 from service.core.ids import new_id
+from service.core.settings import Profile
 from service.guardrails import purge, soft_delete
 from service.guardrails.purge import purge_expired
 from service.guardrails.retention import (
@@ -305,8 +306,8 @@ def test_the_services_own_tables_have_no_problem() -> None:
 
 def test_a_hold_never_means_a_row_by_its_number() -> None:
     """Messages are numbered, holds are of ids: one hold on anybody, and no message was purged any more."""
-    tables = load_tables().tables
+    tables, rule = load_tables().tables, days_after("id", days=1, reason="any")
     for name, has_ids in (("inbox", False), ("users", True)):
         table = tables[name]
-        where = str(purge._expired(table, days_after("id", days=1, reason="any"), [new_id()]))
+        where = str(purge._expired(table, rule, Profile.NONE, purge.Held([new_id()], [])))
         assert (f"{name}.id NOT IN" in where) is has_ids, where

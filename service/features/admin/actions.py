@@ -103,7 +103,7 @@ async def hold(ctx: Context, subject_id: UUID, reason: str) -> LegalHold:
         raise Conflict("This is held already.", mend="Nothing to do.")
     held = LegalHold(subject_id=subject_id, reason=reason, placed_by=ctx.user_id)
     ctx.add(held)
-    ctx.facts |= {"about": str(subject_id), "reason": reason}
+    ctx.facts |= {"account": str(subject_id), "reason": reason}
     return held
 
 
@@ -114,7 +114,7 @@ async def lift_hold(ctx: Context, subject_id: UUID, reason: str) -> LegalHold:
     if held is None:
         raise Conflict("Nothing holds this.", mend="Nothing to do.")
     held.lifted_at = clock.now()
-    ctx.facts |= {"about": str(subject_id), "reason": reason}
+    ctx.facts |= {"account": str(subject_id), "reason": reason}
     return held
 
 

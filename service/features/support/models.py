@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from service.core import clock
 from service.core.database import Base
 from service.core.ids import new_id
-from service.guardrails.personal_data import TENANTS_OWN, Erasure, internal, pointer
+from service.guardrails.personal_data import Erasure, internal, personal, pointer
 from service.guardrails.retention import days_after
 from service.guardrails.subjects import Subject
 from service.guardrails.tenancy import TenantScoped
@@ -36,8 +36,9 @@ class SupportVisit(TenantScoped, Base):
     # Both empty themselves with the account.
     person_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"), info=pointer())
     staff_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"), info=pointer())
-    reason: Mapped[str] = mapped_column(
-        String(REASON_LENGTH), info=internal("message", erasure=Erasure.KEEP, because=TENANTS_OWN)
+    # A colleague's words about the person: they go with the account.
+    reason: Mapped[str | None] = mapped_column(
+        String(REASON_LENGTH), info=personal("message", purpose="security", erasure=Erasure.NULL)
     )
     began_at: Mapped[datetime] = mapped_column(default=clock.now, info=internal())
     ends_at: Mapped[datetime] = mapped_column(info=internal())

@@ -28,9 +28,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from service.core import clock
 from service.core.crypto import derive_key
 from service.core.database import Database
+from service.core.ids import moment_of
 from service.core.settings import Settings
 from service.guardrails.audit import verifier
-from service.guardrails.audit.log import COLUMNS, canonical
+from service.guardrails.audit.log import COLUMNS, canonical, kept_since
 from service.guardrails.audit.seal import MEMBER
 from service.guardrails.audit.verify import NEXT, ROWS, Report
 
@@ -42,7 +43,8 @@ To check it: python verify.py THIS-FILE.zip --key THE-PUBLIC-KEY
 Take verify.py from the published source and the key from the operator, by another way than this bundle.
 
 What is checked: manifest.json is signed (Ed25519); both files have the SHA-256 that it names; every segment names the
-seal of the one before; every row's text has the SHA-256 that was sealed; every sealed row is there, once, in its place.
+seal of the one before; every row's text has the SHA-256 that was sealed; every sealed row is there, once, in its place,
+unless it is older than "kept_since" in the manifest: such rows are deleted, and only their seals remain.
 With --anchors (a log with audit.sealed lines, kept by another system) also that the seals are the ones of that day.
 
 "row" is the row as it was hashed: canonical JSON, keys sorted, UTF-8. Each leaf of a segment's tree (RFC 6962) is the
@@ -79,7 +81,7 @@ async def export(
 
     One segment is in memory at a time.
     """
-    rows = number = 0
+    rows, number, since = 0, 0, kept_since(settings)
     last: dict[str, Any] = {"sealed_at": None, "seal": b""}
     with ZipFile(file, "w", ZIP_DEFLATED) as zipped, tempfile.TemporaryFile() as aside:
         segments = Hashed(aside)
@@ -94,13 +96,14 @@ async def export(
                     for line, row in _lines(segment, found, organization):
                         written.line(line)
                         positions.append(row)
-                    segments.line(_segment(segment, positions, whole=organization is None))
+                    expected = positions if organization else _expected(segment, positions, since)
+                    segments.line(_segment(segment, expected, whole=organization is None))
                 number, rows, last = segment["number"], rows + len(positions), dict(segment)
         aside.seek(0)
         with zipped.open("segments.jsonl", "w", force_zip64=True) as out:
             while part := aside.read(1_048_576):
                 out.write(part)
-        manifest = _manifest(report, organization, rows, number, last["sealed_at"], written, segments)
+        manifest = _manifest(report, organization, rows, number, since, last["sealed_at"], written, segments)
         zipped.writestr("manifest.json", manifest)
         zipped.writestr("manifest.sig", signing_key(settings).sign(manifest).hex())
         zipped.writestr("README.txt", README)
@@ -132,16 +135,26 @@ def _lines(
         yield line | ({"path": _path(levels, index)} if organization else {}), index
 
 
+def _expected(segment: asyncpg.Record, positions: list[int], since: datetime) -> list[int]:
+    """A missing row keeps its position, so that it is named; not one whose time is over."""
+    members, there = MEMBER.iter_unpack(segment["members"]), set(positions)
+    return [at for at, (one, _, _) in enumerate(members) if at in there or moment_of(UUID(bytes=one)) >= since]
+
+
 def _segment(segment: asyncpg.Record, positions: list[int], *, whole: bool) -> dict[str, Any]:
     told = {name: segment[name] for name in ("number", "sealed_at", "cluster", "last_txid", "last_id", "row_count")}
     told |= {name: segment[name].hex() for name in ("root", "previous_seal", "seal")}
-    # A row that should be there and is not keeps its position: so it can be named as missing.
-    expected = list(range(segment["row_count"])) if whole else positions
-    return told | {"positions": expected} | ({"members": segment["members"].hex()} if whole else {})
+    return told | {"positions": positions} | ({"members": segment["members"].hex()} if whole else {})
 
 
 def _manifest(
-    report: Report, organization: UUID | None, rows: int, number: int, until: datetime | None, *files: Hashed
+    report: Report,
+    organization: UUID | None,
+    rows: int,
+    number: int,
+    since: datetime,
+    until: datetime | None,
+    *files: Hashed,
 ) -> bytes:
     told = {
         "format": FORMAT,
@@ -149,6 +162,7 @@ def _manifest(
         "organization": str(organization) if organization else None,
         "rows": rows,
         "last_segment": number,
+        "kept_since": since.isoformat(),
         "sealed_until": until.isoformat() if until else None,
         "files": dict(zip(("rows.jsonl", "segments.jsonl"), (file.digest.hexdigest() for file in files), strict=True)),
         "problems": report.problems,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from itertools import groupby
 from typing import Any
@@ -21,10 +21,11 @@ from service.core.database import LOST, Base
 from service.core.errors import Unavailable
 from service.core.ids import new_id
 from service.core.logging import get_logger
+from service.core.settings import Profile, Settings
 from service.guardrails.addresses import region_of
 from service.guardrails.audit.changes import HIDDEN, Changes, plain
 from service.guardrails.personal_data import Erasure, content, internal
-from service.guardrails.retention import forever
+from service.guardrails.retention import days_after, forever
 from service.guardrails.subjects import Subject
 from service.guardrails.tenancy import TenantScoped
 
@@ -35,18 +36,25 @@ ADDRESS = re.compile(r"[^\s@<>]+@[^\s@<>]+")
 """In a reason that somebody typed: the log cannot forget, so it does not learn addresses."""
 
 
-KEPT = "who did what must be provable afterwards (GDPR Art. 5(2), 17(3)(b) and (e)); ids, no names"
+KEPT = "who did what must be provable for a year (GDPR Art. 5(2), 17(3)(b) and (e); PCI DSS 10.5.1); then it goes"
+DAYS, HIPAA_DAYS = 400, 2_200
+"""A year and a month (PCI DSS 10.5.1); six years and a week (45 CFR 164.316(b)(2)(i)). The database itself lets nobody
+delete a younger row than the first."""
 
 
-def _kept(*arguments: Any, **options: Any) -> Any:
-    """A column that erasing a person leaves alone: ids, times and outcomes say nothing without the person's own row."""
-    return mapped_column(*arguments, info=internal(purpose="security", erasure=Erasure.KEEP, because=KEPT), **options)
+def _kept(*arguments: Any, what: str = "operations", **options: Any) -> Any:
+    """A column that erasing a person leaves alone until the row's time is over: it is under the row's hash."""
+    info = internal(what, purpose="security", erasure=Erasure.KEEP, because=KEPT)
+    return mapped_column(*arguments, info=info, **options)
 
 
 class AuditRow(TenantScoped, Base):
     __tablename__ = "audit_log"
-    __retention__ = forever("who did what outlives what it was done to; holds ids, never personal values")
+    __retention__ = days_after(
+        "at", days=DAYS, hipaa_days=HIPAA_DAYS, reason="who did what can be shown for a year; its seal stays"
+    )
     __table_args__ = (
+        Index("ix_audit_log_at", "at"),
         Index(None, "organization_id", "id"),
         Index(None, "organization_id", "action", "id"),
         Index(None, "organization_id", "actor_id", "id"),
@@ -63,16 +71,16 @@ class AuditRow(TenantScoped, Base):
     # No foreign key: the log outlives the organization. Empty for what happens before anybody has logged in.
     organization_id: Mapped[UUID | None] = _kept()  # type: ignore[assignment]
     actor_kind: Mapped[str] = _kept()
-    actor_id: Mapped[UUID | None] = _kept()
-    on_behalf_of: Mapped[UUID | None] = _kept()
+    actor_id: Mapped[UUID | None] = _kept(what="subject")
+    on_behalf_of: Mapped[UUID | None] = _kept(what="subject")
     action: Mapped[str] = _kept()
     object_type: Mapped[str] = _kept()
     object_id: Mapped[UUID | None] = _kept()
     outcome: Mapped[str] = _kept()
-    reason: Mapped[str] = _kept()
+    reason: Mapped[str] = _kept(what="message")
     request_id: Mapped[str] = _kept()
-    session_ref: Mapped[str] = _kept()
-    address_prefix: Mapped[str] = _kept()
+    session_ref: Mapped[str] = _kept(what="pseudonym")
+    address_prefix: Mapped[str] = _kept(what="address")
     changes: Mapped[dict[str, Any]] = mapped_column(info=content("history"))
     facts: Mapped[dict[str, Any]] = _kept()
     row_hash: Mapped[bytes] = _kept()
@@ -110,6 +118,12 @@ INSERT = (
     f"INSERT INTO audit_log ({', '.join(COLUMNS)}, row_hash) "  # noqa: S608 - constant names
     f"VALUES ({', '.join(f'${number}' for number in range(1, len(COLUMNS) + 2))})"
 )
+
+
+def kept_since(settings: Settings) -> datetime:
+    """What is older may be gone: the purge has been there, and the seals still hold."""
+    days = HIPAA_DAYS if settings.compliance_profile is Profile.HIPAA else DAYS
+    return clock.now() - timedelta(days=days)
 
 
 def row_hash(row: dict[str, Any]) -> bytes:

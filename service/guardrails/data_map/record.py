@@ -59,7 +59,8 @@ def retention_text(table: Table) -> str:
     if rule is None:
         return ""
     if rule.days is not None:
-        return f"{rule.days} days after {rule.after}: {rule.reason}"
+        longer = f" ({rule.hipaa_days} under the hipaa profile)" if rule.hipaa_days else ""
+        return f"{rule.days} days{longer} after {rule.after}: {rule.reason}"
     return f"with {rule.parent}: {rule.reason}" if rule.parent else f"for ever: {rule.reason}"
 
 

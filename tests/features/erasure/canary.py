@@ -66,6 +66,8 @@ async def plant(raw: asyncpg.Connection[Any], person: Person, token: str, organi
             extra = " OVERRIDING SYSTEM VALUE" if table.name == "inbox" else ""
             await raw.execute(f"INSERT INTO {table.name} ({names}){extra} VALUES ({places})", *values.values())
             planted.add(table.name)
+    # One that is over: as long as it holds, nobody is erased.
+    await raw.execute("UPDATE legal_holds SET lifted_at = now() WHERE subject_id = $1", person.id)
     await raw.execute(LETTER, new_id(), person.id, token, clock.now())
     return planted
 

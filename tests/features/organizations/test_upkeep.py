@@ -8,10 +8,12 @@ from service.app import close_resources, create_resources
 from service.core import clock
 from service.core.context import SYSTEM, Caller, Context, Resources
 from service.core.database import Database
+from service.core.ids import new_id
 from service.core.settings import Settings
 from service.features.organizations.jobs import find_ownerless
 from service.guardrails.invariants import INVARIANTS
 from service.guardrails.purge import purge_expired
+from service.guardrails.subjects import address_hash
 from tests.features.organizations.conftest import Team
 
 
@@ -76,3 +78,27 @@ async def test_thirty_days_after_deletion_everything_in_it_is_gone(team: Team, s
         team.organization,
     )
     assert history == 1, "the log outlives what it describes"
+
+
+async def test_a_hold_on_a_person_keeps_what_is_found_by_their_address(team: Team, settings: Settings) -> None:
+    """Mails are known by a hash of the address and invitations by the address: no id of a person is in them."""
+    held, other = team.people["member"], team.people["stranger"]
+    past = clock.now() - timedelta(days=90)
+    for person in (held, other):
+        await team.superuser.execute(
+            "INSERT INTO sent_mails (reference, template, address_hash, state, attempts, first_tried_at, tried_at)"
+            " VALUES ($1, 'news', $2, 'accepted', 1, $3, $3)",
+            f"held-{person.id}", address_hash(person.email), past,
+        )  # fmt: skip
+    await team.superuser.execute(
+        "INSERT INTO legal_holds (id, subject_id, reason, placed_at) VALUES ($1, $2, 'Smith v. us', now())",
+        new_id(), held.id,
+    )  # fmt: skip
+    worker = create_resources(settings, maintenance=True)
+    try:
+        await purge_expired(worker)
+    finally:
+        await close_resources(worker)
+        await team.superuser.execute("DELETE FROM legal_holds WHERE subject_id = $1", held.id)
+    left = await team.superuser.fetch("SELECT reference FROM sent_mails WHERE reference LIKE 'held-%'")
+    assert [row["reference"] for row in left] == [f"held-{held.id}"]
