@@ -103,21 +103,25 @@ def is_card(digits: str) -> bool:
 
 def places(text: str) -> list[tuple[int, int]]:
     """Where card numbers begin and end in a text, in order and none inside another."""
-    found: list[tuple[int, int]] = []
-    text = text if text.isascii() else text.translate(DIGITS)
-    for first, last in _near(text):
-        for shape in SHAPES:
-            for match in shape.finditer(text, first, last):
-                start, end = match.span(1)
-                cut = end == last < len(text)
-                if not cut and is_card(_digits(match[1])):
-                    found += [] if _is_something_else(text, start, end) else [(start, end)]
+    found = list(_cards(text))
     found.sort(key=lambda place: (place[0], -place[1]))
     apart: list[tuple[int, int]] = []
     for place in found:
         if not apart or place[0] >= apart[-1][1]:
             apart.append(place)
     return apart
+
+
+def _cards(text: str) -> Iterator[tuple[int, int]]:
+    """As they are found: whoever asks only whether there is one need not wait for all."""
+    text = text if text.isascii() else text.translate(DIGITS)
+    for first, last in _near(text):
+        for shape in SHAPES:
+            for match in shape.finditer(text, first, last):
+                start, end = match.span(1)
+                cut = end == last < len(text)
+                if not cut and is_card(_digits(match[1])) and not _is_something_else(text, start, end):
+                    yield start, end
 
 
 def _digits(written: str) -> str:
@@ -162,7 +166,7 @@ def _is_iban(found: re.Match[str]) -> bool:
 
 
 def contains_card(text: str) -> bool:
-    return bool(places(text))
+    return next(_cards(text), None) is not None
 
 
 def mask(text: str) -> str:

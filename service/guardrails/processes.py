@@ -92,10 +92,14 @@ async def report(resources: Resources, kind: str, look: Callable[[], Awaitable[s
 async def living(resources: Resources) -> list[Process]:
     found = await LIVING.run(resources, resources.settings.redis_namespace)
     told: list[tuple[str, dict[str, Any]]] = [(each[0].decode(), orjson.loads(each[1])) for each in found]
-    made = [
-        Process(
-            **{**facts, "id": identifier, "started_at": datetime.fromisoformat(facts["started_at"]).astimezone(UTC)}
-        )
-        for identifier, facts in told
-    ]
-    return sorted(made, key=lambda one: (one.kind, one.started_at))
+    return sorted((_made(*each) for each in told), key=lambda one: (one.kind, one.started_at))
+
+
+def _made(identifier: str, facts: dict[str, Any]) -> Process:
+    """Of an older or a newer release, too, which tells a fact less or one more."""
+    began = facts.get("started_at")
+    return Process(
+        identifier, facts.get("kind", "?"), facts.get("revision", "?"), facts.get("schema", "?"),
+        datetime.fromisoformat(began).astimezone(UTC) if began else clock.now(),
+        facts.get("breakers", {}), facts.get("store", ""),
+    )  # fmt: skip

@@ -171,6 +171,7 @@ def test_a_megabyte_costs_little_even_when_it_is_all_digits() -> None:
 
     assert cost(text) < 1
     assert max(cost("1" * 1_000_000), cost("1 " * 500_000), cost("4111-1111-1111-1112 " * 50_000)) < 10
+    assert cost(f"{VISA} " * 58_000) < 0.5, "the first one is enough to refuse it all"
 
 
 def test_nothing_of_ours_writes_a_card(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,13 +10,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
+import orjson
 import pytest
 
 from service.core import clock, migrate, telemetry
 from service.core.ids import new_id
+from service.core.scripts import now_ms
 from service.guardrails.circuit_breaker import CircuitBreaker
 from service.guardrails.jobs.runs import is_late
 from service.guardrails.permissions import Role
+from service.guardrails.processes import LIFE_MS, TELL
 from tests.support.client import Client
 from tests.support.factories import Factory, Person
 from tests.support.servers import RunningWorker
@@ -72,6 +75,16 @@ async def test_who_lives_what_runs_and_when_it_ran(
     await until(ran, "the periodic job ran and left no trace")
     assert "Good" in line(await staff.page(PAGE), name)
     assert "every quarter of an hour" in page
+
+
+async def test_a_release_that_tells_other_facts_is_shown(staff: Client, factory: Factory) -> None:
+    """While one takes over from the other, the page must not fail over the older or the newer."""
+    space, older, newer = factory.resources.settings.redis_namespace, new_id().hex, new_id().hex
+    told = {older: {"kind": "web"}, newer: {"kind": "web", "started_at": clock.now().isoformat(), "memory": 3}}
+    for identifier, facts in told.items():
+        await TELL.run(factory.resources, space, identifier, now_ms(), LIFE_MS, orjson.dumps(facts))
+    page = await staff.page(PAGE)
+    assert all(identifier[-8:] in page for identifier in told)
 
 
 async def test_each_trouble_is_told_where_it_is(
