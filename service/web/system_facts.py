@@ -5,11 +5,8 @@ SYSTEM_FACTS = [queries.facts]        # in a feature's admin.py; a @query that a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
-
-from service.core.context import Context
 
 State = Literal["good", "look", "bad", ""]
 
@@ -22,9 +19,6 @@ class Fact:
     value: str
     state: State = ""
     runbook: str = ""
-
-
-FactsOf = Callable[[Context], Awaitable[list[Fact]]]
 
 
 def by_age(seconds: float | None, look: float, bad: float) -> State:

@@ -32,7 +32,6 @@ WITHHELD = {
     "files.download": "leaves as a file",
     "imports.export": "leaves as a file",
     "privacy.download": "leaves as a file",
-    "privacy.export": "leads to a file that leaves",
     "privacy.exports": "leads to files that leave",
     "privacy.organization_exports": "leads to files that leave",
     "organizations.list": "shows organizations other than the one that let support in",

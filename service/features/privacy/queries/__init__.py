@@ -2,9 +2,8 @@
 
 from service.features.privacy.queries.exports import (
     get_download,
-    get_export,
     get_organization_exports,
     list_exports,
 )
 
-__all__ = ["get_download", "get_export", "get_organization_exports", "list_exports"]
+__all__ = ["get_download", "get_organization_exports", "list_exports"]

@@ -52,11 +52,6 @@ async def get_organization_exports(ctx: Context) -> list[ExportRead]:
     return [ExportRead.model_validate(dict(row)) for row in await ctx.fetch(OURS)]
 
 
-@query("privacy.export", requires=Who.SIGNED_IN, while_impersonated=False)
-async def get_export(ctx: Context, export_id: UUID) -> ExportRead:
-    return ExportRead.model_validate(dict(await _mine(ctx, export_id)))
-
-
 @query("privacy.download", requires=Who.SIGNED_IN, while_impersonated=False)
 async def get_download(ctx: Context, export_id: UUID) -> Download:
     """Raises StepUpRequired, and NotFound for what is not ready, not theirs, or no longer theirs to have."""
