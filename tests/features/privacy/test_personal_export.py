@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -14,6 +15,8 @@ from service.core.database import Base
 from service.core.ids import new_id
 from service.features.notifications.models import MEMBER_JOINED
 from service.features.privacy.flows.contents import OF_THE_LOG, SOMEBODY, columns_of, holdings_of
+from service.features.privacy.flows.information import recipients
+from service.guardrails.data_map import PROCESSORS, record
 from service.guardrails.permissions import Role
 from service.guardrails.personal_data import Protection, privacy_of, protection_of
 from service.guardrails.subjects import By, Holding, Person, address_hash, subject_of
@@ -134,7 +137,8 @@ async def test_everything_we_hold_is_in_the_copy_once_and_nothing_else(desk: Des
     found = await desk.copy()
     whole = json.dumps({name: value for name, value in found.items() if name.endswith(".json")})
 
-    assert set(found) == {"README.txt", "schema.json", "sessions.json", *(f"{each.table.name}.json" for each in held)}
+    beside = {"README.txt", "information.txt", "schema.json", "sessions.json", "staff.json"}
+    assert set(found) == beside | {f"{each.table.name}.json" for each in held}
     personal = [key for key in planter.planted if key[0] not in SKIPPED]
     assert len(personal) >= 12
     for table, column in personal:
@@ -153,6 +157,13 @@ async def test_everything_we_hold_is_in_the_copy_once_and_nothing_else(desk: Des
     assert any(row["action"] == "privacy.request_export" for row in found["audit_log.json"])
     assert found["sessions.json"][0]["device"]
     assert b"Ballast" in found["README.txt"]
+    told = found["information.txt"].decode()
+    for one in record.notice(Base.metadata):
+        assert f"- {one.meaning}. {one.purpose}. Basis: {one.basis}. Kept: {one.retention[0]}" in told
+    assert {"smtp", "sendgrid"} - {one.name for one in recipients(desk.resources.settings)}, "one carrier is not in use"
+    for firm in PROCESSORS.values():
+        assert (f"- {firm.title}. For: " in told) is (firm in recipients(desk.resources.settings)), firm.name
+    assert "supervisory authority" in told
 
 
 async def test_other_people_are_left_out(desk: Desk) -> None:
@@ -188,7 +199,9 @@ async def test_other_people_are_left_out(desk: Desk) -> None:
     assert [row["invited_by"] for row in found["invitations.json"]] == ["[somebody else]"]
 
 
-async def test_whom_staff_helped_and_why_is_not_in_their_own_copy(desk: Desk) -> None:
+async def test_a_look_by_staff_is_in_the_copy_of_whom_they_looked_at(
+    desk: Desk,
+) -> None:
     colleague = await desk.factory.person(Role.OWNER, staff=True)
     path, why = f"/staff/people/{desk.owner.id}", "Miss Canary has rung, ticket 4711"
     async with await desk.factory.client(colleague, "password", "totp") as browser:
@@ -204,6 +217,16 @@ async def test_whom_staff_helped_and_why_is_not_in_their_own_copy(desk: Desk) ->
     assert str(desk.owner.id) not in json.dumps(rows)
     assert "Canary" not in json.dumps(rows)
     assert set(rows[0]) == OF_THE_LOG == set(found["schema.json"]["audit_log"]["fields"])
+    assert found["staff.json"] == [], "what they did themselves is not what staff did to them"
+
+    async with await desk.factory.client(desk.owner) as again:
+        theirs = await replace(desk, browser=again).copy()
+    looked, *others = theirs["staff.json"]
+    assert (looked["who"], looked["what"], looked["why"]) == ("a member of our staff", "staff.read_personal", why)
+    assert datetime.fromisoformat(looked["at"]) <= clock.now()
+    assert [(row["what"], row["why"]) for row in others] == [("accounts.end_sessions_of", "")]
+    for name in (str(colleague.id), colleague.email):
+        assert name not in json.dumps({key: value for key, value in theirs.items() if key.endswith(".json")})
 
 
 async def test_an_address_that_was_never_confirmed_finds_nothing(desk: Desk) -> None:

@@ -7,7 +7,7 @@ are, how they log in, where they belong, what they were told, and what they did.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from service.core.database import Base, Database
 from service.features.accounts.models import User
 from service.features.notifications.models import KINDS, Notification
 from service.features.privacy.flows.archive import Entry, whole
+from service.features.privacy.flows.information import information, staff_rows
 from service.features.privacy.flows.progress import Progress
 from service.guardrails import sessions
 from service.guardrails.audit import AuditRow
@@ -37,6 +38,11 @@ README = """This is a copy of the data about you in {product}, made on {day}.
 
 Each .json file holds the rows of one table. schema.json says of every field what it is, why we have it and for how
 long. Other people's names, addresses and numbers are left out: "{somebody}" stands for them.
+
+information.txt says what we have all this for, on which basis and for how long, who receives some of it, and which
+rights you have. staff.json says when somebody of our staff looked at your account, or did something to it, in which
+role, and why they looked; when they worked in your account for you is in support_visits.json. Looks at lists in which
+you are one of many are not in it one by one.
 
 What you and your colleagues wrote into an organization (indicators, readings, files) is the organization's. Its owners
 can copy all of it on their page "Organization".
@@ -76,8 +82,10 @@ async def personal_entries(
     yield Entry(
         "schema.json", whole(orjson.dumps(schema_of(held), option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
     )
+    yield Entry("information.txt", whole(information(resources.settings)))
+    yield Entry("staff.json", _listed(staff_rows(maintenance, person, progress)))
     for each in held:
-        yield Entry(f"{each.table.name}.json", _rows(maintenance, person, each, progress))
+        yield Entry(f"{each.table.name}.json", _listed(_rows(maintenance, person, each, progress)))
         progress.done += 1
     devices = await sessions.devices(resources, person.id)
     found = [
@@ -108,15 +116,20 @@ def _meaning(column: Column[Any]) -> dict[str, str]:
     }
 
 
-async def _rows(maintenance: Database, person: Person, held: Holding, progress: Progress) -> AsyncIterator[bytes]:
+async def _rows(maintenance: Database, person: Person, held: Holding, progress: Progress) -> AsyncIterator[list[bytes]]:
     columns = columns_of(held)
-    names, first = [column.name for column in columns], True
-    yield b"["
+    names = [column.name for column in columns]
     async for rows in batches(maintenance, held.table, columns, held.where):
-        lines = [as_json(masked(held, row, person), names) for row in rows]
+        yield [as_json(masked(held, row, person), names) for row in rows]
+        await progress.tick(len(rows))
+
+
+async def _listed(batches_of_lines: AsyncIterable[list[bytes]]) -> AsyncIterator[bytes]:
+    first = True
+    yield b"["
+    async for lines in batches_of_lines:
         yield (b"\n" if first else b",\n") + b",\n".join(lines)
         first = False
-        await progress.tick(len(rows))
     yield b"\n]\n"
 
 

@@ -8,10 +8,11 @@ from fastapi import Request, Response
 
 from service.core.database import Base
 from service.features.privacy import actions, queries
+from service.features.privacy.flows.information import recipients
 from service.features.privacy.pages._shared import router
 from service.guardrails.actions import may
 from service.guardrails.contexts import PublicCtx, UserCtx
-from service.guardrails.data_map import PROCESSORS, record
+from service.guardrails.data_map import record
 from service.guardrails.data_map.record import Held
 from service.web.templating import render
 
@@ -36,13 +37,11 @@ async def show_privacy(request: Request, ctx: UserCtx) -> Response:
 
 @router.get("/privacy/notice")
 async def show_notice(request: Request, ctx: PublicCtx) -> Response:
-    carriers = {place.mail_through for place in ctx.settings.places.values()}
-    used = [one for one in PROCESSORS.values() if one.name not in ("smtp", "sendgrid") or one.name in carriers]
     return render(
         request,
         "privacy/notice.html",
         held=held(),
-        recipients=used,
+        recipients=recipients(ctx.settings),
         controller=ctx.settings.controller_name,
         contact=ctx.settings.privacy_contact,
     )
