@@ -49,4 +49,4 @@ def review_rights(
     from service.features.support import actions
 
     asyncio.run(as_system(lambda ctx: actions.record_review(ctx, grant, by, note)))
-    typer.echo(f"reviewed by {by}")
+    typer.echo(f"reviewed by {by}; they and all of staff get a mail that says so")

@@ -9,8 +9,9 @@ another until somebody else has reviewed what was done.
 How to use: `ctx.emergency` says that the acting person has one, for acts that nobody else may do alone: entering an
 account of an organization that keeps support out. Impersonation stays what it is: writes are refused.
 
-Limits: whoever has a shell can also write to the database; what they do there is not here. Which acts an emergency
-opens is decision 0020.
+Limits: whoever has a shell can also write to the database; what they do there is not here. A review that is recorded
+from a shell names a colleague without asking them: all of staff get a mail that says who, what and from where. Which
+acts an emergency opens is decision 0020.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, String, select
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.core import clock
@@ -47,6 +48,7 @@ class BreakGlassGrant(Base):
         Index("ix_break_glass_grants_opened_at", "opened_at"),
         Index("ix_break_glass_grants_user_id", "user_id"),
         Index("ix_break_glass_grants_reviewed_by", "reviewed_by"),
+        CheckConstraint("reviewed_by <> user_id", "four_eyes"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, info=internal())

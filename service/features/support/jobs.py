@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -41,6 +42,14 @@ for _state in ("open", "over"):
         until="23 November 2026, 16:04 UTC",
         link="https://app.example/staff/break-glass/1",
     )
+letter(
+    "support/mail/review_recorded",
+    Reach.MUST,
+    who="Sam Staff",
+    reviewer="Robin Staff",
+    found="Needed, and nothing else was looked at.",
+    link="https://app.example/staff/break-glass/1",
+)
 break_glass_open = Gauge("break_glass_open", "Emergency rights that are open", registry=telemetry.REGISTRY)
 break_glass_unreviewed = Gauge(
     "break_glass_unreviewed", "Emergency rights that are over and wait for a review", registry=telemetry.REGISTRY
@@ -125,10 +134,14 @@ async def tell_staff(ctx: Context, event: Event) -> None:
     if (grant := event.facts.get("grant")) is None:
         return
     over = event.action != actions.open_break_glass.rule.name  # type: ignore[attr-defined]
-    people = (await ctx.db.scalars(select(User.id).where(User.is_staff, User.staff_until.is_(None)))).all()
+    people = await _all_staff(ctx)
     await jobs.enqueue_each(
         ctx, mail_staff, [{"grant_id": UUID(grant), "user_id": person, "over": over} for person in people]
     )
+
+
+async def _all_staff(ctx: Context) -> Sequence[UUID]:
+    return (await ctx.db.scalars(select(User.id).where(User.is_staff, User.staff_until.is_(None)))).all()
 
 
 @job(retry=PATIENT)
@@ -147,6 +160,34 @@ async def mail_staff(ctx: Context, grant_id: UUID, user_id: UUID, over: bool) ->
         who=whose or "Somebody",
         why=grant.reason,
         until=f"{grant.over_at:%-d %B %Y, %H:%M} UTC",
+        link=f"{ctx.settings.base_url.rstrip('/')}/staff/break-glass/{grant.id}",
+    )
+
+
+@on(actions.record_review)
+async def tell_of_the_record(ctx: Context, event: Event) -> None:
+    grant = UUID(event.facts["grant"])
+    people = await _all_staff(ctx)
+    await jobs.enqueue_each(ctx, mail_record, [{"grant_id": grant, "user_id": person} for person in people])
+
+
+@job(retry=PATIENT)
+async def mail_record(ctx: Context, grant_id: UUID, user_id: UUID) -> None:
+    """To the colleague whose name a shell has put under a review, and to all others: a forged one is noticed."""
+    grant = await ctx.db.scalar(select(BreakGlassGrant).where(BreakGlassGrant.id == grant_id))
+    to = await ctx.db.scalar(select(User).where(User.id == user_id))
+    if grant is None or to is None:
+        return
+    rows = await ctx.db.execute(select(User.id, User.name).where(User.id.in_([grant.user_id, grant.reviewed_by])))
+    names = {row.id: row.name for row in rows}
+    await deliver(
+        ctx,
+        to.email,
+        "support/mail/review_recorded",
+        f"break-glass.{grant.id}.{to.id}.recorded",
+        who=names.get(grant.user_id) or "Somebody",
+        reviewer=names.get(grant.reviewed_by) or "somebody without a name",
+        found=grant.review,
         link=f"{ctx.settings.base_url.rstrip('/')}/staff/break-glass/{grant.id}",
     )
 

@@ -46,10 +46,10 @@ class Post:
     def __init__(self, sink: MailSink) -> None:
         self._sink = sink
 
-    async def to(self, address: str, *, count: int = 1) -> list[Message]:
-        """The mails for one address, oldest first, as soon as there are so many."""
+    async def to(self, address: str, *, count: int = 1, about: str = "") -> list[Message]:
+        """The mails for one address, oldest first, as soon as there are so many (whose subject says so)."""
         for _ in range(3_000):
-            found = self._sink.to(address)
+            found = [message for message in self._sink.to(address) if about in message.subject]
             if len(found) >= count:
                 return found[::-1]
             await asyncio.sleep(0.02)

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from infra.sandbox.mail import MailSink
@@ -178,7 +179,9 @@ async def test_the_job_that_tidies_up_waits_from_the_beginning(
     assert timedelta(minutes=29) < wait < timedelta(minutes=31)
 
 
-async def test_staff_keep_what_they_are_and_nobody_reviews_themselves(case: Case, superuser: Any) -> None:
+async def test_staff_keep_what_they_are_and_nobody_reviews_themselves(
+    case: Case, superuser: Any, worker: RunningWorker, mailbox: MailSink
+) -> None:
     opened: Opened = await as_system(case, actions.open_break_glass, case.staff.email, WHY, 60)
     assert opened.code
     grant = await superuser.fetchval("SELECT id FROM break_glass_grants WHERE user_id = $1", case.staff.id)
@@ -199,6 +202,14 @@ async def test_staff_keep_what_they_are_and_nobody_reviews_themselves(case: Case
         await as_system(case, actions.record_review, grant, case.owner.email, note)
     colleague = await case.factory.person(staff=True)
     await as_system(case, actions.record_review, grant, colleague.email, "Looked at from the shell.")
+    name = await superuser.fetchval("SELECT name FROM users WHERE id = $1", colleague.id)
+    for told in (colleague, case.staff):
+        mails = await Post(mailbox).to(told.email, about="recorded from a shell")
+        said = " ".join(mails[-1].text.split())
+        for part in (f"recorded that {name} reviewed", "Looked at from the shell.", f"/staff/break-glass/{grant}"):
+            assert part in said, f"the named colleague and the others hear of it: {part}"
+    with pytest.raises(asyncpg.CheckViolationError, match="four_eyes"):
+        await superuser.execute("UPDATE break_glass_grants SET reviewed_by = user_id WHERE id = $1", grant)
     row = await superuser.fetchrow("SELECT is_staff, emergency_until FROM users WHERE id = $1", case.staff.id)
     assert tuple(row) == (True, None)
 

@@ -7,6 +7,11 @@ from uuid import uuid4
 from service.guardrails import sessions
 from tests.features.support.conftest import REASON, Case, text_of
 
+PUBLIC = (
+    "/pricing", "/nothing-is-here", "/developers", "/login", "/sign-up", "/forgot", "/privacy/notice", "/problems",
+    "/verify/nothing", f"/indicators/{uuid4()}/nothing",
+)  # fmt: skip
+
 
 async def test_a_visit_from_the_form_to_the_way_back(case: Case) -> None:
     assert case.owner.organization_id is not None
@@ -32,9 +37,9 @@ async def test_a_visit_from_the_form_to_the_way_back(case: Case) -> None:
     assert f"you are in the account of {case.name}" in text_of(shown)
     assert REASON in text_of(shown)
     assert "Log out" not in shown, "there is one way out, and it says what it does"
-    for path in ("/pricing", "/nothing-is-here"):
+    for path in PUBLIC:
         public = text_of((await case.browser.get(path)).text)
-        assert "You are in a customer's account" in public, "also where nobody is asked for a login"
+        assert "You are in a customer's account" in public, f"{path}: also where nobody is asked for a login"
 
     left = await case.press(case.browser, "/impersonation/stop")
     assert (left.status_code, left.headers["location"]) == (303, "/staff")
@@ -86,7 +91,7 @@ FORBIDDEN = [
     ("GET", "/audit-log/export/csv", "audit_log.export"),
     ("GET", "/billing/invoices", "billing.list_invoices"),
     ("GET", "/staff", "staff.enter"),
-    ("POST", "/staff/dead-letters/replay", "staff.enter"),
+    ("POST", "/staff/dead-letters/jobs/replay", "staff.enter"),
 ]
 FIELDS = {
     "/account/password": {"current": "correct horse battery staple", "password": "another very long one 1"},

@@ -94,10 +94,11 @@ async def review_break_glass(ctx: Context, grant_id: UUID, reason: str) -> Break
 
 @action("support.record_review", requires=Who.SYSTEM)
 async def record_review(ctx: Context, grant_id: UUID, email: str, note: str) -> BreakGlassGrant:
-    """The same from a shell, for the day on which nobody of staff can come in."""
+    """The same from a shell, for the day on which nobody of staff can come in. Staff are told, the named one too."""
     reviewer = await _find(ctx, email)
     if not reviewer.is_staff or reviewer.staff_until is not None:
         raise Forbidden("Only staff review.", mend="Name somebody who is staff for good.")
+    ctx.facts |= {"grant": str(grant_id)}
     return await _review(ctx, grant_id, reviewer.id, note)
 
 
