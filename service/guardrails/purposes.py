@@ -32,7 +32,7 @@ from service.core import clock
 from service.core.database import Base
 from service.core.ids import new_id
 from service.core.logging import get_logger
-from service.guardrails.personal_data import internal, personal, pointer
+from service.guardrails.personal_data import CATEGORIES, internal, personal, pointer
 from service.guardrails.retention import with_parent
 
 EVERYTHING = "*"
@@ -58,6 +58,10 @@ class Purpose:
     text: str
     basis: Basis
     version: int = 1
+    uses: tuple[str, ...] = ("subject",)
+    """Categories of personal data (guardrails.personal_data): the record of processing and the notice say so."""
+    through: tuple[str, ...] = ()
+    """Processors (guardrails.data_map) that are given some of it."""
 
 
 PURPOSES: dict[str, Purpose] = {}
@@ -65,11 +69,22 @@ SERVED: dict[str, list[str]] = {}
 """Purpose -> the jobs and mails that serve it; filled by `serves` and by service.web.mail."""
 
 
-def purpose(name: str, title: str, text: str, *, basis: Basis, version: int = 1) -> Purpose:
+def purpose(
+    name: str,
+    title: str,
+    text: str,
+    *,
+    basis: Basis,
+    version: int = 1,
+    uses: tuple[str, ...] = ("subject",),
+    through: tuple[str, ...] = (),
+) -> Purpose:
     """Declare one. Changing `text` without raising `version` turns a test red: people agreed to the words they saw."""
     if name in PURPOSES or len(name) > 40 or name == EVERYTHING:
         raise ValueError(f"{name!r} is too long, or two purposes are called that")
-    PURPOSES[name] = Purpose(name, title, text, basis, version)
+    if strange := set(uses) - set(CATEGORIES):
+        raise ValueError(f"{strange} are not in CATEGORIES")
+    PURPOSES[name] = Purpose(name, title, text, basis, version, uses, through)
     return PURPOSES[name]
 
 

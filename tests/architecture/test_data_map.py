@@ -23,6 +23,10 @@ from service.guardrails.data_map.record import notice, record, rows
 from service.guardrails.data_map.stores import Store
 from service.guardrails.permissions import Role
 from service.guardrails.personal_data import CATEGORIES, PURPOSES, Basis, Erasure, internal, personal
+from service.guardrails.purposes import PURPOSES as CHOICES
+from service.guardrails.purposes import Basis as ByChoice
+from service.guardrails.purposes import Purpose as Choice
+from service.guardrails.purposes import purpose
 from service.guardrails.subjects import By, Subject, problems
 from service.guardrails.uploads.kept import PLACES
 from tests.architecture.conftest import ROOT, SERVICE
@@ -233,7 +237,7 @@ def test_agreements_are_read_and_a_wrong_day_is_refused() -> None:
 
 def unassessed(text: str) -> set[tuple[str, str]]:
     written = {(kind, name) for kind, name in re.findall(r"^\| (\w+) \| ([\w.-]+) \| \w+ \| \S", text, re.MULTILINE)}
-    needed = {("purpose", name) for name in PURPOSES} | {("recipient", name) for name in PROCESSORS}
+    needed = {("purpose", name) for name in (*PURPOSES, *CHOICES)} | {("recipient", name) for name in PROCESSORS}
     needed |= {("sensitive", name) for name, one in CATEGORIES.items() if one.sensitive}
     return needed ^ (written - {("what", "name")})
 
@@ -242,7 +246,20 @@ def test_every_purpose_recipient_and_sensitive_kind_was_assessed(monkeypatch: py
     text = ASSESSED.read_text()
     assert not unassessed(text), f"{unassessed(text)}: weigh it in {ASSESSED.relative_to(ROOT)} (GDPR Art. 35)"
     monkeypatch.setitem(PURPOSES, "probe", PURPOSES["service"])
-    assert unassessed(text) == {("purpose", "probe")}
+    monkeypatch.setitem(CHOICES, "scores", Choice("scores", "Scores", "We score you.", ByChoice.CONSENT))
+    assert unassessed(text) == {("purpose", "probe"), ("purpose", "scores")}
+
+
+def test_what_people_choose_is_in_the_record_and_in_the_notice(
+    metadata: MetaData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(CHOICES) >= 2
+    monkeypatch.setitem(CHOICES, "x", Choice("x", "Scores of people", "We score you.", ByChoice.CONSENT, 1, ("name",)))
+    told, written = {line.purpose for line in notice(metadata)}, record(metadata, untouched()).split("## Recipients")[0]
+    assert {one.title for one in CHOICES.values()} <= told
+    assert not [one.title for one in CHOICES.values() if f"| {one.title} | {one.basis} | user." not in written]
+    with pytest.raises(ValueError, match="not in CATEGORIES"):
+        purpose("y", "Y", "Y.", basis=ByChoice.CONSENT, uses=("shoe_size",))
 
 
 def test_the_record_of_processing_is_fresh(metadata: MetaData) -> None:

@@ -21,6 +21,8 @@ PRODUCT_NEWS = purpose(
     "We write to you, at most twice a month, what is new in the product. For this we use your e-mail address and"
     " nothing else. You can stop it here or with the link in each mail.",
     basis=Basis.CONSENT,
+    uses=("contact.email",),
+    through=("sendgrid", "smtp"),
 )
 USAGE_FIGURES = purpose(
     "usage_figures",

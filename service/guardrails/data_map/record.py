@@ -15,6 +15,8 @@ from service.core.settings import Settings
 from service.guardrails.data_map.processors import PROCESSORS, agreements
 from service.guardrails.data_map.stores import STORES
 from service.guardrails.personal_data import CATEGORIES, PURPOSES, Erasure, privacy_of, residency_of
+from service.guardrails.purposes import PURPOSES as CHOICES
+from service.guardrails.purposes import Basis as Choice
 from service.guardrails.retention import retention_of
 from service.guardrails.subjects import personal_tables, subject_of
 
@@ -22,10 +24,13 @@ HEAD = (
     "place", "holds", "categories", "protection", "purpose", "basis", "retention", "residency", "erasure", "because",
     "export", "processors",
 )  # fmt: skip
+HOST = "nobody besides our host"
 COPIES = ("backups", "exports")
 """Hold what other places hold, for a while longer; the notice names those."""
 PARENTS = {"users": "account", "organizations": "organization"}
 SINCE = {"expires_at": "it expired", "seen_at": "it was last seen", "ends_at": "it ended", "cycle_ends_at": "it ended"}
+UNTIL = {Choice.CONSENT: "used until you take your consent back", Choice.INTEREST: "used until you object"}
+"""What people say yes or no to uses what is held for other purposes anyway."""
 MADE = "<!-- Made by `python -m service privacy record`; a test keeps it equal to the code. -->"
 
 
@@ -114,6 +119,16 @@ def notice(metadata: MetaData) -> list[Held]:
             tuple(PROCESSORS[name].title for name in receivers([category]).split()),
         )
         for (category, purpose), found in periods.items()
+    ] + [
+        Held(
+            _sentence(CATEGORIES[category].meaning),
+            one.title,
+            _sentence(one.basis),
+            (UNTIL[one.basis],),
+            tuple(PROCESSORS[name].title for name in one.through),
+        )
+        for one in CHOICES.values()
+        for category in one.uses
     ]
 
 
@@ -150,7 +165,13 @@ def record(metadata: MetaData, settings: Settings) -> str:
     activities = [
         (one.sentence, one.basis.replace("_", " "), ", ".join(_categories(metadata, name)), _receivers(name))
         for name, one in PURPOSES.items()
-    ]
+    ] + [
+        (
+            one.title, str(one.basis), ", ".join(CATEGORIES[each].key for each in one.uses),
+            ", ".join(PROCESSORS[each].title for each in one.through) or HOST,
+        )
+        for one in CHOICES.values()
+    ]  # fmt: skip
     firms = [
         (
             name, one.title, one.role, one.purpose, ", ".join(CATEGORIES[each].key for each in one.receives),
@@ -226,7 +247,7 @@ def _categories(metadata: MetaData, purpose: str) -> list[str]:
 
 
 def _receivers(purpose: str) -> str:
-    return ", ".join(one.title for one in PROCESSORS.values() if one.purpose == purpose) or "nobody besides our host"
+    return ", ".join(one.title for one in PROCESSORS.values() if one.purpose == purpose) or HOST
 
 
 def _signed(name: str, signed: Mapping[str, date]) -> str:
