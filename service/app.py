@@ -29,6 +29,7 @@ from service.core.startup import freeze_startup_objects, share_one_heap
 from service.features import FEATURES
 from service.features.api_keys.queries import KEY_STORE
 from service.features.billing.models import plans
+from service.features.erasure.flows.gate import Gate
 from service.features.organizations.queries import identify, look_up_region
 from service.features.support.queries import get_running_visit
 from service.guardrails import deprecation, entitlements, hipaa, processes
@@ -219,6 +220,7 @@ def create_resources(settings: Settings, *, maintenance: bool = False) -> Resour
     resources.provide(Scanner, Scanner(settings))
     resources.provide(Storage, Storage(settings, http))
     resources.provide(StripeApi, stripe)
+    resources.provide(Gate, Gate())
     resources.provide(Systems, Systems(settings))
     resources.provide(WebhookSender, WebhookSender(settings))
     url, size = settings.database_url.get_secret_value(), settings.inbox_pool_size
@@ -241,9 +243,13 @@ async def close_resources(resources: Resources) -> None:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     await _refuse_missing_keys(app.state.resources.database)
+    gate = app.state.resources.get(Gate)
+    if app.state.resources.settings.is_production:
+        gate.shut()
     watchers = [
         asyncio.create_task(telemetry.watch_event_loop()),
         asyncio.create_task(processes.report(app.state.resources, "web")),
+        asyncio.create_task(gate.watch(app.state.resources)),
     ]
     freeze_startup_objects()
     try:

@@ -22,6 +22,7 @@ from starlette.routing import Route
 from service.core import migrate, telemetry
 from service.core.context import Resources
 from service.core.logging import get_logger
+from service.features.erasure.flows.gate import Gate
 from service.guardrails import invariants, jobs, sessions
 
 log = get_logger()
@@ -107,7 +108,11 @@ async def _redis(resources: Resources) -> str:
     return ""
 
 
-CHECKS: dict[str, Check] = {"database": _database, "schema": _schema, "redis": _redis}
+async def _erasures(resources: Resources) -> str:
+    return resources.get(Gate).problem
+
+
+CHECKS: dict[str, Check] = {"database": _database, "schema": _schema, "redis": _redis, "erasures": _erasures}
 
 
 async def _answer(check: Check, resources: Resources) -> str:

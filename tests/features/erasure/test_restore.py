@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 from collections.abc import AsyncIterator
@@ -10,20 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import httpx
 import pytest
 from pydantic import SecretStr
 
 from infra.sandbox.pgwheel import binary
+from infra.sandbox.ports import free_port
 from service.app import close_resources, create_resources
 from service.core import clock
 from service.core.context import Resources
-from service.core.settings import Settings
+from service.core.settings import Environment, Settings
 from service.doctor import Trouble, _erasures
-from service.features.erasure.flows import arrivals, ledger
+from service.features.erasure.flows import arrivals, gate, ledger
 from service.features.erasure.flows.machine import replay_all
 from tests.features.erasure import canary
 from tests.features.erasure.world import World
 from tests.support.factories import Person
+from tests.support.servers import RunningServer
 
 pytest_plugins = ("tests.guardrails.durability", "tests.features.erasure.planet")
 RESTORED = "ballast_restored"
@@ -88,6 +92,30 @@ async def test_an_erased_person_stays_erased_after_a_restore(
     assert await replay_all(resources) == (0, 0)
     state = "SELECT state || ' ' || source FROM erasure_requests WHERE user_id = $1"
     assert await connection.fetchval(state, person.id) == "done restore"
+
+
+async def readiness(server: RunningServer, wanted: int) -> str:
+    """What /readyz says of erasures, as soon as it answers so; or what it says after half a minute."""
+    async with httpx.AsyncClient(base_url=server.url) as http, asyncio.timeout(30):
+        while (answer := await http.get("/readyz")).status_code != wanted or "not been asked" in answer.text:
+            await asyncio.sleep(0.05)
+    return str(answer.json()["checks"]["erasures"])
+
+
+async def test_no_web_process_is_ready_while_erased_people_are_back(
+    restored: tuple[Resources, Settings, asyncpg.Connection[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resources, settings, _ = restored
+    monkeypatch.setattr(gate, "AGAIN_SECONDS", 0.1)
+    address = f"http://127.0.0.1:{free_port()}"
+    real = settings.model_copy(update={"environment": Environment.PRODUCTION, "base_url": address})
+    away = real.model_copy(update={"storage_url": "s3://nowhere/at-all", "storage_endpoint": "http://127.0.0.1:9"})
+    with RunningServer(real) as server:
+        assert await readiness(server, 503) == gate.BACK
+        assert await replay_all(resources) == (1, 0)
+        assert await readiness(server, 200) == "ok", "without another start"
+    with RunningServer(away) as server, httpx.Client(base_url=server.url) as http:
+        assert "not been asked" in http.get("/readyz").json()["checks"]["erasures"], "not known is not none"
 
 
 async def test_somebody_known_by_their_address_alone_goes_again(
