@@ -66,6 +66,8 @@ class Touched:
     organizations: Counter[UUID] = field(default_factory=Counter)
     persons: Counter[UUID] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
+    lists: Counter[str] = field(default_factory=Counter)
+    """Rows of the panel's lists that staff were shown with people's data, or took away; 0 is a file broken off."""
     sessions: Counter[str] = field(default_factory=Counter)
     networks: Counter[str] = field(default_factory=Counter)
     actors: Counter[str] = field(default_factory=Counter)
@@ -86,11 +88,12 @@ class Touched:
         self.organizations.update(filter(None, [row["organization_id"]]))
         self.persons.update(set(_persons(row)))
         self.kinds[f"{row['object_type'] or '-'} by {row['action']}"] += 1
+        self.lists.update(dict(_lists(row)))
 
     def lines(self) -> Iterator[str]:
         """Each line begins with its kind, for grep and for a list."""
         told: dict[str, Counter[Any]] = {
-            "organization": self.organizations, "person": self.persons, "records": self.kinds,
+            "organization": self.organizations, "person": self.persons, "list": self.lists, "records": self.kinds,
             "session": self.sessions, "network": self.networks, "actor": self.actors,
         }  # fmt: skip
         for word, counted in told.items():
@@ -99,7 +102,7 @@ class Touched:
         when = f", from {self.first:%Y-%m-%d %H:%M} to {self.last:%Y-%m-%d %H:%M} UTC" if self.first else ""
         yield (
             f"{self.deeds} deeds in {len(self.organizations)} organizations, {len(self.persons)} persons, "
-            f"{self.refused} more in vain{when}"
+            f"{self.lists.total()} rows in lists of people's data, {self.refused} more in vain{when}"
         )
 
 
@@ -113,6 +116,15 @@ def _persons(row: Any) -> Iterator[UUID]:
         yield row["object_id"]
     if found := uuid_in(str(orjson.loads(row["facts"]).get("account", ""))):
         yield found
+
+
+def _lists(row: Any) -> Iterator[tuple[str, int]]:
+    """A list with people's data in it, and its rows: as many as were shown, or went into the file."""
+    if row["action"] in ("staff.read_personal", "staff.export", "staff.export_rows"):
+        facts = orjson.loads(row["facts"])
+        which = facts.get("listing") or (facts.get("about") if "rows" in facts else None)
+        if which:
+            yield which, facts.get("rows", 0)
 
 
 async def touched(maintenance: Database, suspect: Suspect, since: datetime, until: datetime | None = None) -> Touched:

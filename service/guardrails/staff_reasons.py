@@ -16,7 +16,7 @@ away: nobody has given one.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
@@ -45,16 +45,24 @@ async def keep(ctx: Context, subject: str, reason: str) -> None:
 
 async def given(ctx: Context, subject: str, *, account: object = None) -> str:
     """Why this login may see the personal data of `subject`, or nothing; a look is noted, with `account` as whose."""
+    if reason := await find(ctx, subject):
+        note_look(ctx, subject, reason, **({"account": str(account)} if account is not None else {}))
+    return reason
+
+
+async def find(ctx: Context, subject: str) -> str:
+    """The same without a note, for whoever notes the look by `note_look` when it is known what was seen."""
     try:
         found = await ctx.resources.redis.get(_key(ctx, subject))
     except LOST:
         return ""
     if not found:
         return ""
-    reason = found.decode() if isinstance(found, bytes) else found
-    whose = {"account": str(account)} if account is not None else {}
-    ctx.note("staff.read_personal", "done", about=subject, reason=reason, **whose)
-    return reason
+    return str(found.decode() if isinstance(found, bytes) else found)
+
+
+def note_look(ctx: Context, subject: str, reason: str, **seen: Any) -> None:
+    ctx.note("staff.read_personal", "done", about=subject, reason=reason, **seen)
 
 
 def _key(ctx: Context, subject: str) -> str:

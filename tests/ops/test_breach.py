@@ -62,11 +62,23 @@ async def test_whose_data_a_thief_has_touched(
     assert {line for line in told if line.startswith("person ")} == {f"person {robbed.id} 3", f"person {known} 1"}
     assert "records users by members.change_role 1" in told
     assert f"network {network} 3" in told, "and what to ask about next"
-    assert "3 deeds in 1 organizations, 2 persons, 1 more in vain" in told[-1]
+    assert "3 deeds in 1 organizations, 2 persons, 0 rows in lists of people's data, 1 more in vain" in told[-1]
     assert f"organization {bystander.organization_id} 1" in await ask("--key", str(key))
     widened = await ask("--address", "203.0.113.77")
     assert {f"organization {one.organization_id} {n}" for one, n in ((robbed, 2), (bystander, 1))} <= set(widened)
     assert f"session {stolen} 4" in await ask("--actor", str(robbed.id))
+
+    # A colleague who takes a list of people away, or pages through it, has touched everybody in it.
+    thief = await factory.person(staff=True)
+    async with await factory.client(thief, "password", "totp") as browser:
+        taken = {"next": "/staff/people", "reason": "I would like to know them all"}
+        assert "list " not in " ".join(await ask("--actor", str(thief.id)))
+        assert (await browser.submit("/staff/reasons", page="/staff", **taken)).status_code == 303
+        rows = (await browser.get(f"/staff/people/csv?q={robbed.email}")).text.count("\n") - 1
+        assert (rows, robbed.email in await browser.page(f"/staff/people?q={robbed.email}")) == (1, True)
+    told = await ask("--actor", str(thief.id))
+    assert f"list /staff/people {2 * rows}" in told
+    assert f"{2 * rows} rows in lists of people's data" in told[-1]
 
 
 @pytest.mark.parametrize(

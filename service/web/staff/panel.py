@@ -63,9 +63,11 @@ class Panel:
     def _add_listing(self, listing: Listing) -> None:
         async def show(request: Request, ctx: StaffCtx, page: PageRequest) -> Response:
             form = Form.from_query(listing.wanted, request)
-            reason = await _reason(ctx, listing)
+            reason = await staff_reasons.find(ctx, listing.path) if listing.is_personal else ""
             barred = form.valid and not reason and listing.tells_whose(form.data)
             found = await listing.read(ctx, form.data, page) if form.valid and not barred else None
+            if reason:
+                staff_reasons.note_look(ctx, listing.path, reason, rows=len(found.items) if found else 0)
             return render(
                 request, "staff/listing.html", listing=listing, found=found, form=form, hidden_word=HIDDEN,
                 controls=controls_of(listing.wanted), asked=_asked(form), reason=reason, barred=barred,
@@ -78,7 +80,7 @@ class Panel:
             form = Form.from_query(listing.wanted, request)
             if not form.valid:
                 return redirect(request, f"{listing.path}?{request.url.query}")
-            if listing.is_personal and not await _reason(ctx, listing):
+            if listing.is_personal and not await staff_reasons.given(ctx, listing.path):
                 flash(request, "Say first why you need these personal data; then export them.", "warning")
                 return redirect(request, why(listing.path, _asked(form)))
             ctx.note("staff.export", "done", listing=listing.path, filters=_filters(form.data))
@@ -152,10 +154,6 @@ class Panel:
     def _route(self, path: str, endpoint: Any, made_from: Declared, method: str = "GET") -> None:
         endpoint.declared = made_from
         self.router.add_api_route(path, endpoint, methods=[method], response_model=None)
-
-
-async def _reason(ctx: Context, listing: Listing) -> str:
-    return await staff_reasons.given(ctx, listing.path) if listing.is_personal else ""
 
 
 def _asked(form: Form[Any]) -> str:
