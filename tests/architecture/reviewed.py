@@ -71,6 +71,7 @@ GLOBAL_TABLES: dict[str, str] = {
     "break_glass_grants": "emergency rights are a person's, and reach every organization; only staff look at them",
     "external_identities": "belongs to a person, who may be in several organizations",
     "file_findings": "staff look at what the scanner found in any organization; ids and the scanner's word only",
+    "former_addresses": "belong to a person",
     "file_removals": "keys of objects whose rows, and perhaps whose organization, are gone already",
     "idempotency_keys": "belongs to an organization or, before there is one, to a person; forced row-level security",
     "inbox": "a message is saved before anybody knows whose it is; only staff may read it",

@@ -175,6 +175,8 @@ INSERT INTO one_time_tokens (id, user_id, purpose, bound_to, created_at, expires
 INSERT INTO recovery_codes (id, user_id, code_hash, created_at)
     SELECT md5('r' || n)::uuid, md5('u' || n % 2000 + 1)::uuid, sha256(n::text::bytea), now()
     FROM generate_series(1, 20000) n;
+INSERT INTO former_addresses (id, user_id, email, until)
+    SELECT md5('a' || n)::uuid, md5('u' || n % 2000 + 1)::uuid, '\\x0001', now() FROM generate_series(1, 10000) n;
 INSERT INTO external_identities (id, user_id, issuer, subject, created_at)
     SELECT md5('e' || n)::uuid, md5('u' || n)::uuid, 'https://id.example', n::text, now()
     FROM generate_series(1, 6000) n;

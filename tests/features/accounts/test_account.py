@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from service.core import clock
+from service.features.accounts.models import FormerAddress
+from service.guardrails.sealed import unseal
 from tests.features.accounts.conftest import OTHER_PASSWORD, PASSWORD, LogIn, Post, can_enter, user_row
 from tests.features.accounts.test_sign_up import csrf, new_address
 from tests.support.client import Client
@@ -37,12 +39,16 @@ async def test_a_new_address_counts_when_it_was_confirmed(
     client, new = await logged_in(person), new_address()
     await ask(client, new)
     link = await post.link(new, "change-email")
+    former = "SELECT id, email FROM former_addresses WHERE user_id = $1"
+    assert await superuser.fetch(former, person.id) == []
     assert "Your account was changed" in await post.subjects(person.email, count=1), "the present address is warned"
     assert (await user_row(superuser, person.email))["id"] == person.id, "nothing has changed yet"
     for _ in range(3):
         assert person.email in await visitor.page(link)
     assert (await visitor.post(link, csrf=await csrf(visitor))).status_code == 303
     assert (await user_row(superuser, new))["id"] == person.id
+    [row] = await superuser.fetch(former, person.id)
+    assert unseal(FormerAddress.email, row["email"], row["id"]).decode() == person.email, "an erasure needs it"
     assert "another e-mail address" in (await post.to(person.email, count=2))[-1].text
     assert (await visitor.submit("/login", email=person.email, password=PASSWORD)).status_code == 422
     assert (await visitor.submit("/login", email=new, password=PASSWORD)).status_code == 303

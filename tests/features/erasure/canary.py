@@ -23,9 +23,11 @@ from service.core import clock
 from service.core.context import Actor, ActorKind, Caller, Context, Login, Resources
 from service.core.database import Base
 from service.core.ids import new_id
+from service.features.accounts.models import FormerAddress
 from service.guardrails import before_login, staff_reasons
 from service.guardrails.audit import AuditRow
 from service.guardrails.personal_data import Erasure, Protection, privacy_of, protection_of
+from service.guardrails.sealed import seal
 from service.guardrails.subjects import By, Person, address_hash, personal_tables, subject_of
 from service.integrations.storage import Storage
 
@@ -96,8 +98,10 @@ def _row(table: Table, person: Person, token: str, organization: UUID) -> dict[s
             By.ID: person.id,
             By.EMAIL: person.emails[0],
             By.ADDRESS_HASH: address_hash(person.emails[0]),
-            By.MENTION: f'{{"email": "{person.emails[0]}"}}'.encode(),
+            By.MENTION: f'{{"email": "{person.emails[-1]}"}}'.encode(),
         }[subject.by]
+    if table.name == FormerAddress.__tablename__:
+        values["email"] = seal(FormerAddress.email, person.emails[-1], values["id"])
     return values
 
 

@@ -20,7 +20,7 @@ from service.guardrails.permissions import Role
 from service.guardrails.purge import purge_expired
 from service.guardrails.residency import at_home
 from service.guardrails.subjects import Person as Subject
-from service.guardrails.subjects import personal_tables
+from service.guardrails.subjects import address_hash, personal_tables
 from service.integrations.mail import Mailers
 from service.integrations.mail.port import Mail
 from service.integrations.storage import NotStored, Storage
@@ -33,7 +33,7 @@ LATER = 120
 
 
 async def leave_traces(world: World, token: str) -> Person:
-    """Somebody who has done everything, whose name and address are the token."""
+    """Somebody who has done everything, whose name and addresses are the token: some know only their former one."""
     home, shared = await world.factory.person(Role.OWNER), await world.factory.person(Role.OWNER)
     person = Person(home.id, f"{token}@example.com", home.organization_id, Role.OWNER)
     assert home.organization_id is not None
@@ -42,14 +42,17 @@ async def leave_traces(world: World, token: str) -> Person:
         "INSERT INTO memberships (id, organization_id, user_id, role, created_at) VALUES ($1, $2, $3, 'admin', now())",
         new_id(), shared.organization_id, person.id,
     )  # fmt: skip
-    await world.customer(person.organization_id, person.email)
-    await world.customer(shared.organization_id, person.email)
+    former = f"former-{token}@example.com"
+    await world.customer(person.organization_id, f"invoices-{token}@example.com")
+    await world.customer(shared.organization_id, former)
     async with await world.factory.client(person) as client:
         await client.submit("/account/name", page="/account", name=f"Ada {token}")
     async with await world.factory.client() as visitor:
         await visitor.submit("/login", page="/login", email=person.email, password="not it, not it")
         await visitor.submit("/forgot", page="/forgot", email=person.email)
-    planted = await canary.plant(world.superuser, Subject(person.id, (person.email,)), token, home.organization_id)
+    planted = await canary.plant(
+        world.superuser, Subject(person.id, (person.email, former)), token, home.organization_id
+    )
     assert len(planted) + len(canary.BY_HAND) == len(personal_tables(Base.metadata)), "a table without a trace"
     await canary.plant_in_redis(world.resources, token)
     copy = at_home(world.resources, f"exports/{new_id()}/{new_id().hex}")
@@ -59,7 +62,12 @@ async def leave_traces(world: World, token: str) -> Person:
     await world.resources.get(Storage).put(copy, one_part(token.encode()))
     mailer = world.resources.get(Mailers).all()[0]
     await mailer.send(Mail(person.email, f"Dear {token}", token, f"<p>{token}</p>", f"test.{new_id()}"))
-    world.sendgrid.spared[person.email] = "bounce"
+    world.sendgrid.spared |= dict.fromkeys((person.email, former), "bounce")
+    await world.superuser.execute(
+        "INSERT INTO mail_suppressions (id, address_hash, email, cause, code, seen_at)"
+        " VALUES ($1, $2, $3, 'bounce', '', $4)",
+        new_id(), address_hash(former), former, clock.now(),
+    )  # fmt: skip
     return person
 
 

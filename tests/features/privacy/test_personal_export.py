@@ -13,12 +13,14 @@ from sqlalchemy import ARRAY, JSON, Boolean, Column, DateTime, Enum, Integer, La
 from service.core import clock
 from service.core.database import Base
 from service.core.ids import new_id
+from service.features.accounts.models import FormerAddress
 from service.features.notifications.models import MEMBER_JOINED
 from service.features.privacy.flows.contents import OF_THE_LOG, SOMEBODY, columns_of, holdings_of
 from service.features.privacy.flows.information import recipients
 from service.guardrails.data_map import PROCESSORS, record
 from service.guardrails.permissions import Role
 from service.guardrails.personal_data import Protection, privacy_of, protection_of
+from service.guardrails.sealed import seal
 from service.guardrails.subjects import By, Holding, Person, address_hash, subject_of
 from tests.features.privacy.conftest import Desk
 
@@ -53,6 +55,8 @@ class Planter:
         for name, value in AS_IT_MUST_BE.get(held.table.name, {}).items():
             values[name] = value
             self.planted.pop((held.table.name, name), None)
+        if held.table.name == FormerAddress.__tablename__:
+            values["email"] = seal(FormerAddress.email, self._token(held.table.c.email), values["id"])
         self.rows[held.table.name] = values
         names = ", ".join(f'"{name}"' for name in values)
         marks = ", ".join(f"${number + 1}" for number in range(len(values)))

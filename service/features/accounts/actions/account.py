@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from service.core.context import Context
 from service.core.errors import Conflict, Invalid
 from service.features.accounts.actions import _shared as shared
-from service.features.accounts.models import OneTimeToken, Purpose, User
+from service.features.accounts.models import FormerAddress, OneTimeToken, Purpose, User
 from service.guardrails import soft_delete
 from service.guardrails.actions import action
 from service.guardrails.permissions import Who
@@ -59,6 +59,8 @@ async def confirm_new_email(ctx: Context, link: str) -> User:
     squatter = update(User).where(User.email == token.other_email, User.email_verified_at.is_(None))
     aside = squatter.where(User.deleted_at.is_(None)).values(email=cast(User.id, String) + "@unconfirmed.invalid")
     await ctx.db.execute(aside, execution_options={"synchronize_session": False})
+    if user.is_verified:  # what was never confirmed may be somebody else's
+        ctx.add(FormerAddress.of(user))
     user.email, token.other_email = token.other_email, user.email
     user.verify_email()
     token.use()

@@ -14,6 +14,7 @@ from service.core.context import Resources
 from service.features.accounts.models import User
 from service.features.billing.models import BillingCustomer
 from service.features.organizations.models import Membership, Organization
+from service.guardrails.purge import refuse_while_held
 from service.integrations.stripe.client import StripeApi
 from service.integrations.stripe.errors import StripeAbsent
 from service.integrations.stripe.pace import Urgency
@@ -25,30 +26,45 @@ GOES_ON = (
     .join(User, User.id == Membership.user_id)
     .join(Organization, Organization.id == Membership.organization_id)
 )
+THEIRS = select(BillingCustomer.stripe_customer_id, BillingCustomer.organization_id).join(
+    Membership, Membership.organization_id == BillingCustomer.organization_id
+)
+THEIRS = THEIRS.execution_options(across_tenants=True)
 
 
-async def forget_person(resources: Resources, person: UUID, email: str, key: str) -> dict[str, int]:
-    """How many customers were emptied of the address, and how many deleted. Raises StripeFailed; again is no harm."""
+async def forget_person(resources: Resources, person: UUID, emails: tuple[str, ...], key: str) -> dict[str, int]:
+    """How many customers were emptied of the addresses, and how many deleted. Raises StripeFailed; again is no harm.
+    Conflict while a hold keeps an organization that would go with them."""
     api, done = resources.get(StripeApi), {"emptied": 0, "deleted": 0}
     if not api.enabled:
         return done
-    found = [one async for one in api.every("/v1/customers", {"email": email}, urgency=Urgency.SWEEP, most=MOST)]
-    for customer in found:
-        organization = await _organization_of(resources, customer["id"])
-        if organization is None:
-            continue
-        path = f"/v1/customers/{customer['id']}"
+    for customer, organization in (await _customers(resources, api, person, emails)).items():
+        path = f"/v1/customers/{customer}"
         if await _others_in(resources, organization, person):
             emptied = {"email": "", "phone": "", "description": ""}
-            await api.patiently("post", path, emptied, key=f"{key}:{customer['id']}", urgency=Urgency.SWEEP)
+            await api.patiently("post", path, emptied, key=f"{key}:{customer}", urgency=Urgency.SWEEP)
             done["emptied"] += 1
             continue
+        async with resources.database.unit_of_work(tenant=None) as work:
+            await refuse_while_held(work, organization)
         try:
-            await api.patiently("delete", path, key=f"{key}:{customer['id']}", urgency=Urgency.SWEEP)
+            await api.patiently("delete", path, key=f"{key}:{customer}", urgency=Urgency.SWEEP)
         except StripeAbsent:
             continue
         done["deleted"] += 1
     return done
+
+
+async def _customers(resources: Resources, api: StripeApi, person: UUID, emails: tuple[str, ...]) -> dict[str, UUID]:
+    """Those that have one of the addresses, and those of organizations that are theirs alone, whatever they have."""
+    found = dict[str, UUID]()
+    for email in emails:
+        async for customer in api.every("/v1/customers", {"email": email}, urgency=Urgency.SWEEP, most=MOST):
+            if organization := await _organization_of(resources, customer["id"]):
+                found[customer["id"]] = organization
+    async with resources.as_maintenance.unit_of_work(read_only=True) as work:
+        rows = (await work.session.execute(THEIRS.where(Membership.user_id == person))).all()
+    return found | {name: at for name, at in rows if not await _others_in(resources, at, person)}
 
 
 async def _organization_of(resources: Resources, stripe_customer_id: str) -> UUID | None:

@@ -30,7 +30,8 @@ letter("erasure/mail/begun", Reach.MUST)
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One request while it is worked on; `emails` are empty when nobody knows an address of the person any more."""
+    """One request while it is worked on; `emails`: the present one first, then all former ones; empty when nobody
+    knows one of theirs any more."""
 
     request_id: UUID
     user_id: UUID
@@ -84,11 +85,7 @@ async def files(resources: Resources, case: Case) -> Evidence:
 
 
 async def stripe(resources: Resources, case: Case) -> Evidence:
-    found: Evidence = {"emptied": 0, "deleted": 0}
-    for email in case.emails:
-        done = await forget_person(resources, case.user_id, email, f"ballast:erasure:{case.request_id}")
-        found = {name: found[name] + done[name] for name in found}
-    return found
+    return await forget_person(resources, case.user_id, case.emails, f"ballast:erasure:{case.request_id}")
 
 
 async def mail(resources: Resources, case: Case) -> Evidence:

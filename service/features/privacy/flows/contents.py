@@ -15,6 +15,7 @@ import orjson
 from sqlalchemy import Column, select
 
 from service.core.context import Resources
+from service.core.crypto import BadSignature
 from service.core.database import Base, Database
 from service.features.accounts.models import User
 from service.features.notifications.models import KINDS, Notification
@@ -26,6 +27,7 @@ from service.guardrails.audit import AuditRow
 from service.guardrails.data_map.record import retention_text
 from service.guardrails.data_map.walk import as_json, batches
 from service.guardrails.personal_data import CATEGORIES, PURPOSES, Protection, privacy_of, protection_of
+from service.guardrails.sealed import row_names, unseal
 from service.guardrails.subjects import Holding, Person, rows_of
 
 ADDRESS = re.compile(r"[^\s@<>\"',;:()]+@[^\s@<>\"',;:()]+\.\w+")
@@ -120,7 +122,7 @@ async def _rows(maintenance: Database, person: Person, held: Holding, progress: 
     columns = columns_of(held)
     names = [column.name for column in columns]
     async for rows in batches(maintenance, held.table, columns, held.where):
-        yield [as_json(masked(held, row, person), names) for row in rows]
+        yield [as_json(opened(held, masked(held, row, person)), names) for row in rows]
         await progress.tick(len(rows))
 
 
@@ -149,6 +151,17 @@ def masked(held: Holding, row: Mapping[str, Any], person: Person) -> dict[str, A
     if held.table.name == Notification.__tablename__ and (kind := KINDS.get(shown["kind"])) and kind.about_others:
         shown["text"] = f"{kind.title} {SOMEBODY}"
     return shown
+
+
+def opened(held: Holding, row: dict[str, Any]) -> dict[str, Any]:
+    """What is sealed in the table, as words: it is theirs to read. Left out where its key is lost."""
+    for column in held.table.columns:
+        if column.info.get("sealed") and (value := row.get(column.name)) is not None:
+            try:
+                row[column.name] = unseal(column, value, *(row[name] for name in row_names(column))).decode()
+            except BadSignature:
+                row[column.name] = None
+    return row
 
 
 def _without_addresses(value: Any, person: Person) -> Any:
