@@ -15,6 +15,7 @@ import orjson
 from stripe import WebhookSignature
 
 from infra.sandbox.stripe import catalog, customers, endpoints, payment_methods, subscriptions
+from infra.sandbox.stripe.records import WAITING
 from infra.sandbox.stripe.server import StripeStandIn
 from infra.sandbox.stripe.store import Obj
 from service.core.ids import new_id
@@ -97,6 +98,19 @@ class Subscriber:
             "SELECT plan FROM entitlements WHERE organization_id = $1", self.organization
         )
         return str(found or "free")
+
+    async def told(self, seconds: float = 60) -> None:
+        """Every event about this customer has arrived at the service, whatever else is on the way."""
+        deadline = time.monotonic() + seconds
+        while waiting := self._on_the_way():
+            assert time.monotonic() < deadline, f"still on the way: {waiting}"
+            await asyncio.sleep(0.02)
+
+    def _on_the_way(self) -> list[str]:
+        with self.stand_in.account.lock:
+            mine = [one for one in self.stand_in.account.events.oldest_first() if one.customer == self.customer]
+            assert mine, "nothing has happened to this customer"
+            return [one.type for one in mine if any(each.state == WAITING for each in one.deliveries)]
 
     async def settled(self, seconds: float = 60) -> asyncpg.Record:
         """Every delivery has arrived and everything that was heard of has been read."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -280,7 +279,7 @@ async def test_scenario_28_an_unmatched_customer_is_linked_by_hand(
     with connected.account.lock:
         connected.account.store.get("customer", customer.customer)["metadata"] = {}
     customer.subscribe("team")
-    await asyncio.to_thread(connected.account.courier.settle, 15)
+    await customer.told()
     known = await customer.superuser.fetchval(
         "SELECT min(id) FROM inbox WHERE subject = $1 AND state = 'unmatched'", customer.customer
     )

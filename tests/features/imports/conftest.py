@@ -1,4 +1,4 @@
-"""One organization with a member and a viewer, and a stranger; files are stored, begun and run without a browser."""
+"""An organization that imports: files are stored, begun and run without a browser; and people to look at its pages."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from service.core import clock
 from service.core.context import Actor, ActorKind, Caller, Context, Resources
 from service.core.database import Database
 from service.features.imports.actions import begin_import, receive_import
@@ -23,7 +24,7 @@ from service.features.imports.schemas import ImportForm
 from service.guardrails.permissions import Role
 from service.integrations.storage import Storage
 from tests.support.client import Client
-from tests.support.factories import Factory
+from tests.support.factories import Factory, Person
 
 
 @dataclass
@@ -31,13 +32,10 @@ class Office:
     """An organization that imports; what it asks for is done by workers of the test's own."""
 
     organization: UUID
-    member: Client
-    viewer: Client
-    stranger: Client
     factory: Factory
     resources: Resources
     maintenance: Database
-    person: UUID
+    person: Person
 
     @property
     def db(self) -> asyncpg.Connection[Any]:
@@ -49,12 +47,14 @@ class Office:
     @asynccontextmanager
     async def acting(self) -> AsyncIterator[Context]:
         async with self.resources.database.unit_of_work(tenant=self.organization) as work:
-            ctx = Context(work, self.resources, Actor(ActorKind.USER, self.person), Caller("test"))
+            ctx = Context(work, self.resources, Actor(ActorKind.USER, self.person.id), Caller("test"))
             ctx.organization_id, ctx.role = self.organization, Role.MEMBER
             yield ctx
 
-    async def begin(self, content: str | bytes, indicator: UUID | None = None, **given: Any) -> UUID:
-        """As the page does it, but for the upload."""
+    async def begin(
+        self, content: str | bytes, indicator: UUID | None = None, *, held: bool = False, **given: Any
+    ) -> UUID:
+        """As the page does it, but for the upload; `held` from its first moment by a worker that never goes on."""
         data = content if isinstance(content, bytes) else content.encode()
 
         async def parts() -> AsyncIterator[bytes]:
@@ -64,7 +64,8 @@ class Office:
             begun = await begin_import(ctx, ImportForm(indicator=indicator, **given), "readings.csv")
             assert begun.object_key is not None
             size = await self.resources.get(Storage).put(begun.object_key, parts())
-            await receive_import(ctx, begun.id, size)
+            received = await receive_import(ctx, begun.id, size)
+            received.leased_until = clock.now() + timedelta(hours=1) if held else None
         return begun.id
 
     async def run(self, import_id: UUID) -> asyncpg.Record:
@@ -109,13 +110,31 @@ class Office:
         return [(f"{row['at']:%Y-%m-%dT%H:%M}", row["value"]) for row in found]
 
 
-@pytest.fixture
-async def office(factory: Factory, resources: Resources, maintenance: Database) -> AsyncIterator[Office]:
+async def open_office(factory: Factory, resources: Resources, maintenance: Database) -> Office:
     organization = await factory.organization()
     await factory.plan(organization)
     person = await factory.person(Role.MEMBER, organization)
-    member = await factory.client(person)
-    viewer = await factory.client(await factory.person(Role.VIEWER, organization))
-    stranger = await factory.client(await factory.person(Role.OWNER))
-    async with member, viewer, stranger:
-        yield Office(organization, member, viewer, stranger, factory, resources, maintenance, person.id)
+    return Office(organization, factory, resources, maintenance, person)
+
+
+@pytest.fixture
+async def office(factory: Factory, resources: Resources, maintenance: Database) -> Office:
+    return await open_office(factory, resources, maintenance)
+
+
+@pytest.fixture
+async def member(office: Office) -> AsyncIterator[Client]:
+    async with await office.factory.client(office.person) as client:
+        yield client
+
+
+@pytest.fixture
+async def viewer(office: Office) -> AsyncIterator[Client]:
+    async with await office.factory.client(await office.factory.person(Role.VIEWER, office.organization)) as client:
+        yield client
+
+
+@pytest.fixture
+async def stranger(factory: Factory) -> AsyncIterator[Client]:
+    async with await factory.client(await factory.person(Role.OWNER)) as client:
+        yield client

@@ -1,16 +1,25 @@
-"""Imports at work: what is stored, what each row is told, and that neither a crash nor a second upload doubles it."""
+"""Imports at work: what is stored, what each row is told, and that neither a crash nor a second upload doubles it.
+
+In a database of its own: the suite's worker would take an import between two steps of a test that looks at each.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 
+from service.app import close_resources, create_resources
+from service.core.context import Resources
+from service.core.database import Database
 from service.core.errors import Conflict
+from service.core.settings import Settings
 from service.features.imports.actions import begin_import
 from service.features.imports.flows import claim as claim_of
 from service.features.imports.flows import run
@@ -19,9 +28,25 @@ from service.features.imports.flows.parse import Parsed, Row
 from service.features.imports.flows.run import take_turn
 from service.features.imports.models import Mode, State
 from service.features.imports.schemas import ImportForm
-from tests.features.imports.conftest import Office
+from tests.features.imports.conftest import Office, open_office
+from tests.support.factories import Factory
+
+pytest_plugins = "tests.guardrails.durability"
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+async def alone(own_settings: Settings) -> AsyncIterator[Resources]:
+    """What a process has that no worker disturbs."""
+    made = create_resources(own_settings)
+    yield made
+    await close_resources(made)
+
+
+@pytest.fixture
+async def office(own_superuser: asyncpg.Connection[Any], alone: Resources, own_maintenance: Database) -> Office:
+    return await open_office(Factory(own_superuser, alone, "http://nobody.invalid"), alone, own_maintenance)
 
 
 def csv_of(count: int, *, begin: int = 0, value: float = 1.5) -> str:
