@@ -99,7 +99,7 @@ class Subscriber:
         )
         return str(found or "free")
 
-    async def told(self, seconds: float = 60) -> None:
+    async def delivered(self, seconds: float = 60) -> None:
         """Every event about this customer has arrived at the service, whatever else is on the way."""
         deadline = time.monotonic() + seconds
         while waiting := self._on_the_way():

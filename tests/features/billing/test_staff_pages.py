@@ -279,7 +279,7 @@ async def test_scenario_28_an_unmatched_customer_is_linked_by_hand(
     with connected.account.lock:
         connected.account.store.get("customer", customer.customer)["metadata"] = {}
     customer.subscribe("team")
-    await customer.told()
+    await customer.delivered()
     known = await customer.superuser.fetchval(
         "SELECT min(id) FROM inbox WHERE subject = $1 AND state = 'unmatched'", customer.customer
     )
