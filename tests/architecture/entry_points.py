@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 
 import typer.main
 from fastapi import FastAPI
-from starlette.routing import Mount
+from starlette.routing import Host, Mount, WebSocketRoute
 
 from service.cli import cli
 from service.core.features import load
@@ -31,9 +32,27 @@ from service.guardrails.uploads.policy import upload_policy_of
 from service.web.mail import LETTERS
 from tests.architecture.conftest import ROOT, SERVICE, Route, plain_routes_of, routes_of
 
-WORKER_LOOPS = ("heartbeat", "seal")
-"""What service/worker.py itself repeats, beside the loops that features register."""
-LISTENERS = ("web", "worker probes")
+STARTS = ("create_task", "ensure_future", "start_soon", "Thread", "Timer")
+"""What goes on by itself once it was called."""
+NO_LOOPS = {
+    "core/telemetry.py: asyncio.to_thread": "sends the last spans and ends",
+    "features/billing/flows/synchronize.py: synchronize": "one customer, of LOOP billing-synchronizer",
+    "features/files/flows/look.py: one_by_one": "ends with the files it looks at, of LOOP files-look",
+    "features/sources/flows/schedule.py: pull": "one source, of LOOP sources",
+    "features/webhooks/flows/deliver.py: deliver": "one delivery, of LOOP webhook-deliveries",
+    "guardrails/jobs/consumer.py: .run": "the queue: each job has its row",
+    "guardrails/jobs/consumer.py: stop.wait": "the word to stop",
+    "worker.py: _Probes.serve": "LISTENER worker._Probes",
+    "worker.py: _finish": "waits until the others have ended",
+    "worker.py: _stand": "a loop that a feature registered: it has its row by its own name",
+}
+"""What is started and needs no row of its own, and why."""
+LISTENS = (
+    "run", "Config", "start_server", "start_unix_server", "create_server", "create_unix_server",
+    "create_datagram_endpoint", "start_http_server", "start_wsgi_server", "make_server", "HTTPServer",
+    "ThreadingHTTPServer", "TCPServer", "UDPServer", "listen",
+)  # fmt: skip
+"""What opens a port; `run`, `Config` and `listen` mean so only of a server, or of a socket."""
 OBJECT_READS = ("get", "presign")
 REPLAYED = {
     typing.get_args(IdempotencyKey)[1].dependency: "idempotency key",
@@ -158,9 +177,15 @@ def _plain(app: FastAPI) -> Iterator[EntryPoint]:
         if isinstance(context.original_route, Mount):
             yield EntryPoint(f"MOUNT {context.path}", "platform", "no context; files of the release")
             continue
+        if isinstance(context.original_route, WebSocketRoute):
+            yield EntryPoint(f"SOCKET {context.path}", "platform", "no context")
+            continue
         owner = feature_of(getattr(context.endpoint, "__module__", ""))
         for method in sorted((context.methods or {"GET"}) - {"HEAD"}):
             yield EntryPoint(f"{method} {context.path}", owner, "no context")
+    for route in app.routes:  # whoever walks the tree does not see a whole application behind a name of its own
+        if isinstance(route, Host):
+            yield EntryPoint(f"HOST {route.host}", "platform", "no context")
 
 
 def _background() -> Iterator[EntryPoint]:
@@ -174,8 +199,68 @@ def _background() -> Iterator[EntryPoint]:
     for name, body in STANDING.items():
         if body.__module__.startswith("service."):
             yield EntryPoint(f"LOOP {name}", feature_of(body.__module__), "in every worker")
-    for name in WORKER_LOOPS:
-        yield EntryPoint(f"LOOP {name}", "platform", "in every worker")
+    for name in loops(sources()):
+        yield EntryPoint(f"LOOP {name}", "platform", "in the background")
+
+
+Sources = dict[str, ast.Module]
+
+
+@cache
+def _parsed() -> tuple[tuple[str, ast.Module], ...]:
+    return tuple((str(one.relative_to(SERVICE)), ast.parse(one.read_text())) for one in sorted(SERVICE.rglob("*.py")))
+
+
+def sources() -> Sources:
+    return dict(_parsed())
+
+
+def loops(files: Sources) -> list[str]:
+    return sorted({name for path, name in started(files) if f"{path}: {name}" not in NO_LOOPS})
+
+
+def started(files: Sources) -> list[tuple[str, str]]:
+    """(file, what it starts) for each task, thread or process; a `_repeat("name", ...)` is called by its name."""
+    return [
+        (path, _what(node))
+        for path, tree in files.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and called(node).rpartition(".")[2] in STARTS
+    ]
+
+
+def _what(start: ast.Call) -> str:
+    target = next((one.value for one in start.keywords if one.arg == "target"), None) or next(iter(start.args), start)
+    if not isinstance(target, ast.Call):
+        return ast.unparse(target)
+    named = target.args[0] if target.args else None
+    if called(target) == "_repeat" and isinstance(named, ast.Constant):
+        return str(named.value)
+    return called(target)
+
+
+def called(node: ast.Call) -> str:
+    """`a.b` of `a.b(...)`, `A.b` of `A(...).b(...)`."""
+    return re.sub(r"\(.*\)", "", ast.unparse(node.func), flags=re.DOTALL)
+
+
+def listeners(files: Sources) -> list[str]:
+    """file.function, or file.Class, of each call that opens a port."""
+    found = []
+    for path, tree in files.items():
+        for top in tree.body:
+            for node in ast.walk(top):
+                if isinstance(node, ast.Call) and _listens(called(node)):
+                    stem = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+                    found.append(f"{stem}.{getattr(top, 'name', '')}")
+    return sorted(set(found))
+
+
+def _listens(name: str) -> bool:
+    receiver, _, verb = name.rpartition(".")
+    if verb in ("run", "Config"):
+        return receiver in ("uvicorn", "hypercorn", "granian", "web")
+    return verb in LISTENS and not (verb == "listen" and receiver == "event")
 
 
 def _commands() -> Iterator[EntryPoint]:
@@ -199,7 +284,7 @@ def _mails() -> Iterator[EntryPoint]:
 
 
 def _listeners() -> Iterator[EntryPoint]:
-    for name in LISTENERS:
+    for name in listeners(sources()):
         yield EntryPoint(f"LISTENER {name}", "platform", "uvicorn")
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 import tomllib
@@ -15,13 +16,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, WebSocket
 from pydantic import SecretStr
 
 from service.core.settings import Settings, get_settings
 from service.guardrails.contexts import PublicCtx
 from service.guardrails.personal_data import Protection
-from tests.architecture.entry_points import EntryPoint, entry_points, known_tests
+from tests.architecture.entry_points import (
+    NO_LOOPS,
+    EntryPoint,
+    entry_points,
+    known_tests,
+    listeners,
+    loops,
+    sources,
+    started,
+)
 from tests.architecture.test_role_matrix import cells
 
 ROOT = Path(__file__).parents[2]
@@ -127,6 +137,39 @@ def test_a_route_inside_an_included_router_is_missed(app: FastAPI) -> None:
     outer.include_router(probe, prefix="/inner")
     found = gaps(entry_points(outer), rows())
     assert any('["GET /inner/probe"]' in one and 'policy = "public; limit read"' in one for one in found)
+
+
+def test_a_new_loop_a_new_port_and_a_door_without_routes_are_missed() -> None:
+    """What no registry tells is read from the text: each of these is started or opened in one line, anywhere."""
+    lines = {
+        "asyncio.create_task(sweep(resources))": "LOOP sweep",
+        "asyncio.create_task(_repeat('sweep', work, 5))": "LOOP sweep",
+        "group.create_task(Sweeper(resources).go())": "LOOP Sweeper.go",
+        "threading.Thread(target=sweep, daemon=True).start()": "LOOP sweep",
+        "uvicorn.run(app, port=9)": "LISTENER features.probe.begin",
+        "uvicorn.Server(uvicorn.Config(app))": "LISTENER features.probe.begin",
+        "await asyncio.start_server(talk, port=9)": "LISTENER features.probe.begin",
+        "start_http_server(9)": "LISTENER features.probe.begin",
+    }
+    for line, wanted in lines.items():
+        files = {**sources(), "features/probe.py": ast.parse(f"async def begin(group):\n    {line}\n")}
+        found = {f"LOOP {one}" for one in loops(files)} | {f"LISTENER {one}" for one in listeners(files)}
+        assert {one for one in found if one not in rows()} == {wanted}, line
+    known = {f"{path}: {name}" for path, name in started(sources())}
+    assert set(NO_LOOPS) <= known, f"{set(NO_LOOPS) - known} is started no more"
+
+
+def test_a_socket_a_mounted_application_and_one_behind_another_name_are_missed() -> None:
+    probe = FastAPI()
+
+    @probe.websocket("/probe")
+    async def forgotten(socket: WebSocket) -> None: ...
+
+    probe.mount("/inner", FastAPI())
+    probe.host("probe.example", FastAPI())
+    found = "".join(gaps(entry_points(probe), rows()))
+    for wanted in ("SOCKET /probe", "MOUNT /inner", "HOST probe.example"):
+        assert f'["{wanted}"]' in found, wanted
 
 
 def test_what_a_row_says_of_the_policy_is_what_the_code_does(app: FastAPI) -> None:
