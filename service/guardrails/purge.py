@@ -67,7 +67,10 @@ class LegalHold(Base):
 
     __tablename__ = "legal_holds"
     __retention__ = days_after("lifted_at", days=1095, reason="shows for three years why something was kept longer")
-    __table_args__ = (Index("ix_legal_holds_lifted_at", "lifted_at", postgresql_where=text("lifted_at IS NOT NULL")),)
+    __table_args__ = (
+        Index("ix_legal_holds_lifted_at", "lifted_at", postgresql_where=text("lifted_at IS NOT NULL")),
+        Index("ix_legal_holds_open", "subject_id", unique=True, postgresql_where=text("lifted_at IS NULL")),
+    )
     __subject__ = Subject("subject_id")
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, info=internal())

@@ -9,9 +9,11 @@ from sqlalchemy import Select, select
 
 from service.core import clock
 from service.core.context import Context
-from service.core.errors import Conflict, Invalid
+from service.core.errors import Conflict, Invalid, NotFound
 from service.features.admin import queries
 from service.features.admin.queries import JOBS
+from service.features.admin.queries.organizations import ORGANIZATION
+from service.features.admin.queries.people import PERSON
 from service.features.admin.schemas import LimitsReset, LimitsSearch
 from service.features.organizations.models import Organization
 from service.guardrails import feature_flags, limit_lookup, staff_reasons, switches
@@ -97,8 +99,14 @@ async def give_reason(ctx: Context, subject: str, reason: str) -> None:
 
 @action("admin.hold", requires=Who.STAFF, step_up=True)
 async def hold(ctx: Context, subject_id: UUID, reason: str) -> LegalHold:
-    """Nothing of this person or organization is destroyed, whatever the rules of retention say, until it is lifted."""
+    """Nothing of this person or organization is destroyed, whatever the rules of retention say, until it is lifted.
+
+    Raises NotFound and Conflict.
+    """
     await lock_for_hold(ctx.work, subject_id)
+    known = [await ctx.fetch_one(found, id=subject_id) for found in (PERSON, ORGANIZATION)]
+    if known == [None, None]:
+        raise NotFound("There is no such account and no such organization.")
     if (await ctx.db.scalar(_held(subject_id))) is not None:
         raise Conflict("This is held already.", mend="Nothing to do.")
     held = LegalHold(subject_id=subject_id, reason=reason, placed_by=ctx.user_id)

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import pytest
 
 from infra.sandbox.mail import MailSink
 from service.core import clock
@@ -132,9 +133,19 @@ async def test_a_lock_a_second_factor_and_a_hold(
     assert await act(staff, customer.id, "hold") == 303
     assert "Lift the legal hold" in await staff.page(one)
     assert await superuser.fetchval("SELECT reason FROM legal_holds WHERE subject_id = $1", customer.id) == WHY
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await superuser.execute(
+            "INSERT INTO legal_holds (id, subject_id, placed_at) VALUES (gen_random_uuid(), $1, now())", customer.id
+        )
     assert await act(staff, customer.id, "lift-hold") == 303
     assert "Lift the legal hold" not in await staff.page(one)
-    assert (await staff.get(f"{PEOPLE}/{new_id()}")).status_code == 404
+    assert await act(staff, customer.id, "hold") == 303, "what was held once can be held again"
+    nobody = new_id()
+    for of in (PEOPLE, "/staff/organizations"):
+        refused = await staff.submit(f"{of}/{nobody}/hold", reason=WHY)
+        assert "no such account" in refused.text
+    assert not await superuser.fetchval("SELECT count(*) FROM legal_holds WHERE subject_id = $1", nobody)
+    assert (await staff.get(f"{PEOPLE}/{nobody}")).status_code == 404
     assert (await staff.get(f"{PEOPLE}/nobody")).status_code == 404
 
 
