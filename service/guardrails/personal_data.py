@@ -10,6 +10,7 @@ types into a free text field is `content()`, the organization's, and treated as 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -97,6 +98,8 @@ CATEGORIES: dict[str, Category] = {
 }
 """What a column may hold, by the short word that models use."""
 
+LAW = re.compile(r"\b(Art\. ?|recital |CFR |PCI DSS )\d|§ ?\d")
+"""What outlives its person cites a law or a standard, not only a wish of ours."""
 NAMES_NOBODY = "a random number that stands for nobody once the account is gone (GDPR recital 26)"
 TENANTS_OWN = "the organization's record, which we hold on its behalf (GDPR Art. 28); its author is a random number"
 

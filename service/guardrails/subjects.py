@@ -27,7 +27,7 @@ from sqlalchemy.orm import Mapper
 
 from service.core.crypto import keyed_hash
 from service.core.database import Base
-from service.guardrails.personal_data import Erasure, Protection, privacy_of, protection_of
+from service.guardrails.personal_data import LAW, Erasure, Protection, privacy_of, protection_of
 from service.guardrails.rate_limits import folded
 from service.guardrails.retention import retention_of
 
@@ -230,8 +230,8 @@ def _unreasoned(metadata: MetaData) -> Iterator[str]:
             privacy = privacy_of(column)
             if privacy is None:
                 continue
-            if privacy.erasure is Erasure.KEEP and not privacy.because.strip():
-                yield f"{column} outlives its person and names neither law nor reason: say because=..."
+            if privacy.erasure is Erasure.KEEP and not LAW.search(privacy.because):
+                yield f"{column} outlives its person and cites no law: say because='... (GDPR Art. ...)'"
             if privacy.erasure in (Erasure.NULL, Erasure.PSEUDONYMIZE) and column.primary_key:
                 yield f"{column} is part of the key and cannot be emptied: its row goes, or stays"
             if privacy.erasure is Erasure.NULL and not column.nullable:

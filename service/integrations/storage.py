@@ -36,6 +36,7 @@ from obstore.store import LocalStore, S3Store
 from service.core.regions import Place, by_region, in_region, split_key
 from service.core.settings import Settings
 from service.guardrails.circuit_breaker import CircuitBreaker, CircuitOpen
+from service.guardrails.data_map import Kind, of_kind
 from service.integrations.http import HttpClient, PeerFailed
 from service.integrations.s3_signature import Signer
 
@@ -75,10 +76,15 @@ class Storage:
         self._stores = {name: Store(settings, http, place, name) for name, place in settings.places.items()}
 
     async def put(self, key: str, parts: AsyncIterable[bytes]) -> int:
-        """Store what comes, all or nothing; answers its size in bytes. A key that names no region is refused."""
+        """Store what comes, all or nothing; answers its size in bytes. Refused is a key that names no region, or a
+        place that the data map does not know: no export, erasure or sweep would find it."""
         region, path = split_key(key)
         if region is None:
             raise ValueError("the key names no region: make it with guardrails.residency.place(ctx, path), or at_home")
+        if path.partition("/")[0] not in of_kind(Kind.OBJECTS):
+            raise ValueError(
+                f"no place {path.partition('/')[0]!r}: declare it in guardrails/data_map/stores.py, and keep()"
+            )
         return await self._of(region).put(path, parts)
 
     def get(self, key: str, start: int = 0, end: int | None = None, *, most: int = PART) -> AsyncGenerator[bytes]:

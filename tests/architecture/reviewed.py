@@ -132,3 +132,9 @@ JOBS_BY_THE_CLOCK: dict[str, str] = {
     "webhooks.forget_old_secrets": "removes secrets that nobody signs with any more",
 }
 """Jobs that run without anybody asking and need no purpose of their own, each with the reason."""
+
+STAFF_WITHOUT_REASON: dict[str, str] = {
+    "admin.verify_log": "compares hashes of the log; reads and changes nobody's data",
+    "billing.open_customer": "an empty customer at Stripe, for the plan given next, which does ask for its reason",
+}
+"""Writes of staff that take no reason, each with why."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import typing
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
+from enum import Enum
 from typing import Any
 from uuid import UUID
 
@@ -15,17 +17,20 @@ from sqlalchemy import MetaData
 
 from service.core import clock
 from service.core.ids import new_id
+from service.core.schemas import Input
+from service.features import FEATURES
 from service.features.accounts import queries
-from service.guardrails.actions import Rule
+from service.guardrails.actions import RULES, Rule
 from service.guardrails.pagination import Page
 from service.guardrails.permissions import Role, Who
 from service.guardrails.personal_data import Protection, protection_of
 from service.guardrails.rate_limits import EXPORT, policy_of
 from service.web.staff import Act, Column, Listing
 from tests.architecture.conftest import Route, routes_of
+from tests.architecture.reviewed import STAFF_WITHOUT_REASON
 from tests.support.factories import Factory
 
-LISTINGS, DETAILS, ACTS = 27, 5, 34
+LISTINGS, DETAILS, ACTS, STAFF_WRITES = 27, 5, 34, 40
 """How many there were when this was set: fewer means that the scan is blind, or that much was removed."""
 
 ELSEWHERE = {
@@ -105,6 +110,24 @@ def test_a_listing_that_shows_addresses_to_whoever_comes_is_found(metadata: Meta
     assert any("no nowhere" in fault for fault in found)
 
 
+class Sought(Input):
+    email: str = ""
+    user_id: UUID | None = None
+
+
+def test_a_search_by_any_words_needs_a_reason_whatever_the_filter_is_called(panel: Any) -> None:
+    probe = Listing("/staff/probe", "Probe", queries.list_people, (Column("E", "email", personal=True),), wanted=Sought)
+    assert probe.tells_whose(Sought(email="canary@"))
+    assert not probe.tells_whose(Sought(email=str(new_id()), user_id=new_id()))
+    texts = 0
+    for listing in panel.listings:
+        for name, about in listing.wanted.model_fields.items():
+            if listing.is_personal and isinstance(about.default, str) and not isinstance(about.default, Enum):
+                texts += 1
+                assert listing.tells_whose(listing.wanted.model_construct(**{name: "canary"})), (listing.path, name)
+    assert texts >= 2, f"the scan saw only {texts} text filters of personal listings"
+
+
 def acts_at_fault(acts: Iterable[Act]) -> list[str]:
     return [
         f"{act.of} {act.name}"
@@ -124,6 +147,47 @@ def test_each_act_needs_staff_a_fresh_proof_and_a_reason(panel: Any) -> None:
     from service.features.accounts.actions import change_name
 
     assert acts_at_fault([Act("/staff/probe", "rename", "Rename", change_name)]) == ["/staff/probe rename"]
+
+
+def without_reason(verbs: Iterable[Callable[..., Any]]) -> set[str]:
+    """Writes of staff that nobody has to say why for: no parameter `reason`, and no form that has one."""
+    found, seen = set(), 0
+    for verb in verbs:
+        rule = rule_of(verb)
+        if not (rule.requires is Who.STAFF and rule.writes):
+            continue
+        seen += 1
+        hints = typing.get_type_hints(inspect.unwrap(verb))
+        forms = [hint for hint in hints.values() if isinstance(hint, type) and issubclass(hint, Input)]
+        if "reason" not in hints and not any("reason" in form.model_fields for form in forms):
+            found.add(rule.name)
+    assert seen >= STAFF_WRITES, f"the scan saw only {seen} writes of staff"
+    return found
+
+
+def verbs_of_features() -> dict[str, Callable[..., Any]]:
+    modules = [module for name, module in sys.modules.items() if name.startswith("service.features.")]
+    made = [
+        each for module in modules for each in vars(module).values() if isinstance(getattr(each, "rule", None), Rule)
+    ]
+    return {rule_of(each).name: each for each in made}
+
+
+def test_each_write_of_staff_takes_a_reason_wherever_its_page_is(panel: Any) -> None:
+    verbs = verbs_of_features()
+    staffs = {name for name, rule in RULES.items() if rule.requires is Who.STAFF and rule.writes}
+    staffs = {name for name in staffs if name.partition(".")[0] in FEATURES}
+    assert staffs <= set(verbs), "the scan does not see all"
+    found = without_reason(verbs.values())
+    assert found == set(STAFF_WITHOUT_REASON), (
+        f"{found ^ set(STAFF_WITHOUT_REASON)}: let the act take `reason` and its form ask for it; or say in "
+        "STAFF_WITHOUT_REASON (tests/architecture/reviewed.py) why nobody would ever ask"
+    )
+
+    async def probe(ctx: Any, person_id: UUID) -> None: ...
+
+    probe.rule = Rule("probe.act", Who.STAFF, writes=True)  # type: ignore[attr-defined]
+    assert without_reason([*verbs.values(), probe]) == found | {"probe.act"}
 
 
 def test_each_listing_is_exported_under_the_limit_of_exports(panel: Any, app: FastAPI) -> None:

@@ -14,9 +14,33 @@ OPENERS = {
     "AsyncClient", "OTLPSpanExporter", "S3Store", "StripeClient", "connect", "create_async_engine", "create_connection",
     "create_pool", "from_url", "open_connection", "open_unix_connection", "urlopen",
 }  # fmt: skip
-"""Calls that begin a conversation; `send` of aiosmtplib is found by its import."""
+"""Calls that begin a conversation."""
+SPEAKERS = {
+    "aiohttp",
+    "aiosmtplib",
+    "boto3",
+    "botocore",
+    "ftplib",
+    "http.client",
+    "requests",
+    "smtplib",
+    "urllib.request",
+    "urllib3",
+    "websockets",
+}
+"""Modules that are there for nothing else: importing one is talking."""
+VERBS = {"Client", "delete", "get", "head", "options", "patch", "post", "put", "request", "socket", "stream"}
+"""With these, httpx and socket begin a conversation, too; their other names are errors and constants."""
 INTEGRATIONS = SERVICE / "integrations"
 PLUMBING = {"service.integrations.http": "everybody's door: whoever goes through it says where"}
+
+
+def modules_in(node: ast.AST) -> set[str]:
+    """What an import names, and what that is part of."""
+    names = {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
+    if isinstance(node, ast.ImportFrom) and node.module:
+        names = {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return {".".join(name.split(".")[:depth]) for name in names for depth in (1, 2)}
 
 
 def talks(path: Path, tree: ast.Module) -> bool:
@@ -27,7 +51,12 @@ def talks(path: Path, tree: ast.Module) -> bool:
             # SQLAlchemy's own connect() on an engine that exists opens nothing new.
             if name in OPENERS and not ast.unparse(function).endswith("engine.connect"):
                 return True
-        if isinstance(node, ast.Import) and any(alias.name == "aiosmtplib" for alias in node.names):
+            if ast.unparse(function).partition(".")[0] in ("httpx", "socket") and name in VERBS:
+                return True
+        if SPEAKERS & modules_in(node):
+            return True
+        direct = isinstance(node, ast.ImportFrom) and node.module in ("httpx", "socket")
+        if direct and any(alias.name in VERBS | OPENERS for alias in node.names):
             return True
         takes_door = isinstance(node, ast.ImportFrom) and any(alias.name == "HttpClient" for alias in node.names)
         if takes_door and INTEGRATIONS in path.parents:
@@ -65,6 +94,28 @@ def test_a_client_that_steps_around_is_noticed(sources: dict[Path, ast.Module]) 
         "import httpx\nasync def ask(url):\n    async with httpx.AsyncClient() as c:\n        await c.get(url)"
     )
     assert talks(SERVICE / "features" / "naive.py", naive)
+    for line in (
+        "import httpx\nhttpx.post(url)",
+        "import httpx\nhttpx.Client()",
+        "from httpx import Client",
+        "import smtplib",
+        "from smtplib import SMTP",
+        "from http import client",
+        "import http.client",
+        "import socket\nsocket.socket()",
+        "from requests import post",
+        "import boto3",
+        "import aiohttp",
+        "import urllib.request",
+        "from urllib import request",
+    ):
+        assert talks(SERVICE / "features" / "naive.py", ast.parse(line)), line
+    for line in (
+        "import httpx\nraise httpx.HTTPError('x')",
+        "from urllib.parse import quote",
+        "from http import HTTPStatus",
+    ):
+        assert not talks(SERVICE / "features" / "naive.py", ast.parse(line)), line
     by_the_door = ast.parse("from service.integrations.http import HttpClient")
     assert talks(INTEGRATIONS / "naive.py", by_the_door)
 

@@ -79,13 +79,16 @@ async def test_an_object_lies_in_its_organizations_region_and_nowhere_else(
 
 
 async def test_a_key_without_a_region_is_not_stored_and_an_unknown_region_gets_nothing(
-    resources: Resources, regions: Regions, two: Settings, american: UUID, factory: Factory
+    resources: Resources, regions: Regions, two: Settings, american: UUID, factory: Factory, tmp_path: Path
 ) -> None:
     """The attack is a forgetful line of code, or a setting that was taken away too soon."""
     http = HttpClient(two)
     storage = Storage(two, http)
     with pytest.raises(ValueError, match="names no region"):
         await storage.put("t/forgotten", bytes_of("x"))
+    with pytest.raises(ValueError, match="no place 'avatars'"):
+        await storage.put(at_home(resources, "avatars/x"), bytes_of("x"))
+    assert not (tmp_path / "eu" / "avatars").exists(), "no export, erasure or sweep would find it"
     with pytest.raises(StorageAway, match="no store is declared for region asia"):
         await storage.put(in_region("asia", "t/x"), bytes_of("x"))
     for organization in (await factory.organization(region="asia"), new_id()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from service.guardrails.personal_data import CATEGORIES, PURPOSES, Basis, Erasure, Residency
+from service.guardrails.personal_data import CATEGORIES, LAW, PURPOSES, Basis, Erasure, Residency
 
 
 class Kind(StrEnum):
@@ -39,6 +39,8 @@ class Store:
     def __post_init__(self) -> None:
         if unknown := set(self.categories) - set(CATEGORIES):
             raise ValueError(f"{self.name}: {unknown} are not in CATEGORIES")
+        if self.erasure is Erasure.KEEP and not LAW.search(self.how):
+            raise ValueError(f"{self.name} outlives its person and cites no law")
         if (self.kind, self.name) in STORES:
             raise ValueError(f"the {self.kind} {self.name!r} is declared twice")
         STORES[self.kind, self.name] = self

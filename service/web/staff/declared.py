@@ -80,9 +80,9 @@ class Listing:
         return any(column.personal for column in self.columns)
 
     def tells_whose(self, wanted: Input) -> bool:
-        """Whether what is found tells whose it is: a search for anything but an id, among personal data."""
-        sought = getattr(wanted, "q", "")
-        return self.is_personal and bool(sought) and uuid_in(sought) is None
+        """Whether what is found tells whose it is: a search for any words but an id, among personal data."""
+        sought = [value for _, value in wanted if isinstance(value, str) and not isinstance(value, Enum)]
+        return self.is_personal and any(value and uuid_in(value) is None for value in sought)
 
     async def read(self, ctx: Context, wanted: Input, page: Position) -> Page[Any]:
         found: Page[Any] = await self.query(ctx, wanted, page)
