@@ -123,7 +123,9 @@ def past_the_guards(sources: dict[Path, ast.Module]) -> tuple[int, list[str]]:
     for path, tree in read.items():
         above = {id(node.value): node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         for node in ast.walk(tree):
-            name = node.attr if isinstance(node, ast.Attribute) else ""
+            if not isinstance(node, ast.Attribute):
+                continue
+            name = node.attr
             if name == "redis_namespace" or (name == "redis" and above.get(id(node)) not in ASKING):
                 found.append(f"{path.name}:{node.lineno}")
     return len(read), sorted(found)
