@@ -250,10 +250,12 @@ async def test_no_page_of_the_panel_shows_who_somebody_is_before_a_reason_is_giv
 
 async def emergency_that_names(factory: Factory, name: str) -> UUID:
     """Rights of a colleague who typed somebody's name into a reason while they had them."""
-    colleague, grant, end = await factory.person(staff=True), new_id(), clock.now() + timedelta(hours=1)
+    reviewer, colleague = await factory.person(staff=True), await factory.person(staff=True)
+    grant, end = new_id(), clock.now() + timedelta(hours=1)
     await factory.superuser.execute(
         "INSERT INTO break_glass_grants (id, user_id, reason, opened_at, ends_at, code_hash, reviewed_at, reviewed_by)"
-        " VALUES ($1, $2, 'Nobody could log in', $3, $4, 'x', $3, $2)", grant, colleague.id, clock.now(), end,
+        " VALUES ($1, $2, 'Nobody could log in', $3, $4, 'x', $3, $5)",
+        grant, colleague.id, clock.now(), end, reviewer.id,
     )  # fmt: skip
     await factory.superuser.execute("UPDATE users SET emergency_until = $2 WHERE id = $1", colleague.id, end)
     async with await factory.client(colleague, "password", "totp") as browser:

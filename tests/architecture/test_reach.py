@@ -55,9 +55,9 @@ def talks(path: Path, tree: ast.Module) -> bool:
                 return True
         if SPEAKERS & modules_in(node):
             return True
-        if isinstance(node, ast.ImportFrom) and node.module in ("httpx", "socket"):
-            if any(alias.name in VERBS | OPENERS for alias in node.names):
-                return True
+        direct = node.names if isinstance(node, ast.ImportFrom) and node.module in ("httpx", "socket") else []
+        if any(alias.name in VERBS | OPENERS for alias in direct):
+            return True
         takes_door = isinstance(node, ast.ImportFrom) and any(alias.name == "HttpClient" for alias in node.names)
         if takes_door and INTEGRATIONS in path.parents:
             return True
