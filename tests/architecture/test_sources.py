@@ -70,6 +70,39 @@ def test_nothing_is_logged_under_a_name_that_hides_it(sources: dict[Path, ast.Mo
     assert found_in(sources, hides) == []
 
 
+def facts_of(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """The names under which something is told the audit log: `ctx.note(..., name=)`, `ctx.facts |= {"name": ...}`."""
+    for node in ast.walk(tree):
+        told: list[ast.AST] = []
+        if is_call_of(node, "note", "note_look"):
+            yield from ((node.lineno, word.arg) for word in node.keywords if word.arg)  # type: ignore[attr-defined]
+            told = [word.value for word in node.keywords if word.arg is None]  # type: ignore[attr-defined]
+        elif isinstance(node, ast.Assign | ast.AugAssign):
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                place = target.value if isinstance(target, ast.Subscript) else target
+                if not (isinstance(place, ast.Attribute) and place.attr == "facts"):
+                    continue
+                told = [node.value]
+                if isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant):
+                    yield node.lineno, str(target.slice.value)
+        for part in (part for whole in told for part in ast.walk(whole) if isinstance(part, ast.Dict)):
+            yield from ((node.lineno, str(key.value)) for key in part.keys if isinstance(key, ast.Constant))  # type: ignore[attr-defined]
+
+
+def test_no_fact_of_the_log_has_a_name_that_hides_it(sources: dict[Path, ast.Module]) -> None:
+    """A fact that is called like a classified column stands as "[hidden]" for ever; `reason` has its own."""
+    load_tables()
+    probe = """ctx.note("x", "done", email=1, about=2, **({"held": 3} if a else {}))
+ctx.facts |= {"reason": 4, "url": 5} | ({"remark": 6} if b else {})
+ctx.facts["subject"] = 7"""
+    hidden = hidden_names - {"reason"}
+    found = {name for _, name in facts_of(ast.parse(probe)) if name in hidden}
+    assert found == {"email", "held", "url", "remark", "subject"}
+    told = [(path, *fact) for path, tree in sources.items() for fact in facts_of(tree)]
+    assert len(told) >= 130, f"the scan saw only {len(told)} facts"
+    assert [f"{shown(path)}:{line} {name}" for path, line, name in told if name in hidden] == []
+
+
 def test_features_do_not_step_around_the_automatic_filters(sources: dict[Path, ast.Module]) -> None:
     """`text()`, `from_statement`, `__table__` and `session.get` are not filtered by tenant or deletion."""
 
