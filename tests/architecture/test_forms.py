@@ -33,8 +33,12 @@ from tests.support.servers import RunningWorker
 from tests.web.conftest import Elements
 
 FORMS = 75
-FILLED_BY_A_REDIRECT = {"POST /login/provider/finish", "POST /account/provider/finish"}
-"""Their forms have nothing to type: our own page passes on what the other provider's redirect brought."""
+NOTHING_TO_TYPE = {
+    "POST /login/provider/finish",
+    "POST /account/provider/finish",
+    "POST /privacy/choices/{purpose}/yes",
+}
+"""Our own page passes on what the other provider's redirect brought, or which words stood beside the button."""
 PAGES = {
     "/staff/switches/{switch}": "/staff/switches",
     "/indicators/{indicator_id}/readings": "/indicators/{indicator_id}",
@@ -96,7 +100,7 @@ async def every_form(
     }
     await begin_login(half, factory, stack)
     for route in routes:
-        if route.method != "POST" or route.is_api or str(route) in FILLED_BY_A_REDIRECT or not takes_fields(route):
+        if route.method != "POST" or route.is_api or str(route) in NOTHING_TO_TYPE or not takes_fields(route):
             continue
         who = half if route.path == "/login/code" else nobody if str(route) in PUBLIC_ROUTES else somebody
         to = links.get(route.path) or route.path.format(**things)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from service.core import clock
 from service.core.context import Context
@@ -14,14 +14,19 @@ from service.features.consents.models import News
 from service.guardrails.actions import action
 from service.guardrails.permissions import Who
 from service.guardrails.purposes import EVERYTHING, PURPOSES, Basis, Consent, ProcessingLimit, said
+from service.guardrails.subjects import address_hash
 
 
 @action("consents.decide", requires=Who.SIGNED_IN, while_read_only=True)
-async def decide(ctx: Context, purpose: str, *, yes: bool) -> None:
-    """Agree or object, or take that back: one click each way. To say the same twice is no error."""
+async def decide(ctx: Context, purpose: str, *, yes: bool, version: int | None = None) -> None:
+    """Agree or object, or take that back: one click each way. To say the same twice is no error.
+
+    `version`: of the words that stood beside the button. A yes to other words is none (Art. 7(1)); a no needs none."""
     aim = PURPOSES.get(purpose)
     if aim is None:
         raise NotFound("There is no such purpose.", mend="Reload the page to see those there are.")
+    if yes and aim.basis is Basis.CONSENT and version != aim.version:
+        raise Conflict("These words have changed since you opened the page.", mend="Read them, and agree again.")
     await ctx.get(User, ctx.user_id)  # one click after another: the order of the lines is the order of the clicks
     ctx.facts |= {"purpose": aim.name, "version": aim.version, "yes": yes}
     if aim.basis is Basis.CONSENT:
@@ -50,10 +55,12 @@ async def restrict(ctx: Context, reason: str) -> None:
 
 @action("consents.unrestrict", requires=Who.SIGNED_IN)
 async def unrestrict(ctx: Context) -> None:
-    """Their own wish, so at once and without notice."""
+    """Their own wish, so at once and without notice: also where staff have set a later day."""
     await ctx.get(User, ctx.user_id)
-    if (limit := await _open_limit(ctx, ctx.user_id, EVERYTHING)) is not None:
-        limit.lifts_at = clock.now()
+    now, theirs = clock.now(), (ProcessingLimit.user_id == ctx.user_id, ProcessingLimit.purpose == EVERYTHING)
+    lasts = or_(ProcessingLimit.lifts_at.is_(None), ProcessingLimit.lifts_at > now)
+    for limit in await ctx.db.scalars(select(ProcessingLimit).where(*theirs, lasts).with_for_update()):
+        limit.lifts_at = now
 
 
 @action("consents.restrict_person", requires=Who.STAFF, step_up=True)
@@ -63,8 +70,10 @@ async def restrict_person(ctx: Context, email: str, reason: str) -> ProcessingLi
     wanted = select(User).where(User.email == email.strip().lower()).with_for_update()
     user = await ctx.db.scalar(wanted, execution_options={"include_deleted": True})
     if user is None:
+        ctx.note("consents.restrict_person", "refused", sought=address_hash(email).hex())
         raise NotFound("There is no account with this address.", mend="Check the address.")
     if await _open_limit(ctx, user.id, EVERYTHING) is not None:
+        ctx.note("consents.restrict_person", "refused", account=str(user.id))
         raise Conflict("This person's data rest already.", mend="See the list below.")
     limit = ProcessingLimit(user_id=user.id, purpose=EVERYTHING, reason=reason, placed_by=ctx.user_id)
     ctx.add(limit)

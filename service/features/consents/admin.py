@@ -17,6 +17,7 @@ STAFF = (
         columns=(
             Column("Restriction", "id", kind="break"),
             Column("Person", "user_id", link="/staff/people/{user_id}", kind="break"),
+            Column("Why", "reason", kind="break", personal=True),
             Column("Since", "placed_at"),
             Column("Its end was decided", "lifting_asked_at"),
             Column("Ends", "lifts_at"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from service.core.context import Context
+from service.core.errors import Conflict
 from service.features.consents import actions, queries
-from service.features.consents.schemas import Restrict
+from service.features.consents.schemas import Agree, Restrict
 from service.guardrails.contexts import UserCtx
 from service.web.flash import flash
 from service.web.forms import Form
@@ -24,8 +25,13 @@ async def show_choices(request: Request, ctx: UserCtx) -> Response:
 
 @router.post("/privacy/choices/{purpose}/yes")
 async def agree(request: Request, ctx: UserCtx, purpose: str) -> Response:
-    await actions.decide(ctx, purpose, yes=True)
-    flash(request, "Saved. It holds from now on.")
+    form = await Form.parse(Agree, request)
+    try:
+        await actions.decide(ctx, purpose, yes=True, version=form.data.version if form.valid else None)
+    except Conflict as error:
+        flash(request, f"{error.detail} {error.mend}", "warning")
+    else:
+        flash(request, "Saved. It holds from now on.")
     return redirect(request, HOME)
 
 

@@ -32,6 +32,7 @@ RESTRICTIONS = People(
     select(
         ProcessingLimit.id,
         ProcessingLimit.user_id,
+        ProcessingLimit.reason,
         ProcessingLimit.placed_at,
         ProcessingLimit.lifting_asked_at,
         ProcessingLimit.lifts_at,
@@ -66,7 +67,7 @@ async def list_choices(ctx: Context) -> Choices:
 
 @query("consents.list_restrictions", requires=Who.STAFF)
 async def list_restrictions(ctx: Context, wanted: OfPerson, page: Position) -> Page[RestrictionRead]:
-    """Whose data must rest, or rested; ids only."""
+    """Whose data must rest, or rested, and why: which the list shows to who has given a reason."""
     return await RESTRICTIONS.page(ctx, wanted, page)
 
 

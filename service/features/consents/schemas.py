@@ -16,6 +16,10 @@ NOTICE_DAYS = 3
 """So long before a restriction that staff lift ends: the person has been told by then and can object."""
 
 
+class Agree(Input):
+    version: int | None = Field(None, title="Which words", description="Those that stood beside the button.")
+
+
 class Restrict(Input):
     reason: Annotated[Line, StringConstraints(max_length=300)] = Field(
         "", title="Why", description="For example: my address is wrong, and you are checking it."
@@ -50,6 +54,7 @@ class NewsRead(Output):
 class RestrictionRead(Output):
     id: UUID
     user_id: UUID
+    reason: str
     placed_at: datetime
     lifting_asked_at: datetime | None
     lifts_at: datetime | None

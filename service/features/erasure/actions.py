@@ -16,6 +16,7 @@ from service.guardrails import soft_delete
 from service.guardrails.actions import action
 from service.guardrails.permissions import Who
 from service.guardrails.purge import refuse_while_held
+from service.guardrails.subjects import address_hash
 
 
 @action("erasure.ask", requires=Who.SIGNED_IN, step_up=True)
@@ -30,7 +31,7 @@ async def ask(ctx: Context, typed_email: str) -> ErasureRequest:
 
 
 @action("erasure.withdraw", requires=Who.SIGNED_IN)
-async def withdraw(ctx: Context) -> None:
+async def withdraw(ctx: Context) -> ErasureRequest:
     """Before it has begun; whoever can log in can do it, also when staff had entered it."""
     request = await _open_of(ctx, ctx.user_id)
     if request is None:
@@ -41,6 +42,7 @@ async def withdraw(ctx: Context) -> None:
             mend="You need do nothing; sign up again once that is done, if you like.",
         )
     _end(request, State.WITHDRAWN)
+    return request
 
 
 @action("erasure.enter", requires=Who.STAFF, step_up=True)
@@ -51,8 +53,10 @@ async def enter(ctx: Context, email: str, reason: str) -> ErasureRequest:
     wanted = select(User).where(User.email == email.strip().lower()).with_for_update()
     user = await ctx.db.scalar(wanted, execution_options={"include_deleted": True})
     if user is None:
+        ctx.note("erasure.enter", "refused", sought=address_hash(email).hex())
         raise NotFound("There is no account with this address.", mend="Check the address; perhaps it is gone already.")
     if user.is_staff:
+        ctx.note("erasure.enter", "refused", account=str(user.id))
         raise Conflict("This is a colleague's account.", mend="Take the staff rights away first.")
     request = await _new(ctx, user, Source.STAFF)
     request.reason = reason

@@ -28,6 +28,7 @@ log = get_logger()
 letter("erasure/mail/waiting", Reach.MUST, day="2 March 2026", link="https://app.example/privacy/erasure")
 letter("erasure/mail/entered", Reach.MUST, link="https://app.example/privacy/erasure")
 letter("erasure/mail/refused", Reach.MUST, link="https://app.example/privacy/erasure")
+letter("erasure/mail/withdrawn", Reach.MUST, link="https://app.example/privacy/erasure")
 telemetry.measures.append(measure)
 
 
@@ -76,6 +77,12 @@ async def tell_that_somebody_wrote(ctx: Context, event: Event) -> None:
 @on(actions.refuse, retry=PATIENT)
 async def tell_that_it_was_refused(ctx: Context, event: Event) -> None:
     await _tell(ctx, event, "refused")
+
+
+@on(actions.withdraw, retry=PATIENT)
+async def tell_that_it_was_taken_back(ctx: Context, event: Event) -> None:
+    """Whoever sits at an open session can do that; the person who asked has to hear of it."""
+    await _tell(ctx, event, "withdrawn")
 
 
 async def _tell(ctx: Context, event: Event, template: str) -> None:

@@ -23,6 +23,7 @@ from service.guardrails import purposes
 from service.guardrails.jobs import Event
 from service.guardrails.permissions import Role
 from service.guardrails.purposes import EVERYTHING, Purpose, permits
+from service.guardrails.subjects import address_hash
 from service.integrations.mail import MailFailed
 from service.web.mail import deliver
 from tests.support.client import Client
@@ -41,7 +42,8 @@ async def acting(database: Database, resources: Resources) -> AsyncIterator[Cont
 
 
 async def say(client: Client, purpose: Purpose, *, yes: bool) -> None:
-    answer = await client.submit(f"{CHOICES}/{purpose.name}/{'yes' if yes else 'no'}", page=CHOICES)
+    version = {"version": str(purpose.version)} if yes else {}
+    answer = await client.submit(f"{CHOICES}/{purpose.name}/{'yes' if yes else 'no'}", page=CHOICES, **version)
     assert (answer.status_code, answer.headers["location"]) == (303, CHOICES)
 
 
@@ -107,7 +109,13 @@ async def test_new_words_ask_again(factory: Factory, resources: Resources, monke
         newer = Purpose(PRODUCT_NEWS.name, PRODUCT_NEWS.title, "Other words.", PRODUCT_NEWS.basis, version=2)
         monkeypatch.setitem(purposes.PURPOSES, newer.name, newer)
         assert not await may(resources, person, newer)
-        assert "These words are new" in await client.page(CHOICES)
+        page = await client.page(CHOICES)
+        assert "These words are new" in page
+        assert 'name="version" value="2"' in page
+        for seen in ({}, {"version": "1"}, {"version": "x"}):  # a page that was opened before the words changed
+            await client.submit(f"{CHOICES}/{newer.name}/yes", page=CHOICES, **seen)
+            assert "These words have changed" in await client.page(CHOICES)
+            assert not await may(resources, person, newer)
         await say(client, newer, yes=True)
         assert await may(resources, person, newer)
 
@@ -146,6 +154,8 @@ async def test_restricted_data_rest_until_the_person_was_told(
         assert short.status_code == 422
         unknown = await office.submit(enter, page=enter, email="nobody@example.com", reason=reason)
         assert "no account with this address" in unknown.text
+        asked = "SELECT facts->>'sought' FROM audit_log WHERE action = 'consents.restrict_person' AND actor_id = $1"
+        assert address_hash("nobody@example.com").hex() in [row[0] for row in await superuser.fetch(asked, staff.id)]
         assert (await office.submit(enter, page=enter, email=person.email, reason=reason)).status_code == 303
         again = await office.submit(enter, page=enter, email=person.email, reason=reason)
         assert "rest already" in again.text
@@ -163,6 +173,9 @@ async def test_restricted_data_rest_until_the_person_was_told(
         end = f"{home}/{limit}/lift"
         assert end in await office.page(f"{home}?user_id={person.id}")
         assert end not in await office.page(f"{home}?user_id={staff.id}"), "one person's alone"
+        assert reason not in await office.page(f"{home}?user_id={person.id}"), "it may name somebody"
+        await office.submit("/staff/reasons", page=f"/staff/reasons?next={home}", next=home, reason=WHY)
+        assert reason in await office.page(f"{home}?user_id={person.id}"), "who decides has to know why they asked"
         lift = await office.submit(end, page=end, reason="The name was corrected.")
         assert lift.status_code == 303
         assert not await may(resources, person, None), "deciding ends nothing yet"
@@ -206,6 +219,12 @@ async def test_whoever_ends_it_themselves_does_not_wait_for_our_mail(
         "INSERT INTO processing_limits (id, user_id, purpose, reason, placed_at, lifting_asked_at)"
         " VALUES ($1, $2, $3, '', now(), now())",
         limit, person.id, EVERYTHING,
+    )  # fmt: skip
+
+    await superuser.execute(
+        "INSERT INTO processing_limits (id, user_id, purpose, reason, placed_at, lifting_asked_at, lifts_at)"
+        " VALUES ($1, $2, $3, '', now(), now(), $4)",
+        new_id(), person.id, EVERYTHING, clock.now() + timedelta(days=3),
     )  # fmt: skip
 
     async def meanwhile(*_: Any, **__: Any) -> None:

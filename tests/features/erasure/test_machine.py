@@ -10,12 +10,15 @@ from infra.sandbox.sendgrid import SendGridKnobs
 from infra.sandbox.stripe.knobs import StripeKnobs
 from service.core import clock
 from service.core.ids import new_id
+from service.features.erasure import jobs
 from service.features.erasure.flows import arrivals
 from service.features.erasure.flows.steps import STEPS
 from service.guardrails.erasure import unable
+from service.guardrails.jobs import Event
 from service.guardrails.permissions import Role
 from service.guardrails.purge import purge_expired
 from service.guardrails.residency import at_home
+from service.guardrails.subjects import address_hash
 from service.integrations.storage import Storage
 from tests.features.erasure.world import HOME, World
 from tests.support.factories import Person
@@ -78,6 +81,13 @@ async def test_taking_it_back(world: World, person: Person) -> None:
         await client.submit(f"{HOME}/withdraw", page=HOME)
         await client.submit(f"{HOME}/withdraw", page="/privacy/choices")
         assert "no request to take back" in await client.page(HOME)
+    request = (await world.request(person))["id"]
+    queued = "SELECT count(*) FROM pgqueuer WHERE entrypoint = $1 AND convert_from(payload, 'UTF8') LIKE $2"
+    job = "erasure.tell_that_it_was_taken_back"
+    assert await world.superuser.fetchval(queued, job, f"%{request}%") == 1
+    async with world.acting() as ctx:
+        await jobs.tell_that_it_was_taken_back(ctx, Event("erasure.withdraw", "erasure_requests", request))
+    assert [mail.subject for mail in world.sendgrid.inbox.to(person.email)] == ["Your data are not erased"]
     await world.after_a_day()
     assert ((await world.request(person))["state"], await world.exists(person)) == ("withdrawn", True)
 
@@ -105,6 +115,11 @@ async def test_a_letter_needs_two_members_of_staff(world: World, person: Person)
     async with await world.factory.client(one, "password", "totp") as first:
         unknown = await first.submit(ENTER, page=ENTER, email="nobody@example.com", reason=LETTER)
         assert "no account with this address" in unknown.text
+        await first.submit(ENTER, page=ENTER, email=other.email, reason=LETTER)
+        asked = "SELECT facts FROM audit_log WHERE action = 'erasure.enter' AND outcome = 'refused' AND actor_id = $1"
+        noted = str(await world.superuser.fetch(asked, one.id))
+        assert address_hash("nobody@example.com").hex() in noted, "whoever tries addresses leaves a trace"
+        assert str(other.id) in noted
         made = await first.submit(ENTER, page=ENTER, email=person.email, reason=LETTER)
         assert (made.status_code, made.headers["location"]) == (303, lists)
         path = f"{lists}/{(await world.request(person))['id']}"
