@@ -92,7 +92,7 @@ async def _assert_addresses(output: str, home: Path) -> None:
     rows = [line.strip("| ").split() for line in output.splitlines() if line.startswith("| ")]
     found = {row[0]: row[1] for row in rows if len(row) > 1 and row[1].startswith("http")}
     mail = ["inbox", "inbox-us", "SendGrid"]
-    others = ["identity", "Stripe", "rates", "GitHub", "Plausible", "scanner", "webhooks"]
+    others = ["identity", "codes", "Stripe", "rates", "GitHub", "Plausible", "scanner", "webhooks"]
     assert list(found) == ["app", "API", *mail, *others]
     commands = [shlex.split(output.partition(label)[2].splitlines()[0]) for label in ("API: ", READY)]
     assert [(command[0], command[1], len(command)) for command in commands] == [("curl", "-H", 4)] * 2

@@ -140,14 +140,15 @@ async def test_an_archived_indicator_takes_no_batch(team: Team) -> None:
 
 @pytest.mark.parametrize("bad", [False, True])
 async def test_judging_ten_thousand_readings_lets_everybody_else_have_a_turn(bad: bool) -> None:
-    """The longest that others wait, in time of this process: a busy neighbour does not count."""
+    """The longest that others wait, in time of this loop's thread: a busy neighbour does not count, nor the worker of
+    another test that still mails in this process."""
     given: list[Any] = [{"at": "never", "value": None}] * BATCH_LIMIT if bad else readings(BATCH_LIMIT)
     judging = asyncio.ensure_future(judge(ReadingBatch(readings=given)))
-    longest, before = 0.0, time.process_time()
+    longest, before = 0.0, time.thread_time()
     turns = 0
     while not judging.done():
         await asyncio.sleep(0)
-        now = time.process_time()
+        now = time.thread_time()
         longest, before, turns = max(longest, now - before), now, turns + 1
     assert len((await judging).refused) == (BATCH_LIMIT if bad else 0)
     assert turns >= 15

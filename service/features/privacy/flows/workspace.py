@@ -20,7 +20,7 @@ from service.features.organizations.models import Membership
 from service.features.privacy.flows.archive import Entry, whole
 from service.features.privacy.flows.progress import Progress
 from service.guardrails.data_map.walk import as_json, batches
-from service.guardrails.personal_data import Protection, protection_of
+from service.guardrails.personal_data import Erasure, Protection, privacy_of, protection_of
 from service.guardrails.soft_delete import EVERYTHING
 from service.guardrails.subjects import By, subject_of
 from service.guardrails.tenancy import TenantScoped
@@ -60,7 +60,10 @@ def tenant_tables() -> list[Table]:
 def _of_one_person(table: Table) -> bool:
     subject = subject_of(table)
     personal = any(protection_of(column) is Protection.PERSONAL for column in table.columns)
-    return subject is not None and subject.by is By.ID and personal
+    if subject is None or subject.by is not By.ID or not personal:
+        return False
+    # What outlives the person is the organization's: whom of its people our staff visited.
+    return not any((held := privacy_of(column)) and held.erasure is Erasure.KEEP for column in table.columns)
 
 
 async def workspace_entries(resources: Resources, organization_id: UUID, progress: Progress) -> AsyncIterator[Entry]:
