@@ -10,6 +10,8 @@ from collections.abc import Iterable
 # What Excel and its kin run (OWASP, CSV injection) and what looks as if it had been made harmless already; also after
 # what separates cells elsewhere: where the comma is the decimal mark, Excel splits our rows at semicolons.
 RUN = r"(?:^|(?<=[;\t\r\n])){}(?='*[=+\-@\t\r])"
+BOM = "\ufeff"
+"""First in a file that people open: without it Excel reads names as if they were of its own code page."""
 FORMULA, HARMLESS = re.compile(RUN.format("")), re.compile(RUN.format("'"))
 
 
@@ -27,3 +29,8 @@ def lines(rows: Iterable[Iterable[object]]) -> str:
     made = io.StringIO()
     csv.writer(made, quoting=csv.QUOTE_NONNUMERIC).writerows(rows)
     return made.getvalue()
+
+
+def cut(most: int) -> str:
+    """The last line of a file that ends before its list does: nobody takes it for the whole."""
+    return f"Cut here: a file holds {most:,} rows, and there are more. Narrow the filters."

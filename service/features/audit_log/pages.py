@@ -18,7 +18,7 @@ from service.guardrails.pagination import PageRequest
 from service.guardrails.permissions import Role
 from service.guardrails.rate_limits import EXPORT, limit
 from service.web.forms import Form
-from service.web.sheet import harmless, lines
+from service.web.sheet import cut, harmless, lines
 from service.web.templating import NavItem, render
 
 router = APIRouter()
@@ -65,7 +65,7 @@ async def export_log(
 async def _csv(batches: AsyncIterator[list[Entry]]) -> AsyncIterator[str]:
     yield lines([COLUMNS])
     async for batch in batches:
-        yield lines([[_cell(value) for value in _values(entry)] for entry in batch])
+        yield lines([[_cell(value) for value in _values(entry)] for entry in batch] or [[cut(queries.MOST_EXPORTED)]])
 
 
 async def _json(batches: AsyncIterator[list[Entry]]) -> AsyncIterator[bytes]:
@@ -74,6 +74,8 @@ async def _json(batches: AsyncIterator[list[Entry]]) -> AsyncIterator[bytes]:
         for entry in batch:
             yield start + orjson.dumps(entry.model_dump(mode="json"))
             start = b",\n"
+        if not batch:
+            yield start + orjson.dumps({"cut": cut(queries.MOST_EXPORTED)})
     yield b"]\n" if start != b"[" else b"[]\n"
 
 

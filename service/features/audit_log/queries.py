@@ -71,7 +71,7 @@ async def list_entries(ctx: Context, wanted: Filters, page: PageRequest) -> Page
 
 @query("audit_log.export", requires=Role.OWNER, while_impersonated=False)
 async def export_entries(ctx: Context, wanted: Filters) -> AsyncIterator[list[Entry]]:
-    """The same as batches, at most 100,000 entries in all."""
+    """The same as batches, at most 100,000 entries in all; an empty batch at the end says that there are more."""
     ctx.note("audit_log.export", "done", **_told(wanted))
     return _batches(ctx.resources, ctx.tenant, ctx.user_id, wanted)
 
@@ -97,9 +97,12 @@ async def _batches(
 ) -> AsyncIterator[list[Entry]]:
     """Each batch in a transaction of its own: memory is bounded, and a slow reader holds no connection."""
     names, values = _split(wanted)
-    for _ in range(MOST_EXPORTED // BATCH):
+    for left in reversed(range(MOST_EXPORTED // BATCH + 1)):
         async with resources.database.unit_of_work(tenant=organization_id, user=user_id, read_only=True) as work:
             rows = await work.fetch(EXPORT[names], **values)
+        if rows and not left:
+            yield []
+            return
         if rows:
             yield ENTRIES.validate_python([dict(row) for row in rows])
         if len(rows) < BATCH:

@@ -21,7 +21,7 @@ from service.guardrails.subjects import address_hash
 from service.web.flash import flash
 from service.web.forms import Form
 from service.web.responses import redirect
-from service.web.sheet import harmless, lines
+from service.web.sheet import BOM, cut, harmless, lines
 from service.web.staff.controls import controls_of
 from service.web.staff.declared import HIDDEN, Act, Declared, Detail, Listing, identify
 from service.web.staff_home import StaffPage, why
@@ -174,7 +174,7 @@ async def _rows(ctx: Context, listing: Listing, wanted: Input) -> AsyncIterator[
 
     That the list is taken away was noted before the answer began; how much of it there was, before the last rows leave.
     """
-    yield lines([[column.title for column in listing.columns]])
+    yield BOM + lines([[column.title for column in listing.columns]])
     resources, cursor, taken = ctx.resources, None, 0
     for left in reversed(range(MOST_EXPORTED // BATCH)):
         async with resources.database.connection() as connection:
@@ -191,3 +191,4 @@ async def _rows(ctx: Context, listing: Listing, wanted: Input) -> AsyncIterator[
             yield lines([[harmless(column.text(row)) for column in listing.columns] for row in some])
         if cursor is None:
             return
+    yield lines([[cut(MOST_EXPORTED)]])

@@ -14,6 +14,7 @@ from service.core import clock
 from service.core.ids import new_id
 from service.guardrails.jobs import JOBS
 from service.guardrails.permissions import Role
+from service.web.sheet import BOM
 from tests.support.client import Client
 from tests.support.factories import Factory, Person
 from tests.support.servers import RunningWorker
@@ -89,7 +90,9 @@ async def test_a_search_is_what_a_replay_means(staff: Client, superuser: asyncpg
     assert late.status_code == 422
     assert "None of these is a dead letter any more" in late.text
     whole = await staff.get(f"{PAGE}/jobs/csv?q={other}")
-    assert [line.split(",")[0] for line in whole.text.splitlines()] == ['"Id"', f'"{jobs[2]}"'], "what the search shows"
+    assert [line.split(",")[0] for line in whole.text.removeprefix(BOM).splitlines()] == ['"Id"', f'"{jobs[2]}"'], (
+        "what the search shows"
+    )
     assert "not for staff" not in whole.text
     assert (await act(staff, DISCARD, q=str(jobs[2]), reason="Nobody needs it")).status_code == 303
     assert await row_of(superuser, jobs[2]) is None

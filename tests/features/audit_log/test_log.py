@@ -196,7 +196,7 @@ async def test_the_csv_runs_in_no_spreadsheet(house: House) -> None:
     )
 
 
-async def test_exports_hold_more_than_a_page_in_both_formats(house: House) -> None:
+async def test_exports_hold_more_than_a_page_in_both_formats(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     count = queries.BATCH + 7
     moment = datetime.now(UTC) - timedelta(hours=1)
     await house.superuser.execute(
@@ -214,6 +214,12 @@ async def test_exports_hold_more_than_a_page_in_both_formats(house: House) -> No
     assert sorted(entry["reason"] for entry in exported) == wanted
     text = (await house.client.get("/audit-log/export/csv?action=indicators.archive")).text
     assert sorted(row["reason"] for row in csv.DictReader(io.StringIO(text))) == wanted
+    # A file that ends before the log does says so.
+    monkeypatch.setattr(queries, "MOST_EXPORTED", queries.BATCH)
+    *rows, last = (await house.client.get("/audit-log/export/json?action=indicators.archive")).json()
+    assert (len(rows), "there are more" in last["cut"]) == (queries.BATCH, True)
+    lines = (await house.client.get("/audit-log/export/csv?action=indicators.archive")).text.splitlines()
+    assert (len(lines), "there are more" in lines[-1]) == (1 + queries.BATCH + 1, True)
 
 
 async def test_an_empty_export_is_valid_too(house: House) -> None:
