@@ -114,6 +114,9 @@ async def test_no_web_process_is_ready_while_erased_people_are_back(
         assert await readiness(server, 503) == gate.BACK
         assert await replay_all(resources) == (1, 0)
         assert await readiness(server, 200) == "ok", "without another start"
+    with RunningServer(away) as server:
+        assert await readiness(server, 200) == "ok", "an outage of the store is not made one of everything"
+    monkeypatch.setattr(gate, "AGAIN_SECONDS", 60)
     with RunningServer(away) as server, httpx.Client(base_url=server.url) as http:
         assert "not been asked" in http.get("/readyz").json()["checks"]["erasures"], "not known is not none"
 

@@ -14,6 +14,9 @@ from service.core.logging import get_logger
 from service.features.erasure.flows import arrivals
 
 AGAIN_SECONDS = 10.0
+TRIES = 12
+"""A store that is away for two minutes: then whoever starts serves, because an outage there must not become one of all.
+Restores are rare, and ops/README.md asks for the command; what is left to erase, the hourly job goes on to find."""
 BACK = "Erased people are back. Run the command privacy replay-erasures."
 log = get_logger()
 
@@ -28,14 +31,19 @@ class Gate:
         self.problem = "The ledger of erasures has not been asked yet."
 
     async def watch(self, resources: Resources) -> None:
-        """Ask until nobody is left to erase again; a store that does not answer keeps it shut, too."""
+        """Ask until nobody is left to erase again; a store that does not answer keeps it shut for a while, too."""
+        tries = 0
         while self.problem:
             try:
                 missing = await arrivals.unreplayed(resources)
                 self.problem = BACK if missing else ""
                 if missing:
                     log.error("erased people are back", count=len(missing))
-            except Exception as error:  # whatever it is, serving them would be worse
+            except Exception as error:  # whatever it is, serving them at once would be worse
+                tries += 1
                 log.warning("ledger of erasures not asked", error=type(error).__name__)
+                if tries == TRIES:
+                    log.error("serving without having asked the ledger of erasures")
+                    self.problem = ""
             if self.problem:
                 await asyncio.sleep(AGAIN_SECONDS)
