@@ -115,6 +115,20 @@ async def test_a_password_alone_reaches_the_page_for_a_second_factor_only(
     assert (await client.get("/indicators")).status_code == 303
 
 
+async def test_a_visit_of_support_needs_no_second_factor_of_the_visited(
+    place: Factory, on: bool, stack: AsyncExitStack
+) -> None:
+    """Staff have proved theirs to begin it; the session is the customer's, who may have none."""
+    staff, owner = await place.person(staff=True), await place.person(Role.OWNER)
+    browser = await stack.enter_async_context(await place.client(staff, "password", "totp"))
+    why = {"organization_id": str(owner.organization_id), "reason": "They wrote that a page shows nothing."}
+    entered = await browser.submit(f"/staff/people/{owner.id}/impersonation", page="/staff", **why)
+    assert (entered.status_code, entered.headers["location"]) == (303, "/dashboard")
+    for path in ("/dashboard", "/indicators"):
+        answer = await browser.get(path)
+        assert (answer.status_code, "you are in the account of" in answer.text) == (200, True), path
+
+
 async def test_an_emergency_opens_without_an_app(place: Factory, on: bool, stack: AsyncExitStack) -> None:
     """The code that the command printed stands in for the app (164.312(a)(2)(ii)), for as long as the rights last."""
     person, why = (

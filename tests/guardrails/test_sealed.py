@@ -34,6 +34,18 @@ OLD, BOTH, NEW = Keyring("1:first secret"), Keyring("2:second secret,1:first sec
 TOTP = "users.totp_secret"
 
 
+def test_what_was_kept_in_clear_is_handed_out_only_where_the_column_says_so() -> None:
+    """Messages that came before their column was sealed are read until they are; elsewhere clear text is a forgery."""
+    message, plain = ("stripe", "test", "evt_1"), b'{"id": "evt_1"}'
+    assert unseal(InboxMessage.body, plain, *message) == plain
+    kept = seal(InboxMessage.body, plain, *message)
+    assert unseal(InboxMessage.body, kept, *message) == plain
+    with pytest.raises(BadSignature):
+        unseal(InboxMessage.body, kept, "stripe", "test", "evt_2")
+    with pytest.raises(BadSignature):
+        unseal(User.totp_secret, plain, new_id())
+
+
 class World:
     """A database of its own: its keys change, and nobody else's rows with them."""
 
