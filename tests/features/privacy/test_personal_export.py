@@ -27,7 +27,7 @@ from tests.features.privacy.conftest import Desk
 SECRET, OTHER = "canary-secret", "canary-other"
 AS_IT_MUST_BE: dict[str, dict[str, Any]] = {
     "data_exports": {"state": "expired", "asked_at": clock.now()},
-    "erasure_requests": {"state": "withdrawn", "finished_at": clock.now()},
+    "erasure_requests": {"state": "withdrawn", "source": "person", "finished_at": clock.now()},
     "mail_suppressions": {"cause": "bounce"},
     "sent_mails": {"state": "sent"},
 }
