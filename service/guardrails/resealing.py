@@ -150,7 +150,8 @@ async def keys_in_use(raw: asyncpg.Connection[Any], metadata: MetaData = Base.me
 
 
 async def count_values(raw: asyncpg.Connection[Any], metadata: MetaData = Base.metadata) -> dict[int, Counter[str]]:
-    """How many values of which column each key has sealed; reads all of them."""
+    """How many values of which column each key has sealed; reads all of them, for whoever asks at a shell and waits."""
+    await raw.execute("SET LOCAL statement_timeout = '10min'")
     found: dict[int, Counter[str]] = {}
     for column in sealed_columns(metadata):
         for row in await raw.fetch(_sql(COUNT, column)):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
 from service.core.schemas import Input, Line, Output
+from service.guardrails.audit import Checked
 from service.guardrails.feature_flags import Flag
 from service.guardrails.limit_lookup import Known
 from service.guardrails.processes import Process
@@ -107,11 +108,10 @@ class DeclaredFlag(Output):
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The audit log recomputed against its seals: since when somebody waits for it, and what came of the last one."""
+    """The audit log recomputed against its seals: since when somebody waits for it, and what came of the last look."""
 
-    asked_at: datetime | None = None
-    done_at: datetime | None = None
-    facts: dict[str, Any] | None = None
+    asked_at: datetime | None
+    last: Checked | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,8 @@ from service.guardrails.pagination import Keyset, Page, PageRequest, Position, p
 from service.guardrails.permissions import Role, Who
 from service.web.staff_lists import OfPerson, People
 
-MOST_PLACES = 50
+MOST_PLACES = 1_000
+"""A bound, not a page: whoever is asked into more is shown the oldest."""
 STAFF, REVIEWER = aliased(User, name="staff"), aliased(User, name="reviewer")
 
 RUNNING = Prepared(

@@ -15,7 +15,7 @@ UPDATE statements are recorded without their values.
 """
 
 from service.guardrails.audit.changes import Changes, flush_and_collect, put_back, set_aside
-from service.guardrails.audit.checks import AuditCheck, Checked, check_when_due, last_check
+from service.guardrails.audit.checks import AuditCheck, Checked, asked_at, check_when_due, last_check
 from service.guardrails.audit.log import AuditRow, AuditSegment, record, write_security_events
 from service.guardrails.audit.seal import seal, seal_lag
 from service.guardrails.audit.verify import Report, verify
@@ -26,6 +26,7 @@ __all__ = [
     "AuditSegment",
     "Changes",
     "Report",
+    "asked_at",
     "flush_and_collect",
     "put_back",
     "record",

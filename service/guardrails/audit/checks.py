@@ -1,7 +1,8 @@
 """The log is checked once a day by whoever works, and what was found is written down for its readers.
 
 Protects from: a log that is sealed for years and verified by nobody until the day it matters. How to use: nothing to
-do; a worker calls `check_when_due`, the audit page says up to when all fits, the invariant `audit_is_as_sealed` pages.
+do; a worker calls `check_when_due`, also soon after staff asked for it; the audit page says up to when all fits, the
+invariant `audit_is_as_sealed` pages.
 Limits: the worker's word about itself; an auditor takes a bundle (bundle.py) and the anchors.
 """
 
@@ -28,15 +29,20 @@ log = get_logger()
 EVERY, GIVEN_UP = timedelta(days=1), timedelta(hours=3)
 """How often; and when a look that never ended (its worker died) is begun anew."""
 LOCK = 7_205_761
+ASK = "admin.verify_log"
+"""The action with which staff want it at once; its row in the log is the mark, because web may not write here."""
+ASKED = """
+    SELECT at FROM audit_log WHERE organization_id IS NULL AND action = $1 AND outcome = 'done' ORDER BY id DESC LIMIT 1
+"""
 CLAIM = """
     INSERT INTO audit_checks (id, checked_at) SELECT $1, $2 WHERE NOT EXISTS (
-        SELECT FROM audit_checks WHERE checked_at > $3 AND (problems IS NOT NULL OR checked_at > $4)
+        SELECT FROM audit_checks WHERE problems IS NOT NULL AND checked_at > $3 OR problems IS NULL AND checked_at > $4
     ) RETURNING true
 """
 STORE = "UPDATE audit_checks SET sealed_until = $2, segments = $3, rows = $4, problems = $5 WHERE id = $1"
 MOST = "SELECT coalesce(max(segments), 0) FROM audit_checks"
 LAST = """
-    SELECT checked_at, sealed_until, problems FROM audit_checks WHERE problems IS NOT NULL
+    SELECT checked_at, sealed_until, segments, rows, problems FROM audit_checks WHERE problems IS NOT NULL
     ORDER BY checked_at DESC LIMIT 1
 """
 
@@ -63,18 +69,21 @@ class Checked:
 
     checked_at: datetime
     sealed_until: datetime | None
+    segments: int
+    rows: int
     problems: int
 
 
 async def check_when_due(maintenance: Database, settings: Settings) -> bool:
-    """Verify everything if nobody has for a day, and write down what was found; whether it did.
+    """Verify everything if nobody has for a day, or since staff asked; write down what was found; whether it did.
 
     Claimed by a row, not by a lock: reading the whole log takes longer than a transaction may stay open.
     """
     identifier, now = new_id(), clock.now()
     async with maintenance.unit_of_work() as work:
         await work.raw.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
-        if not await work.raw.fetchval(CLAIM, identifier, now, now - EVERY, now - GIVEN_UP):
+        since = max(now - EVERY, await work.raw.fetchval(ASKED, ASK) or now - EVERY)
+        if not await work.raw.fetchval(CLAIM, identifier, now, since, now - GIVEN_UP):
             return False
     report = await verify(maintenance, settings)
     # Waiting for a seal is no damage, and another invariant tells it.
@@ -86,6 +95,12 @@ async def check_when_due(maintenance: Database, settings: Settings) -> bool:
     if found:
         log.error("audit log damaged", count=found)
     return True
+
+
+async def asked_at(ctx: Context) -> datetime | None:
+    """When staff last wanted it at once."""
+    found: datetime | None = await ctx.work.raw.fetchval(ASKED, ASK)
+    return found
 
 
 async def last_check(ctx: Context) -> Checked | None:

@@ -13,9 +13,8 @@ from service.core.context import Context
 from service.core.redis import LOST
 from service.core.statements import Prepared
 from service.features.admin.schemas import System, Verification
-from service.guardrails import processes
+from service.guardrails import audit, processes
 from service.guardrails.actions import query
-from service.guardrails.audit import AuditRow
 from service.guardrails.invariants import INVARIANTS, InvariantResult
 from service.guardrails.jobs import JOBS
 from service.guardrails.jobs.queue import WorkerHeartbeat
@@ -44,16 +43,6 @@ RUNS = Prepared(select(PeriodicRun.name, PeriodicRun.ran_at, PeriodicRun.millise
 RESULTS = Prepared(
     select(InvariantResult.name, InvariantResult.violations, InvariantResult.checked_at).order_by(InvariantResult.name)
 )
-VERIFIED = {
-    action: Prepared(
-        select(AuditRow.at, AuditRow.facts)
-        .where(AuditRow.organization_id.is_(None), AuditRow.action == action)
-        .order_by(AuditRow.id.desc())
-        .limit(literal_column("1")),
-        across_tenants=True,
-    )
-    for action in ("admin.verify_log", "admin.log_verified")
-}
 STATES = ("closed", "one call tries", "open")
 RUNBOOKS = {
     "stripe": "StripeAway",
@@ -169,8 +158,5 @@ async def _invariants(ctx: Context) -> list[Fact]:
 
 
 async def _verification(ctx: Context) -> Verification:
-    asked, done = [await ctx.fetch_one(VERIFIED[name]) for name in ("admin.verify_log", "admin.log_verified")]
-    if done is None:
-        return Verification(asked["at"] if asked else None)
-    waiting = asked["at"] if asked and asked["at"] > done["at"] else None
-    return Verification(waiting, done["at"], done["facts"])
+    asked, last = await audit.asked_at(ctx), await audit.last_check(ctx)
+    return Verification(asked if asked and (last is None or asked > last.checked_at) else None, last)
