@@ -56,7 +56,7 @@ async def _staff(resources: Resources, people: Mapping[str, UUID], organization:
 async def _people(resources: Resources, people: Mapping[str, UUID]) -> None:
     """One agrees to news, and gets some; one leaves and may come back, one wants to be forgotten tomorrow."""
     async with _acting(resources, people["owner"]) as ctx:
-        await decide(ctx, PRODUCT_NEWS.name, yes=True)
+        await decide(ctx, PRODUCT_NEWS.name, yes=True, version=PRODUCT_NEWS.version)
     async with _acting(resources, people["staff"], staff=True) as ctx:
         text = "Exchange rates, GitHub and Plausible are asked every hour: connect one under Sources."
         await send_news(ctx, "Sources bring figures by themselves", text, "Release of this month")

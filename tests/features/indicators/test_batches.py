@@ -138,18 +138,25 @@ async def test_an_archived_indicator_takes_no_batch(team: Team) -> None:
         assert (await send(team, identifier, readings(2), mode)).status_code == 409
 
 
-@pytest.mark.parametrize("bad", [False, True])
-async def test_judging_ten_thousand_readings_lets_everybody_else_have_a_turn(bad: bool) -> None:
-    """The longest that others wait, in time of this loop's thread: a busy neighbour does not count, nor the worker of
-    another test that still mails in this process."""
-    given: list[Any] = [{"at": "never", "value": None}] * BATCH_LIMIT if bad else readings(BATCH_LIMIT)
+async def longest_wait(given: list[Any], refused: int) -> float:
     judging = asyncio.ensure_future(judge(ReadingBatch(readings=given)))
-    longest, before = 0.0, time.thread_time()
-    turns = 0
+    longest, before, turns = 0.0, time.process_time(), 0
     while not judging.done():
         await asyncio.sleep(0)
-        now = time.thread_time()
+        now = time.process_time()
         longest, before, turns = max(longest, now - before), now, turns + 1
-    assert len((await judging).refused) == (BATCH_LIMIT if bad else 0)
+    assert len((await judging).refused) == refused
     assert turns >= 15
+    return longest
+
+
+@pytest.mark.parametrize("bad", [False, True])
+async def test_judging_ten_thousand_readings_lets_everybody_else_have_a_turn(bad: bool) -> None:
+    """The longest that others wait, in time of this process: a busy neighbour does not count.
+
+    The least of three: the worker and the server of other tests live in this process, too, and what judging itself takes,
+    it takes each time.
+    """
+    given: list[Any] = [{"at": "never", "value": None}] * BATCH_LIMIT if bad else readings(BATCH_LIMIT)
+    longest = min([await longest_wait(given, BATCH_LIMIT if bad else 0) for _ in range(3)])
     assert longest < 0.02, f"{longest * 1000:.0f} ms"
