@@ -154,7 +154,7 @@ async def longest_wait(given: list[Any], refused: int) -> float:
 async def test_judging_ten_thousand_readings_lets_everybody_else_have_a_turn(bad: bool) -> None:
     """The longest that others wait, in time of this process: a busy neighbour does not count.
 
-    The least of three: the worker and the server of other tests live in this process, too, and what judging itself takes,
+    The least of three: the worker and the server of other tests live in this process, too; what judging itself takes,
     it takes each time.
     """
     given: list[Any] = [{"at": "never", "value": None}] * BATCH_LIMIT if bad else readings(BATCH_LIMIT)
