@@ -74,9 +74,9 @@ def facts_of(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """The names under which something is told the audit log: `ctx.note(..., name=)`, `ctx.facts |= {"name": ...}`."""
     for node in ast.walk(tree):
         told: list[ast.AST] = []
-        if is_call_of(node, "note", "note_look"):
-            yield from ((node.lineno, word.arg) for word in node.keywords if word.arg)  # type: ignore[attr-defined]
-            told = [word.value for word in node.keywords if word.arg is None]  # type: ignore[attr-defined]
+        if isinstance(node, ast.Call) and is_call_of(node, "note", "note_look"):
+            yield from ((node.lineno, word.arg) for word in node.keywords if word.arg)
+            told = [word.value for word in node.keywords if word.arg is None]
         elif isinstance(node, ast.Assign | ast.AugAssign):
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
                 place = target.value if isinstance(target, ast.Subscript) else target

@@ -71,9 +71,8 @@ async def farewell(resources: Resources, case: Case) -> Evidence:
 async def files(resources: Resources, case: Case) -> Evidence:
     """The person's own: their exports, one that is being made too. What they uploaded into an organization's workspace
     is the organization's."""
-    assert resources.maintenance is not None  # noqa: S101 - only workers and the command line come here
     keys = list[str]()
-    async with resources.maintenance.unit_of_work() as work:
+    async with resources.as_maintenance.unit_of_work() as work:
         for place in PLACES.values():
             if place.stop_person:
                 await work.raw.execute(place.stop_person, case.user_id)
