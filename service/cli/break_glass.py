@@ -45,8 +45,9 @@ def review_rights(
     by: Annotated[str, typer.Option(help="The address of the colleague who reviewed it; not whoever had them.")],
     note: Annotated[str, typer.Option(help="What they found.")],
 ) -> None:
-    """Record a review, for when nobody can open the page."""
+    """Note a review while nobody can open the page; it counts once the colleague has confirmed it there."""
     from service.features.support import actions
 
     asyncio.run(as_system(lambda ctx: actions.record_review(ctx, grant, by, note)))
-    typer.echo(f"reviewed by {by}; they and all of staff get a mail that says so")
+    typer.echo(f"noted for {by}, who has to confirm it: /staff/break-glass/{grant}; until then the alert stays")
+    typer.echo("They and all of staff get a mail that says so.")

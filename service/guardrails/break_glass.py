@@ -10,8 +10,9 @@ How to use: `ctx.emergency` says that the acting person has one, for acts that n
 account of an organization that keeps support out. Impersonation stays what it is: writes are refused.
 
 Limits: whoever has a shell can also write to the database; what they do there is not here. A review that is recorded
-from a shell names a colleague without asking them: all of staff get a mail that says who, what and from where. Which
-acts an emergency opens is decision 0020.
+from a shell names a colleague without asking them, so it is a note and no review: all of staff get a mail, and the
+alert stays until that colleague, or another, has said on the staff page what they found. Which acts an emergency opens
+is decision 0020.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class BreakGlassGrant(Base):
         Index("ix_break_glass_grants_user_id", "user_id"),
         Index("ix_break_glass_grants_reviewed_by", "reviewed_by"),
         CheckConstraint("reviewed_by <> user_id", "four_eyes"),
+        CheckConstraint("reviewed_at > recorded_at", "confirmed"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, info=internal())
@@ -61,6 +63,8 @@ class BreakGlassGrant(Base):
     closed_at: Mapped[datetime | None] = mapped_column(info=internal())
     code_hash: Mapped[bytes] = mapped_column(info=hashed(secret()))
     code_used_at: Mapped[datetime | None] = mapped_column(info=internal())
+    # When a shell put a colleague's name and words below; they count from reviewed_at on, which only the panel sets.
+    recorded_at: Mapped[datetime | None] = mapped_column(info=internal())
     reviewed_at: Mapped[datetime | None] = mapped_column(info=internal())
     reviewed_by: Mapped[UUID | None] = mapped_column(
         ForeignKey("users.id", ondelete="SET NULL"), info=internal("subject", erasure=Erasure.NULL)

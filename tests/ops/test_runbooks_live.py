@@ -31,8 +31,11 @@ from infra.sandbox.ports import free_port
 from infra.sandbox.processes import wait_until
 from ops import local
 from ops.runbook import execute, load_all
+from service.core import clock
 from service.core.settings import Settings
+from service.features.accounts.models.totp import code_at
 from service.features.webhooks.flows.claim import LOCK as CLAIM_LOCK
+from tests.support.client import Client
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_SECONDS = 240
@@ -370,16 +373,34 @@ async def break_the_glass(stack: Stack, name: str) -> None:
 
 
 async def leave_it_unreviewed(stack: Stack, name: str) -> None:
-    staff = await stack.superuser.fetchval("SELECT email FROM users WHERE is_staff AND staff_until IS NULL LIMIT 1")
+    logins = json.loads(Path(os.environ["BALLAST_HOME"], "logins.json").read_text())["logins"]
+    login = next(one for one in logins if one["role"] == "staff")
     grant = await stack.superuser.fetchval("SELECT id FROM break_glass_grants WHERE reviewed_at IS NULL")
     if grant is None:
         await break_the_glass(stack, drills()["break-glass is opened"])
         grant = await stack.superuser.fetchval("SELECT id FROM break_glass_grants WHERE reviewed_at IS NULL")
     assert matching(name, "diagnose", patience=60) == names(name, "diagnose")
     assert matches(name, "what-was-done")
-    words = ["break-glass", "review", str(grant), "--by", staff, "--note", "It was a drill, and nothing was done."]
+    words = [
+        "break-glass",
+        "review",
+        str(grant),
+        "--by",
+        login["email"],
+        "--note",
+        "It was a drill, and nothing was done.",
+    ]
     reviewed = subprocess.run(["ops/on", "service", *words], cwd=ROOT, capture_output=True, text=True, check=False)
     assert reviewed.returncode == 0, reviewed.stderr
+    assert matching(name, "diagnose", patience=60) == names(name, "diagnose"), "a note from a shell is no review"
+    async with Client(stack.address) as browser:
+        await browser.submit("/login", email=login["email"], password=login["password"])
+        code = code_at(login["authenticator_key"].encode(), clock.now())
+        assert (await browser.submit("/login/code", code=code)).status_code == 303
+        confirmed = await browser.submit(
+            f"/staff/break-glass/{grant}/review", reason="As I had it noted from the shell."
+        )
+        assert confirmed.status_code == 303, confirmed.text
 
 
 # In this order: the forgotten transactions must have grown old before the last one.

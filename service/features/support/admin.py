@@ -23,6 +23,7 @@ from service.web.templating import render
 router = APIRouter()
 
 GRANTS = "/staff/break-glass"
+BADGES = {"open": "danger", "to be reviewed": "warning", "to be confirmed": "warning", "reviewed": "success"}
 STAFF = (
     Listing(
         GRANTS,
@@ -34,7 +35,7 @@ STAFF = (
             Column("For", "user_id", link="/staff/people/{user_id}", kind="break"),
             Column("Name", "person", personal=True),
             Column("Reason", "reason", personal=True, kind="break"),
-            Column("State", "state", badges={"open": "danger", "to be reviewed": "warning", "reviewed": "success"}),
+            Column("State", "state", badges=BADGES),
         ),
         lead="Who had emergency rights, and whether a colleague has looked into it. They are opened from a shell, for "
         "an hour at most.",
@@ -49,7 +50,8 @@ STAFF = (
     Detail(GRANTS, "Emergency rights", queries.get_grant, "support/grant.html"),
     Act(
         GRANTS, "review", "Review", actions.review_break_glass, form=Review,
-        hint="By a colleague: somebody else than whoever had the rights. An alert stays on until then.",
+        hint="By a colleague: somebody else than whoever had the rights. An alert stays on until then, also when a "
+        "shell has noted a review: whoever is named there confirms it here, in their own words.",
         done="Reviewed. The alert ends by itself.",
         applies=lambda grant: not grant.is_open and grant.reviewed_at is None,
     ),

@@ -173,10 +173,10 @@ async def tell_of_the_record(ctx: Context, event: Event) -> None:
 
 @job(retry=PATIENT)
 async def mail_record(ctx: Context, grant_id: UUID, user_id: UUID) -> None:
-    """To the colleague whose name a shell has put under a review, and to all others: a forged one is noticed."""
+    """To the colleague whose name a shell has put under a review, and to all others: it waits for them."""
     grant = await ctx.db.scalar(select(BreakGlassGrant).where(BreakGlassGrant.id == grant_id))
     to = await ctx.db.scalar(select(User).where(User.id == user_id))
-    if grant is None or to is None:
+    if grant is None or to is None or grant.recorded_at is None or grant.reviewed_at is not None:
         return
     rows = await ctx.db.execute(select(User.id, User.name).where(User.id.in_([grant.user_id, grant.reviewed_by])))
     names = {row.id: row.name for row in rows}
@@ -184,7 +184,7 @@ async def mail_record(ctx: Context, grant_id: UUID, user_id: UUID) -> None:
         ctx,
         to.email,
         "support/mail/review_recorded",
-        f"break-glass.{grant.id}.{to.id}.recorded",
+        f"break-glass.{grant.id}.{to.id}.recorded.{grant.recorded_at.timestamp()}",
         who=names.get(grant.user_id) or "Somebody",
         reviewer=names.get(grant.reviewed_by) or "somebody without a name",
         found=grant.review,

@@ -75,6 +75,7 @@ _grants = (
         BreakGlassGrant.opened_at,
         BreakGlassGrant.ends_at,
         BreakGlassGrant.closed_at,
+        BreakGlassGrant.recorded_at,
         BreakGlassGrant.reviewed_at,
         BreakGlassGrant.review,
         REVIEWER.name.label("reviewer"),

@@ -64,6 +64,7 @@ class GrantRead(Output):
     opened_at: datetime
     ends_at: datetime
     closed_at: datetime | None
+    recorded_at: datetime | None
     reviewed_at: datetime | None
     review: str
     reviewer: str | None
@@ -74,7 +75,9 @@ class GrantRead(Output):
 
     @property
     def state(self) -> str:
-        return "open" if self.is_open else "reviewed" if self.reviewed_at else "to be reviewed"
+        if self.is_open or self.reviewed_at:
+            return "open" if self.is_open else "reviewed"
+        return "to be confirmed" if self.recorded_at else "to be reviewed"
 
 
 class Review(Input):

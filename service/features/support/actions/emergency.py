@@ -18,7 +18,7 @@ from service.features.accounts.models import User
 from service.features.accounts.models.credentials import hash_recovery_code, new_recovery_code
 from service.guardrails import break_glass
 from service.guardrails.actions import action
-from service.guardrails.break_glass import LONGEST, REASON_LENGTH, BreakGlassGrant
+from service.guardrails.break_glass import LONGEST, NOTE_LENGTH, REASON_LENGTH, BreakGlassGrant
 from service.guardrails.permissions import Who
 
 SHORTEST_REASON = 10
@@ -37,9 +37,7 @@ class Opened:
 @action("support.open_break_glass", requires=Who.SYSTEM, while_read_only=True)
 async def open_break_glass(ctx: Context, email: str, reason: str, minutes: int) -> Opened:
     """Give a named person emergency rights, and staff rights if they are not staff; their sessions end."""
-    reason = " ".join(reason.split())
-    if not SHORTEST_REASON <= len(reason) <= REASON_LENGTH:
-        raise Invalid("Say why.", mend=f"--reason takes a sentence of {SHORTEST_REASON} to {REASON_LENGTH} characters.")
+    reason = _sentence(reason, "Say why.", "--reason", REASON_LENGTH)
     span = timedelta(minutes=minutes)
     if not timedelta() < span <= LONGEST:
         raise Invalid("That is too long or too short.", mend="--minutes takes 1 to 60; open it again if it must be.")
@@ -89,20 +87,27 @@ async def review_break_glass(ctx: Context, grant_id: UUID, reason: str) -> Break
     """Say what was found. Somebody else than whoever had the rights, and nobody who has some at this moment."""
     if ctx.emergency:
         raise Forbidden("You have emergency rights yourself.", mend="Let somebody who has none review this.")
-    return await _review(ctx, grant_id, ctx.user_id, reason)
+    grant = await _reviewable(ctx, grant_id, ctx.user_id)
+    ctx.facts |= {"reason": reason, "confirmed": grant.recorded_at is not None and grant.reviewed_by == ctx.user_id}
+    grant.reviewed_at, grant.reviewed_by, grant.review = clock.now(), ctx.user_id, reason
+    return grant
 
 
 @action("support.record_review", requires=Who.SYSTEM)
 async def record_review(ctx: Context, grant_id: UUID, email: str, note: str) -> BreakGlassGrant:
-    """The same from a shell, for the day on which nobody of staff can come in. Staff are told, the named one too."""
+    """Note from a shell what a colleague says they found. It counts once they have said so themselves in the panel."""
+    note = _sentence(note, "Say what they found.", "--note", NOTE_LENGTH)
     reviewer = await _find(ctx, email)
     if not reviewer.is_staff or reviewer.staff_until is not None:
         raise Forbidden("Only staff review.", mend="Name somebody who is staff for good.")
-    ctx.facts |= {"grant": str(grant_id)}
-    return await _review(ctx, grant_id, reviewer.id, note)
+    grant = await _reviewable(ctx, grant_id, reviewer.id)
+    grant.recorded_at, grant.reviewed_by, grant.review = clock.now(), reviewer.id, note
+    ctx.facts |= {"grant": str(grant_id), "reason": note}
+    return grant
 
 
-async def _review(ctx: Context, grant_id: UUID, reviewer: UUID, note: str) -> BreakGlassGrant:
+async def _reviewable(ctx: Context, grant_id: UUID, reviewer: UUID) -> BreakGlassGrant:
+    """Locked: over, not reviewed, and somebody else's than the reviewer's."""
     grant = await _lock(ctx, grant_id)
     if grant.is_open:
         raise Conflict("It is still open.", mend="Close it first, or wait until its time is over.")
@@ -111,9 +116,14 @@ async def _review(ctx: Context, grant_id: UUID, reviewer: UUID, note: str) -> Br
     if grant.user_id == reviewer:
         ctx.note("break_glass.review", "denied", grant=str(grant.id))
         raise Forbidden("Nobody reviews what they did themselves.", mend="Let a colleague do it.")
-    grant.reviewed_at, grant.reviewed_by, grant.review = clock.now(), reviewer, note
-    ctx.facts |= {"reason": note}
     return grant
+
+
+def _sentence(text: str, wanted: str, option: str, longest: int) -> str:
+    text = " ".join(text.split())
+    if not SHORTEST_REASON <= len(text) <= longest:
+        raise Invalid(wanted, mend=f"{option} takes a sentence of {SHORTEST_REASON} to {longest} characters.")
+    return text
 
 
 async def _lock(ctx: Context, grant_id: UUID) -> BreakGlassGrant:

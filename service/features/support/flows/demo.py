@@ -21,11 +21,12 @@ def visit_of(staff_id: UUID, person_id: UUID) -> SupportVisit:
 
 
 def grant_of(user_id: UUID, reviewer_id: UUID) -> BreakGlassGrant:
-    """Closed and reviewed: an open one would page somebody, an unreviewed one would ask for it."""
+    """Closed, noted from a shell and confirmed: an open one would page somebody, one that waits would ask for it."""
     opened = clock.now() - timedelta(days=20)
     return BreakGlassGrant(
         user_id=user_id, reason="Staff cannot log in while the provider of telephones is away", opened_at=opened,
         ends_at=opened + timedelta(hours=1), closed_at=opened + timedelta(minutes=25),
-        code_hash=hash_recovery_code(new_recovery_code()), reviewed_at=opened + timedelta(hours=20),
-        reviewed_by=reviewer_id, review="Looked at two organizations on the system page, entered none. As agreed.",
+        code_hash=hash_recovery_code(new_recovery_code()), recorded_at=opened + timedelta(hours=2),
+        reviewed_at=opened + timedelta(hours=20), reviewed_by=reviewer_id,
+        review="Looked at two organizations on the system page, entered none. As agreed.",
     )  # fmt: skip
