@@ -92,7 +92,7 @@ class SentMail(Base):
         Index("ix_sent_mails_address_hash", "address_hash"),
     )
 
-    __subject__ = Subject("address_hash", By.ADDRESS_HASH)
+    __subject__ = Subject("address_hash", By.ADDRESS_HASH, since="first_tried_at")
 
     reference: Mapped[str] = mapped_column(String(255), primary_key=True, info=internal())
     template: Mapped[str] = mapped_column(String(80), info=internal())
@@ -117,7 +117,7 @@ class MailSuppression(Base):
         Index("ix_mail_suppressions_newest", "id", postgresql_where=text("lifted_at IS NULL")),
     )
 
-    __subject__ = Subject("address_hash", By.ADDRESS_HASH)
+    __subject__ = Subject("address_hash", By.ADDRESS_HASH, since="seen_at")
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, info=internal())
     address_hash: Mapped[bytes] = mapped_column(

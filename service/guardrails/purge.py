@@ -47,6 +47,7 @@ from service.core.ids import new_id
 from service.core.logging import get_logger
 from service.core.settings import Profile
 from service.guardrails import audit, purposes
+from service.guardrails.former_addresses import given_up
 from service.guardrails.jobs import periodic
 from service.guardrails.personal_data import Erasure, internal, personal, pointer
 from service.guardrails.retention import DELETED_AT, ORGANIZATIONS, Retention, days_after, parts_of, retention_of
@@ -219,4 +220,5 @@ async def _held(run: Run) -> Held:
         held = select(LegalHold.subject_id).where(LegalHold.lifted_at.is_(None))
         ids = list(await work.session.scalars(union(held, purposes.restricted())))
         people = await work.raw.fetch("SELECT id, email FROM users WHERE id = ANY($1)", ids) if ids else []
-        return Held(ids, [Person(row["id"], (row["email"],)) for row in people])
+        former = await given_up(work, [row["id"] for row in people])
+        return Held(ids, [Person(row["id"], (row["email"], *former.get(row["id"], {}))) for row in people])

@@ -3,7 +3,7 @@
 Protects from: the table that an export or an erasure forgot (GDPR Art. 15, 17). How to use: nothing, where the table
 has a key to `users` that deletes with it (ON DELETE CASCADE), or is part of such a table. Otherwise on the model:
 
-    __subject__ = Subject("email", By.EMAIL)            # found by the person's address
+    __subject__ = Subject("email", By.EMAIL, "at")       # found by the person's address
     __subject__ = Subject("actor_id", By.ID)            # their id, without a key
     __subject__ = Subject("body", By.MENTION)           # a copy of something from outside that may name them
 
@@ -15,14 +15,15 @@ organization's content is the organization's, and not found here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Column, ColumnElement, MetaData, Table, event, select, tuple_
+from sqlalchemy import Column, ColumnElement, MetaData, Table, and_, event, or_, select, tuple_
 from sqlalchemy.orm import Mapper
 
 from service.core.crypto import keyed_hash
@@ -50,14 +51,20 @@ class By(StrEnum):
 class Subject:
     column: str
     by: By = By.ID
+    since: str = ""
+    """Where rows are found by an address: the column that says when a row was made. An address changes hands."""
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Whose rows are sought. `emails`: the present address first; former ones, where somebody knows them."""
+    """Whose rows are sought. `emails`: the present address first; former ones, where somebody knows them.
+
+    `until`: of a former address, only what is older. For a copy: what came later may be its next holder's. An erasure
+    and a hold give none, so that they miss nothing."""
 
     id: UUID
     emails: tuple[str, ...]
+    until: Mapping[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,16 +143,29 @@ def condition_for_any(people: Sequence[Person], table: Table) -> ColumnElement[b
     subject = subject_of(table)
     if subject is None:
         return _through_the_whole(people, table)
-    column, emails = table.c[subject.column], [email for person in people for email in person.emails]
+    column = table.c[subject.column]
     match subject.by:
         case By.ID:
             return column.in_([person.id for person in people])
         case By.EMAIL:
-            return column.in_(emails)
+            return _under_an_address(people, table, subject, str)
         case By.ADDRESS_HASH:
-            return column.in_([address_hash(email) for email in emails])
+            return _under_an_address(people, table, subject, address_hash)
         case By.MENTION:
             return column.is_not(None)
+
+
+def _under_an_address(
+    people: Sequence[Person], table: Table, subject: Subject, written: Callable[[str], str | bytes]
+) -> ColumnElement[bool]:
+    column = table.c[subject.column]
+    always = [written(email) for person in people for email in person.emails if email not in person.until]
+    older = [
+        and_(column == written(email), table.c[subject.since] <= until)
+        for person in people
+        for email, until in person.until.items()
+    ]
+    return or_(column.in_(always), *older)
 
 
 def mentions(person: Person, opened: bytes) -> bool:
@@ -219,6 +239,8 @@ def _lost(metadata: MetaData) -> Iterator[str]:
         subject = subject_of(table)
         if subject is not None and subject.column not in table.columns:
             yield f"{table.name} finds its person in {subject.column!r}, which it does not have"
+        if subject is not None and subject.by in (By.EMAIL, By.ADDRESS_HASH) and subject.since not in table.columns:
+            yield f"{table.name} finds its person by an address and does not say since when: Subject(..., since=)"
         held = [column.name for column in table.columns if protection_of(column) is Protection.PERSONAL]
         if held and table.name not in personal:
             yield f"{table.name} holds {', '.join(held)} and reaches no person: set __subject__ on its model"

@@ -80,7 +80,7 @@ class Invitation(TenantScoped, Base):
     """Open until accepted, revoked or expired. Only the hash of its token is stored (ASVS 6.5.2)."""
 
     __tablename__ = "invitations"
-    __subject__ = Subject("email", By.EMAIL)
+    __subject__ = Subject("email", By.EMAIL, since="created_at")
     __retention__ = days_after(
         "expires_at", days=30, reason="answers 'was I invited?' for a month, then the address goes"
     )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from service.core import clock
-from service.features.accounts.models import FormerAddress
+from service.guardrails.former_addresses import FormerAddress
 from service.guardrails.sealed import unseal
 from tests.features.accounts.conftest import OTHER_PASSWORD, PASSWORD, LogIn, Post, can_enter, user_row
 from tests.features.accounts.test_sign_up import csrf, new_address

@@ -23,9 +23,9 @@ from service.core import clock
 from service.core.context import Actor, ActorKind, Caller, Context, Login, Resources
 from service.core.database import Base
 from service.core.ids import new_id
-from service.features.accounts.models import FormerAddress
 from service.guardrails import before_login, staff_reasons
 from service.guardrails.audit import AuditRow
+from service.guardrails.former_addresses import FormerAddress
 from service.guardrails.personal_data import Erasure, Protection, privacy_of, protection_of
 from service.guardrails.sealed import seal
 from service.guardrails.subjects import By, Person, address_hash, personal_tables, subject_of

@@ -13,11 +13,11 @@ from sqlalchemy import ARRAY, JSON, Boolean, Column, DateTime, Enum, Integer, La
 from service.core import clock
 from service.core.database import Base
 from service.core.ids import new_id
-from service.features.accounts.models import FormerAddress
 from service.features.notifications.models import MEMBER_JOINED
 from service.features.privacy.flows.contents import OF_THE_LOG, SOMEBODY, columns_of, holdings_of
 from service.features.privacy.flows.information import recipients
 from service.guardrails.data_map import PROCESSORS, record
+from service.guardrails.former_addresses import FormerAddress
 from service.guardrails.permissions import Role
 from service.guardrails.personal_data import Protection, privacy_of, protection_of
 from service.guardrails.sealed import seal
@@ -41,9 +41,17 @@ class Planter:
 
     def __init__(self, desk: Desk, person: Person) -> None:
         self.desk, self.person = desk, person
-        self.planted: dict[tuple[str, str], str] = {}
+        self.planted: dict[tuple[str, str, str], str] = {}
+        self.email, self.at = person.emails[0], clock.now()
         self.secrets: list[str] = []
         self.rows: dict[str, dict[str, Any]] = {}
+
+    async def plant_under(self, held: Holding, email: str, at: datetime) -> None:
+        """One more row, where an address is all that ties it to the person."""
+        if held.subject.by in (By.EMAIL, By.ADDRESS_HASH):
+            self.email, self.at = email, at
+            await self.plant(held)
+            self.email = self.person.emails[0]
 
     async def plant(self, held: Holding) -> None:
         if held.table.name == "users":
@@ -54,9 +62,13 @@ class Planter:
         values = {column.name: self._value(held, column) for column in held.table.columns}
         for name, value in AS_IT_MUST_BE.get(held.table.name, {}).items():
             values[name] = value
-            self.planted.pop((held.table.name, name), None)
+            self.planted.pop((held.table.name, name, self.email), None)
         if held.table.name == FormerAddress.__tablename__:
-            values["email"] = seal(FormerAddress.email, self._token(held.table.c.email), values["id"])
+            [values["until"], email] = self.at, self.person.emails[-1]
+            values["email"] = seal(FormerAddress.email, email, values["id"])
+            self.planted[held.table.name, "email", self.email] = email
+        if held.subject.since:
+            values[held.subject.since] = self.at
         self.rows[held.table.name] = values
         names = ", ".join(f'"{name}"' for name in values)
         marks = ", ".join(f"${number + 1}" for number in range(len(values)))
@@ -68,9 +80,9 @@ class Planter:
         self._token(users.c.name)
         await self.desk.db.execute(
             "UPDATE users SET name = $2, password_hash = $3 WHERE id = $1",
-            self.person.id, self.planted["users", "name"], self._secret("password_hash"),
+            self.person.id, self.planted["users", "name", self.email], self._secret("password_hash"),
         )  # fmt: skip
-        self.planted["users", "email"] = self.person.emails[0]
+        self.planted["users", "email", self.email] = self.email
 
     def _value(self, held: Holding, column: Column[Any]) -> Any:
         subject = subject_of(held.table)
@@ -95,9 +107,9 @@ class Planter:
 
     def _way_to_the_person(self, held: Holding, column: Column[Any], by: By) -> Any:
         if by is By.EMAIL:
-            self.planted[held.table.name, column.name] = self.person.emails[0]
-            return self.person.emails[0]
-        return address_hash(self.person.emails[0]) if by is By.ADDRESS_HASH else self.person.id
+            self.planted[held.table.name, column.name, self.email] = self.email
+            return self.email
+        return address_hash(self.email) if by is By.ADDRESS_HASH else self.person.id
 
     def _plain(self, column: Column[Any]) -> Any:
         match column.type:
@@ -123,7 +135,7 @@ class Planter:
         token = f"c{new_id().hex[-10:]}"[: getattr(column.type, "length", None) or 20]
         privacy = privacy_of(column)
         if privacy is not None and privacy.export and privacy.protection is not Protection.CONTENT:
-            self.planted[column.table.name, column.name] = token
+            self.planted[column.table.name, column.name, self.email] = token
         return token
 
     def _secret(self, what: str) -> str:
@@ -132,12 +144,23 @@ class Planter:
 
 
 async def test_everything_we_hold_is_in_the_copy_once_and_nothing_else(desk: Desk) -> None:
-    person = Person(desk.owner.id, (desk.owner.email,))
+    former, handed_on = (f"{word}-{new_id().hex}@example.com" for word in ("former", "handed-on"))
+    person = Person(desk.owner.id, (desk.owner.email, former))
     planter = Planter(desk, person)
     held = holdings_of(person)
     assert len(held) >= 10
     for each in held:
         await planter.plant(each)
+        await planter.plant_under(each, former, planter.at)
+    theirs = dict(planter.planted)
+    await desk.db.execute(
+        "INSERT INTO former_addresses (id, user_id, email, until) VALUES ($1, $2, $3, $4)",
+        since := new_id(), person.id, seal(FormerAddress.email, handed_on, since), planter.at - timedelta(days=1),
+    )  # fmt: skip
+    for each in held:
+        await planter.plant_under(each, handed_on, planter.at)
+    later = set(planter.planted.values()) - set(theirs.values()) - {handed_on}
+    planter.planted = theirs
     found = await desk.copy()
     whole = json.dumps({name: value for name, value in found.items() if name.endswith(".json")})
 
@@ -145,12 +168,17 @@ async def test_everything_we_hold_is_in_the_copy_once_and_nothing_else(desk: Des
     assert set(found) == beside | {f"{each.table.name}.json" for each in held}
     personal = [key for key in planter.planted if key[0] not in SKIPPED]
     assert len(personal) >= 12
-    for table, column in personal:
+    by_former = {table for table, _, email in personal if email == former}
+    assert by_former == {"invitations", "mail_suppressions", "sent_mails"}
+    for table, column, email in personal:
         rows = found[f"{table}.json"]
-        token = planter.planted[table, column]
-        assert sum(token in json.dumps(row[column]) for row in rows) == 1, (table, column)
-        if token != person.emails[0]:
-            assert whole.count(token) == 1, (table, column)
+        token = planter.planted[table, column, email]
+        assert sum(token in json.dumps(row[column]) for row in rows) == 1, (table, column, email)
+        if token not in person.emails:
+            assert whole.count(token) == 1, (table, column, email)
+    assert len(later) >= 2
+    assert [row["email"] for row in found["former_addresses.json"]] == [former, handed_on]
+    assert not [token for token in later if token in whole], "what came since is perhaps the next holder's"
     assert planter.secrets
     assert SECRET not in whole
     for each in held:

@@ -13,9 +13,10 @@ from sqlalchemy.exc import IntegrityError
 from service.core.context import Context
 from service.core.errors import Conflict, Invalid
 from service.features.accounts.actions import _shared as shared
-from service.features.accounts.models import FormerAddress, OneTimeToken, Purpose, User
+from service.features.accounts.models import OneTimeToken, Purpose, User
 from service.guardrails import soft_delete
 from service.guardrails.actions import action
+from service.guardrails.former_addresses import FormerAddress
 from service.guardrails.permissions import Who
 
 before_deletion: list[Callable[[Context, User], Awaitable[None]]] = []

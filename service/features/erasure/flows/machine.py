@@ -16,11 +16,11 @@ from service.core.context import SYSTEM, Caller, Context, Resources
 from service.core.database import UnitOfWork
 from service.core.errors import Conflict, ServiceError
 from service.core.logging import get_logger
-from service.features.accounts.models import former_addresses
 from service.features.erasure import actions
 from service.features.erasure.flows import arrivals
 from service.features.erasure.flows.steps import STEPS, Case
 from service.features.erasure.models import ErasureRequest, ErasureStep, Source, State
+from service.guardrails.former_addresses import given_up
 from service.guardrails.jobs.runner import where
 from service.guardrails.purge import refuse_while_held
 from service.integrations.mail import MailFailed
@@ -118,7 +118,7 @@ async def _read(resources: Resources, request_id: UUID) -> tuple[Case, set[str]]
         ).scalar_one()
         steps = select(ErasureStep.name).where(ErasureStep.request_id == request_id)
         done = set((await work.session.execute(steps)).scalars())
-        former = await former_addresses(work.session, request.user_id)
+        former = (await given_up(work, [request.user_id])).get(request.user_id, {})
     emails = tuple(dict.fromkeys([*(request.email or "").split(), *former]))
     again = request.source == Source.RESTORE
     return Case(request.id, request.user_id, emails, request.began_at or clock.now(), again), done

@@ -26,6 +26,7 @@ from service.guardrails import sessions
 from service.guardrails.audit import AuditRow
 from service.guardrails.data_map.record import retention_text
 from service.guardrails.data_map.walk import as_json, batches
+from service.guardrails.former_addresses import given_up
 from service.guardrails.personal_data import CATEGORIES, PURPOSES, Protection, privacy_of, protection_of
 from service.guardrails.sealed import row_names, unseal
 from service.guardrails.subjects import Holding, Person, rows_of
@@ -55,11 +56,17 @@ Questions: {contact}
 
 
 async def person_of(maintenance: Database, user_id: UUID) -> Person | None:
-    """An address that was never confirmed may be somebody else's: what is found by it is not theirs."""
+    """An address that was never confirmed may be somebody else's: what is found by it is not theirs. What came to a
+    former one while it was theirs, is."""
     async with maintenance.unit_of_work(read_only=True) as work:
         wanted = select(User.email, User.email_verified_at).where(User.id == user_id)
         row = (await work.session.execute(wanted, execution_options={"include_deleted": True})).one_or_none()
-    return Person(user_id, (row.email,) if row.email_verified_at else ()) if row else None
+        until = (await given_up(work, [user_id])).get(user_id, {})
+    if row is None:
+        return None
+    present = (row.email,) if row.email_verified_at else ()
+    older = {email: at for email, at in until.items() if email not in present}
+    return Person(user_id, (*present, *older), older)
 
 
 def columns_of(holding: Holding) -> list[Column[Any]]:
