@@ -51,6 +51,7 @@ class MailKnobs(Knobs):
         False, description="Keep the message, then hang up before saying so: the sender tries again"
     )
     delay: float = Field(0, ge=0, le=300, description="Seconds to wait before answering a message")
+    hold: str = Field("", description="Leave messages to this address unanswered until it is taken away here")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Message:
 
 
 class MailSink(StandIn):
-    """`smtp_url` takes mail, `messages` (newest first) holds it, `address` shows it."""
+    """`smtp_url` takes mail, `messages` (newest first) holds it, `address` shows it; `held`: to whom one waits."""
 
     name = "mail sink"
 
@@ -79,6 +80,7 @@ class MailSink(StandIn):
         self.smtp_port: int = self._smtp_socket.getsockname()[1]
         self.knobs = MailKnobs()
         self.messages: deque[Message] = deque(maxlen=KEPT)
+        self.held: list[str] = []
         self._ids = itertools.count(1)
 
     @property
@@ -120,12 +122,23 @@ class MailSink(StandIn):
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
         await asyncio.sleep(self.knobs.delay)
+        await self._hold(envelope.rcpt_tos)
         if self.knobs.reply:
             return f"{self.knobs.reply} the sandbox was told to refuse this message"
         self.messages.appendleft(_decode(next(self._ids), envelope))
         if self.knobs.lose_reply:
             _hang_up(server)
         return "250 kept"
+
+    async def _hold(self, recipients: list[str]) -> None:
+        if (address := self.knobs.hold) not in recipients:
+            return
+        self.held.append(address)
+        try:
+            while self.knobs.hold == address:
+                await asyncio.sleep(0.02)
+        finally:  # the sender may have hung up
+            self.held.remove(address)
 
     def app(self) -> Starlette:
         return Starlette(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from email.message import EmailMessage
 
@@ -22,8 +23,8 @@ def letter(to: str = "ada@example.com", subject: str = "Confirm <your> address")
     return message
 
 
-async def send(mail: MailSink, message: EmailMessage | None = None) -> None:
-    await aiosmtplib.send(message or letter(), hostname=mail.host, port=mail.smtp_port, timeout=5)
+async def send(mail: MailSink, message: EmailMessage | None = None, seconds: float = 5) -> None:
+    await aiosmtplib.send(message or letter(), hostname=mail.host, port=mail.smtp_port, timeout=seconds)
 
 
 async def test_a_sent_mail_is_in_the_inbox_the_page_and_the_json(mail: MailSink) -> None:
@@ -115,6 +116,20 @@ async def test_told_to_be_slow_it_is(mail: MailSink) -> None:
     started = time.monotonic()
     await send(mail)
     assert time.monotonic() - started >= 0.3
+
+
+async def test_told_to_hold_one_address_it_answers_the_others(mail: MailSink) -> None:
+    mail.knobs = MailKnobs(hold="ada@example.com")
+    waiting = asyncio.create_task(send(mail, seconds=60))
+    while not mail.held:
+        await asyncio.sleep(0.01)
+    await send(mail, letter("grace@example.com", "Another's"))
+    assert [one.subject for one in mail.messages] == ["Another's"]
+    assert not waiting.done()
+    mail.knobs = MailKnobs()
+    await waiting
+    assert len(mail.messages) == 2
+    assert mail.held == []
 
 
 @pytest.mark.parametrize("body", [b'{"nonsense": true}', b'{"reply": 250}', b'{"delay": "x"}', b"[1]", b"{", b"\xff"])
