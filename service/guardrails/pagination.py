@@ -79,6 +79,14 @@ async def _position(
 PageRequest = Annotated[Position, Depends(_position)]
 
 
+def not_of_this_list() -> Invalid:
+    return Invalid(
+        "The cursor does not belong to this list.",
+        mend="Leave 'cursor' out to start at the first page; send back cursors exactly as they came.",
+        fields={"cursor": "is not one that this list has given out"},
+    )
+
+
 class Keyset:
     """A list in a total order, prepared once. Raises TypeError when the order could skip or repeat a row."""
 
@@ -127,11 +135,7 @@ class Keyset:
                 raise BadSignature("a cursor of another list")
             direction, *keys = orjson.loads(payload[len(binding) :])
         except BadSignature as error:
-            raise Invalid(
-                "The cursor does not belong to this list.",
-                mend="Leave 'cursor' out to start at the first page; send back cursors exactly as they came.",
-                fields={"cursor": "is not one that this list has given out"},
-            ) from error
+            raise not_of_this_list() from error
         return direction, {
             f"key_{at}": read(key) for at, (read, key) in enumerate(zip(self._readers, keys, strict=True))
         }

@@ -1,11 +1,15 @@
-"""Lists for staff over the rows of all organizations, or of one: the columns are those that the row's model names.
+"""Lists for staff: over the rows of all organizations or of one, of everybody or of one person, or in the code.
 
 LISTED = Across(File, FileListed)
 return await LISTED.page(ctx, wanted, page)
+
+The columns are those that the row's model names.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -14,14 +18,11 @@ from sqlalchemy import Select, Uuid, bindparam, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from service.core.context import Context
+from service.core.crypto import BadSignature, sign, unsign
 from service.core.schemas import Input
-from service.guardrails.pagination import Keyset, Page, Position, paginate
+from service.guardrails.pagination import Keyset, Page, Position, not_of_this_list, paginate
 
 M = TypeVar("M", bound=BaseModel)
-
-
-class Everything(Input):
-    """No filters."""
 
 
 class OfPerson(Input):
@@ -53,21 +54,29 @@ class People(Generic[M]):
 class Across(Generic[M]):
     """Newest first, by `key`; needs an index on (organization_id, key). Deleted rows are among them.
 
-    A filter that names its row (`row`, the value of `key`) finds that one by the key's own index.
+    A filter that names its row (`row`, the value of `one`, or else of `key`) finds that one by the column's own index.
     """
 
-    def __init__(self, table: Any, row: type[M], *, key: InstrumentedAttribute[Any] | None = None) -> None:
+    def __init__(
+        self,
+        table: Any,
+        row: type[M],
+        *,
+        key: InstrumentedAttribute[Any] | None = None,
+        one: InstrumentedAttribute[Any] | None = None,
+    ) -> None:
         self._row = row
         statement = select(*(getattr(table, name) for name in row.model_fields))
         mine = statement.where(table.organization_id == bindparam("organization_id"))
-        last = (key if key is not None else table.id).desc()
+        key = table.id if key is None else key
         whose = bindparam("organization_id", type_=Uuid)
-        one = statement.where(
-            (key if key is not None else table.id) == bindparam("row"),
+        named = statement.where(
+            (key if one is None else one) == bindparam("row"),
             or_(whose.is_(None), table.organization_id == whose),
         )
         self._all, self._mine, self._one = (
-            Keyset(each, order=(last,), across_tenants=True, include_deleted=True) for each in (statement, mine, one)
+            Keyset(each, order=(key.desc(),), across_tenants=True, include_deleted=True)
+            for each in (statement, mine, named)
         )
 
     async def page(self, ctx: Context, wanted: OfOrganization, page: Position, row: object = None) -> Page[M]:
@@ -76,3 +85,36 @@ class Across(Generic[M]):
         if wanted.organization_id is None:
             return await paginate(ctx, self._all, page, self._row)
         return await paginate(ctx, self._mine, page, self._row, organization_id=wanted.organization_id)
+
+
+class InCode(Generic[M]):
+    """What the code declares, in the order of the rows' names: the pages of any other list, without a table.
+
+    A cursor names the row that its page begins with.
+    """
+
+    def __init__(self, title: str, name: Callable[[M], str]) -> None:
+        self._binding, self._name = f"{title}|", name
+
+    def page(self, rows: Iterable[M], page: Position) -> Page[M]:
+        found = sorted(rows, key=self._name)
+        first = bisect_left(found, self._open(page.cursor), key=self._name) if page.cursor else 0
+        end = first + page.limit
+        return Page(
+            items=found[first:end],
+            has_more=end < len(found),
+            next_cursor=self._cursor(found[end]) if end < len(found) else None,
+            previous_cursor=self._cursor(found[max(0, first - page.limit)]) if first else None,
+        )
+
+    def _cursor(self, row: M) -> str:
+        return sign("cursor", f"{self._binding}{self._name(row)}".encode())
+
+    def _open(self, cursor: str) -> str:
+        try:
+            known = unsign("cursor", cursor).decode(errors="replace")
+        except BadSignature as error:
+            raise not_of_this_list() from error
+        if not known.startswith(self._binding):
+            raise not_of_this_list()
+        return known.removeprefix(self._binding)

@@ -6,15 +6,22 @@ import inspect
 import re
 import typing
 from collections.abc import Iterable
+from typing import Literal
 
 from fastapi import FastAPI, Request, Response
 
+from service.core.ids import new_id
+from service.core.schemas import Input
 from service.guardrails.contexts import POLICIES, StaffCtx
 from service.guardrails.pagination import PageRequest
-from service.web.staff import Act, Detail, Listing
+from service.guardrails.rate_limits import EXPORT, policy_of
+from service.web.staff import Act, Column, Detail, Listing
+from service.web.staff.controls import controls_of
 from service.web.templating import environment, render
 from tests.architecture.conftest import Route, routes_of
 from tests.architecture.test_routes import calls
+from tests.support.client import Client
+from tests.support.factories import Factory
 
 LISTINGS, OTHERS = 27, 15
 """How many pages of staff there were of each kind when this was set: fewer means that the scan is blind."""
@@ -33,6 +40,13 @@ SHORT = {
     "/staff/system": "the parts of the service",
 }
 """Pages with a table that cannot grow beyond what one looks at, and why."""
+TYPED = ("text", "date", "email", "number")
+"""Controls that one types what one looks for into; a choice among few is no search."""
+ONE_GRANT = """
+    INSERT INTO break_glass_grants (id, user_id, reason, opened_at, ends_at, code_hash)
+    VALUES ($1, $2, 'Nobody could log in', now() - interval '1 hour', now(), 'x')
+"""
+"""One of its lists reads on only in what was done under such rights."""
 TEMPLATE = re.compile(r"""["']([\w/-]+\.html)["']""")
 TABLE, PAGER = ("ui.table(", "<table", "<ul"), "ui.pager("
 
@@ -110,3 +124,53 @@ def test_a_list_written_by_hand_is_found() -> None:
 
 def drawn_beside(request: Request) -> Response:
     return render(request, "admin/dead_letters.html")
+
+
+def unsearchable(listings: Iterable[Listing]) -> list[str]:
+    return [
+        f"{listing.path} cannot be searched: give `wanted` a field to type into, which {listing.query.__name__} heeds"
+        for listing in listings
+        if not any(control.type in TYPED for control in controls_of(listing.wanted))
+    ]
+
+
+def never_taken_away(listings: Iterable[Listing], routes: Iterable[Route]) -> list[str]:
+    limits = {route.path: policy_of(route.endpoint, route.method) for route in routes}
+    return [
+        f"{listing.path} cannot be taken away: it has no CSV at {listing.path}/csv under the limit of exports"
+        for listing in listings
+        if limits.get(f"{listing.path}/csv") is not EXPORT
+    ]
+
+
+async def unpaged(paths: Iterable[str], staff: Client) -> list[str]:
+    """A list that goes on from any cursor, even from one that nobody gave out, has only one page."""
+    return [
+        f"{path} cannot be paged: its query answers a cursor of no list as if none were sent (guardrails/pagination.py)"
+        for path in paths
+        if (await staff.get(f"{path}?cursor=of-no-list")).status_code != 422
+    ]
+
+
+async def test_each_list_of_staff_can_be_searched_paged_and_taken_away(
+    app: FastAPI, routes: list[Route], factory: Factory
+) -> None:
+    listings: list[Listing] = app.state.panel.listings
+    assert len(listings) >= LISTINGS, f"the scan saw only {len(listings)} listings"
+    await factory.superuser.execute(ONE_GRANT, new_id(), (colleague := await factory.person(staff=True)).id)
+    async with await factory.client(colleague, "password", "totp") as staff:
+        found = await unpaged((listing.path for listing in listings), staff)
+        assert len(await unpaged(["/staff", "/staff/switches"], staff)) == 2, "pages without a cursor are not told"
+    assert not [*unsearchable(listings), *never_taken_away(listings, routes), *found]
+
+
+def test_a_list_without_a_search_or_a_csv_is_found() -> None:
+    class Picked(Input):
+        state: Literal["open", "done"] = "open"
+
+    async def list_probes(ctx: object, wanted: Picked, page: object) -> None: ...
+
+    bare = Listing("/staff/probe", "Probe", list_probes, (Column("Id", "id"),), Picked)
+    [searched], [taken] = unsearchable([bare]), never_taken_away([bare], routes_of(FastAPI()))
+    assert "/staff/probe cannot be searched" in searched
+    assert "/staff/probe cannot be taken away" in taken

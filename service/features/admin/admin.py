@@ -5,7 +5,7 @@ from __future__ import annotations
 from service.features.admin import actions, queries
 from service.features.admin.queries.organizations import OrganizationView
 from service.features.admin.queries.people import PersonView
-from service.features.admin.schemas import EventsWanted, FlagChange, JobsWanted
+from service.features.admin.schemas import EventsWanted, FlagChange, FlagsWanted, JobsWanted
 from service.web.staff import ORGANIZATION, Act, Column, Detail, Listing
 from service.web.staff_home import StaffPage
 from service.web.staff_lists import OfOrganization
@@ -96,6 +96,7 @@ STAFF = (
         DECLARED,
         "Declared flags",
         queries.list_declared_flags,
+        wanted=FlagsWanted,
         columns=(
             Column("Flag", "flag"),
             Column("What it does", "description"),
@@ -104,7 +105,7 @@ STAFF = (
             Column("Ends", "ends"),
         ),
         lead="Each flag ends on a day: by then it is everybody's or nobody's.",
-        empty=("No flags", "service/guardrails/feature_flags.py declares them; there is nothing to try out."),
+        empty=("No such flag", "service/guardrails/feature_flags.py declares them. Look for other words, or for none."),
         tabs=FLAG_TABS,
         on_home=False,
     ),

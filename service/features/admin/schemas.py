@@ -98,6 +98,14 @@ class FlagRead(Output):
     changed_at: datetime
 
 
+class FlagsWanted(Input):
+    """Which flags staff look for."""
+
+    q: Annotated[Line, StringConstraints(max_length=100)] = Field(
+        "", title="Find a flag", description="A part of its name or of what it does; empty for all."
+    )
+
+
 class DeclaredFlag(Output):
     flag: str
     description: str

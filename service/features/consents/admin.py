@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from service.features.consents import actions, queries
-from service.features.consents.schemas import LiftRestriction, NewsText, RestrictPerson
+from service.features.consents.schemas import LiftRestriction, NewsText, NewsWanted, RestrictPerson
 from service.web.staff import Act, Column, Listing
 from service.web.staff_lists import OfPerson
 
@@ -43,9 +43,10 @@ STAFF = (
         NEWS,
         "News",
         queries.list_news,
+        wanted=NewsWanted,
         columns=(Column("Subject", "subject", kind="break"), Column("Sent", "created_at")),
         lead="What everybody got who had agreed to news about the product, the newest first; it is listed for a year.",
-        empty=("Nothing sent yet", "Write to everybody who agreed to product news with the button above."),
+        empty=("Nothing was sent", "Write to all who agreed to news with the button above; or look for other words."),
         order=72,
     ),
     Act(

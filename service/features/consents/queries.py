@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, or_, select
+from sqlalchemy import bindparam, func, or_, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from service.core import clock
 from service.core.context import Context
 from service.core.statements import Prepared, context_user
 from service.features.consents.models import News
-from service.features.consents.schemas import Choices, NewsRead, RestrictionRead, Stand
+from service.features.consents.schemas import Choices, NewsRead, NewsWanted, RestrictionRead, Stand
 from service.guardrails.actions import query
 from service.guardrails.pagination import Keyset, Page, Position, paginate
 from service.guardrails.permissions import Who
 from service.guardrails.purposes import EVERYTHING, PURPOSES, Basis, Consent, ProcessingLimit
-from service.web.staff_lists import Everything, OfPerson, People
+from service.web.staff_lists import OfPerson, People
 
 NEWEST_WORDS = Prepared(
     select(Consent.purpose, Consent.version, Consent.given, Consent.at)
@@ -41,7 +41,10 @@ RESTRICTIONS = People(
     person=ProcessingLimit.user_id,
     key=ProcessingLimit.id,
 )
-NEWS = Keyset(select(News.id, News.subject, News.created_at), order=(News.created_at.desc(), News.id.desc()))
+_news = select(News.id, News.subject, News.created_at)
+# Looks at each: a year's news are some dozens.
+_about = _news.where(func.strpos(func.lower(News.subject), bindparam("words")) > 0)
+NEWS, NEWS_ABOUT = (Keyset(each, order=(News.created_at.desc(), News.id.desc())) for each in (_news, _about))
 
 
 @query("consents.list", requires=Who.SIGNED_IN)
@@ -72,6 +75,8 @@ async def list_restrictions(ctx: Context, wanted: OfPerson, page: Position) -> P
 
 
 @query("consents.list_news", requires=Who.STAFF)
-async def list_news(ctx: Context, wanted: Everything, page: Position) -> Page[NewsRead]:
-    """Newest first."""
+async def list_news(ctx: Context, wanted: NewsWanted, page: Position) -> Page[NewsRead]:
+    """Newest first; or those with these words in their subject."""
+    if wanted.q:
+        return await paginate(ctx, NEWS_ABOUT, page, NewsRead, words=wanted.q.lower())
     return await paginate(ctx, NEWS, page, NewsRead)

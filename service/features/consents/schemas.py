@@ -45,6 +45,14 @@ class NewsText(Input):
     )
 
 
+class NewsWanted(Input):
+    """Which news staff look for."""
+
+    q: Annotated[Line, StringConstraints(max_length=100)] = Field(
+        "", title="Find news", description="Words of the subject, as they stand there; empty for all."
+    )
+
+
 class NewsRead(Output):
     id: UUID
     subject: str

@@ -25,6 +25,7 @@ STAFF = (
         "/staff/quarantine",
         "Quarantine",
         queries.list_findings,
+        wanted=FilesWanted,
         columns=(
             Column("Found", "found_at"),
             Column("What", "signature", kind="break"),
@@ -32,7 +33,10 @@ STAFF = (
             Column("File", "file_id", kind="break"),
         ),
         lead="What the virus scanner recognized. Nobody can download it; it goes when its organization deletes it.",
-        empty=("Nothing in quarantine", "What the virus scanner recognizes is listed here."),
+        empty=(
+            "Nothing in quarantine",
+            "What the virus scanner recognizes is listed here; or nothing has the ids given.",
+        ),
         order=60,
     ),
 )

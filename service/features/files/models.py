@@ -122,11 +122,12 @@ class FileFinding(Base):
     """What the scanner found, for staff: which organization, which file, nothing of its name or content."""
 
     __tablename__ = "file_findings"
+    __table_args__ = (Index("ix_file_findings_organization_id_id", "organization_id", "id"),)
     __retention__ = days_after("found_at", days=400, reason="an attack is looked into up to a year later")
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, info=internal())
     organization_id: Mapped[UUID] = mapped_column(info=internal("tenant"))
-    file_id: Mapped[UUID] = mapped_column(info=internal())
+    file_id: Mapped[UUID] = mapped_column(index=True, info=internal())
     signature: Mapped[str] = mapped_column(String(200), info=internal())
     found_at: Mapped[datetime] = mapped_column(default=clock.now, index=True, info=internal())
 

@@ -14,7 +14,7 @@ from service.features.files.schemas import DeletedFileRead, FileListed, FileRead
 from service.guardrails.actions import query
 from service.guardrails.pagination import Keyset, Page, Position, paginate
 from service.guardrails.permissions import Role, Who
-from service.web.staff_lists import Across, Everything
+from service.web.staff_lists import Across
 
 COLUMNS = (File.id, File.name, File.kind, File.size, File.state, File.finding, File.active, File.created_at)
 SHOWN = (File.state != FileState.RECEIVING, File.state != FileState.ABANDONED)
@@ -34,14 +34,9 @@ USED = Prepared(
     ).where(or_(File.deleted_at.is_(None), BINNED)),
     include_deleted=True,
 )
-FINDINGS = Keyset(
-    select(
-        FileFinding.id, FileFinding.organization_id, FileFinding.file_id, FileFinding.signature, FileFinding.found_at
-    ),
-    order=(FileFinding.id.desc(),),
-)
 
 LISTED = Across(File, FileListed)
+FINDINGS = Across(FileFinding, FindingRead, one=FileFinding.file_id)
 
 
 @query("files.list", requires=Role.VIEWER)
@@ -78,8 +73,9 @@ async def get_used(ctx: Context) -> Used:
 
 
 @query("files.findings", requires=Who.STAFF)
-async def list_findings(ctx: Context, wanted: Everything, page: Position) -> Page[FindingRead]:
-    return await paginate(ctx, FINDINGS, page, FindingRead)
+async def list_findings(ctx: Context, wanted: FilesWanted, page: Position) -> Page[FindingRead]:
+    """Of all organizations or of one, newest first; or in the one file with this id."""
+    return await FINDINGS.page(ctx, wanted, page, wanted.file_id)
 
 
 @query("files.list_for_staff", requires=Who.STAFF)

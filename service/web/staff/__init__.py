@@ -19,12 +19,14 @@
 Pages written by hand are `STAFF_PAGES` (service/web/staff_home.py), with `{{ ui.staff_crumbs(page) }}` as their crumbs.
 
 **Listing**: `query(ctx, wanted, page) -> Page[Row]`, a @query that requires Who.STAFF and paginates a Keyset; `wanted`
-is an Input, each of whose fields becomes a filter (`q` is the search) and must have a default. Gets a page, a pager,
-and a CSV of what the filters show at `<path>/csv`. A column's value is the attribute `name` of the row; `link` is
-filled from the row; what is `personal` stays hidden until the reader has said why (guardrails.staff_reasons), and until
-then a list with personal columns is searched by id alone: what a search finds tells whose it is.
+is an Input, each of whose fields becomes a filter and must have a default, and one of which at least is typed (`q` is
+the usual search). Gets a page, a pager, and a CSV of what the filters show at `<path>/csv`. A column's value is the
+attribute `name` of the row; `link` is filled from the row; what is `personal` stays hidden until the reader has said
+why (guardrails.staff_reasons), and until then a list with personal columns is searched by id alone: what a search finds
+tells whose it is.
 
 What organizations have is `of_organizations(path, title, query, columns...)`: its query is one of staff_lists.Across.
+What the code itself declares is paged by staff_lists.InCode.
 
 **Detail**: `query(ctx, id) -> view`; raises NotFound. The template extends "staff/detail.html", fills the block
 `detail`, and reads `view`, `reason` (empty: show no personal data), `acts` (links, drawn by the base) and `row_id`.
@@ -49,7 +51,6 @@ from service.web.staff.declared import Listing as Listing
 from service.web.staff.declared import Why as Why
 from service.web.staff.declared import of_organizations as of_organizations
 from service.web.staff.panel import Panel as Panel
-from service.web.staff_lists import Everything as Everything
 
 __all__ = [
     "ORGANIZATION",
@@ -57,7 +58,6 @@ __all__ = [
     "Column",
     "Declared",
     "Detail",
-    "Everything",
     "Listing",
     "Panel",
     "Why",

@@ -19,7 +19,7 @@ from service.core.ids import uuid_in
 from service.core.schemas import Input
 from service.guardrails.pagination import Page, Position
 from service.guardrails.staff_reasons import Reason
-from service.web.staff_lists import Everything, OfOrganization
+from service.web.staff_lists import OfOrganization
 
 HIDDEN = "hidden"
 """What stands where a personal value would, until the reader has said why."""
@@ -64,7 +64,7 @@ class Listing:
     title: str
     query: Callable[[Context, Any, Position], Any]
     columns: tuple[Column, ...]
-    wanted: type[Input] = Everything
+    wanted: type[Input]
     lead: str = ""
     empty: tuple[str, str] = ("Nothing here", "Nothing fits these filters. Widen or clear them.")
     order: int = 50

@@ -12,7 +12,16 @@ from service.core.context import Context
 from service.core.errors import Invalid
 from service.core.statements import Prepared
 from service.features.accounts.models import User
-from service.features.admin.schemas import MEANING, DeclaredFlag, FlagRead, LimitsOf, LimitsSearch, SwitchRow, Turn
+from service.features.admin.schemas import (
+    MEANING,
+    DeclaredFlag,
+    FlagRead,
+    FlagsWanted,
+    LimitsOf,
+    LimitsSearch,
+    SwitchRow,
+    Turn,
+)
 from service.features.api_keys.models import ApiKey
 from service.features.organizations.models import Organization
 from service.guardrails import entitlements, limit_lookup
@@ -27,7 +36,7 @@ from service.guardrails.pagination import Keyset, Page, Position, paginate
 from service.guardrails.permissions import Who
 from service.guardrails.switches import SwitchState
 from service.web.dead_letters import Letter, Lists, Sought
-from service.web.staff_lists import Everything, OfOrganization
+from service.web.staff_lists import InCode, OfOrganization
 
 TURNS_SHOWN = 50
 JOBS = Lists(dead.LETTERS, order=dead.ORDER, name=dead.QUEUE.c.entrypoint, identifier=dead.QUEUE.c.id)
@@ -61,6 +70,7 @@ TURNED, TURNED_OF = (
     Keyset(each, order=(OrganizationFlag.organization_id.asc(), OrganizationFlag.name.asc()), across_tenants=True)
     for each in (_turned, _turned.where(OrganizationFlag.organization_id == bindparam("organization_id")))
 )
+DECLARED = InCode[DeclaredFlag]("flags", lambda one: one.flag)
 
 
 @query("admin.list_switches", requires=Who.STAFF)
@@ -144,8 +154,8 @@ async def list_flags(ctx: Context, wanted: OfOrganization, page: Position) -> Pa
 
 
 @query("admin.list_declared_flags", requires=Who.STAFF)
-async def list_declared_flags(ctx: Context, wanted: Everything, page: Position) -> Page[DeclaredFlag]:
-    """All there are: what each does, and until when."""
+async def list_declared_flags(ctx: Context, wanted: FlagsWanted, page: Position) -> Page[DeclaredFlag]:
+    """What each does, and until when; all, or those of which the words say something."""
     known = [
         DeclaredFlag(
             flag=flag.value,
@@ -156,7 +166,8 @@ async def list_declared_flags(ctx: Context, wanted: Everything, page: Position) 
         )
         for flag, about in FLAGS.items()
     ]
-    return Page(items=known, has_more=False, next_cursor=None, previous_cursor=None)
+    words = wanted.q.lower()
+    return DECLARED.page((one for one in known if words in f"{one.flag} {one.description}".lower()), page)
 
 
 @query("admin.list_dead_jobs", requires=Who.STAFF)
