@@ -6,8 +6,9 @@ from the data of somebody who objected. How to use, once, in a feature's models.
     NEWS = purpose("product_news", "News about the product", TEXT, basis=Basis.CONSENT, version=1)
 
 a mail: `letter(template, reach, NEWS)`, and `deliver(..., user_id)` asks before each try; any other job says
-`@serves(NEWS)` below its decorator and asks `await permitted(raw, NEWS, people)`. Another text is another version, and
-whoever agreed to the former one is asked again: until then the answer is no.
+`@serves(NEWS)` below its decorator and asks `await permitted(raw, NEWS, people)`. A job that can read people's data
+and serves none turns tests/architecture/test_job_reads.py red until a reviewed list says why. Another text is another
+version, and whoever agreed to the former one is asked again: until then the answer is no.
 
 Whoever restricts has their data kept, too: retention leaves them alone meanwhile (guardrails.purge).
 

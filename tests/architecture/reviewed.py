@@ -133,6 +133,52 @@ JOBS_BY_THE_CLOCK: dict[str, str] = {
 }
 """Jobs that run without anybody asking and need no purpose of their own, each with the reason."""
 
+JOBS_OF_PEOPLE: dict[str, tuple[str, ...]] = {
+    "a mail that the person has asked for, or a step of the login needs": (
+        "accounts.answer_sign_up", "accounts.ask_new_address", "accounts.send_mail", "accounts.send_requested_link",
+        "accounts.send_reset_link", "accounts.send_way_back", "privacy.tell_who_asked",
+    ),
+    "tells people what was done to their own account, which its security needs (GDPR Art. 32)": (
+        "accounts.tell_former_address", "accounts.tell_of_change_password", "accounts.tell_of_confirm_address_of",
+        "accounts.tell_of_confirm_totp", "accounts.tell_of_connect_identity", "accounts.tell_of_disconnect_identity",
+        "accounts.tell_of_end_session_of", "accounts.tell_of_end_sessions_of", "accounts.tell_of_lock",
+        "accounts.tell_of_recover", "accounts.tell_of_remove_totp", "accounts.tell_of_renew_recovery_codes",
+        "accounts.tell_of_reset_password", "accounts.tell_of_reset_totp_of", "accounts.tell_of_undo_deletion",
+        "accounts.tell_of_unlock", "support.mail_visited", "support.tell_of_the_end",
+    ),
+    "tells an organization's people what its contract needs them to know: plan, money, what has stopped": (
+        "billing.mail_notice", "billing.mail_person", "sources.mail_stopped", "sources.tell_admins",
+        "webhooks.mail_admin", "webhooks.tell_admins",
+    ),
+    "news of the workspace to its members; where it is mailed, each chooses it, and restricted ones are asked for": (
+        "imports.tell_who_began", "notifications.mail_news", "notifications.tell_of_money",
+        "notifications.tell_of_new_member", "notifications.tell_of_new_role", "notifications.tell_of_ownership",
+    ),
+    "invites whom a member named, and says who did": (
+        "organizations.mail_invitation", "organizations.mail_invitation_again",
+    ),
+    "answers who used a right of theirs, or carries it out (GDPR Art. 12, 15, 17, 18)": (
+        "consents.tell_before_it_ends", "erasure.tell_that_it_was_checked", "erasure.tell_that_it_was_refused",
+        "erasure.tell_that_it_was_taken_back", "erasure.tell_that_somebody_wrote", "erasure.tell_when_it_begins",
+        "erasures", "exports",
+    ),
+    "the mail of a purpose, which `deliver` asks for; or starts the job that asks": (
+        "consents.begin_to_spread", "consents.mail_news",
+    ),
+    "keeps the list of addresses that are not written to (GDPR Art. 21(3))": (
+        "mail-events", "notifications.prove_that_mail_arrives", "notifications.tell_the_provider",
+    ),
+    "says in the row of a visit or of a colleague's rights that it has ended, and tells staff": (
+        "support.close_when_over", "support.end_rights", "support.mail_record", "support.mail_staff",
+        "support.see_to_its_end", "support.see_to_the_end_of_rights", "support.tell_of_the_record",
+        "support.tell_staff",
+    ),
+    "reads Stripe's messages about organizations that pay, and empties them": (
+        "billing-operations", "billing-resolver", "billing-synchronizer",
+    ),
+}  # fmt: skip
+"""Jobs that can read people's data and serve no purpose that people decide about, by the reason why not."""
+
 STAFF_WITHOUT_REASON: dict[str, str] = {
     "admin.verify_log": "compares hashes of the log; reads and changes nobody's data",
     "billing.open_customer": "an empty customer at Stripe, for the plan given next, which does ask for its reason",
