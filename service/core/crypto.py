@@ -2,6 +2,7 @@
 changed to end every session and link, and LOOKUP_KEY for what must be found again for years (LASTING), never changed.
 
 - `sign` / `unsign`: tamper-proof values that leave the house (cursors, flash messages). Keyed BLAKE2b (RFC 7693).
+- `conceal` / `reveal`: the same for what nobody shall read on the way (the address in a mailed link). AES-256-GCM.
 - `keyed_hash`: what we store of a secret that we only ever compare (session ids, one-time tokens).
 - `Keyring`: AES-256-GCM for what we must read back (TOTP secrets), bound to its place by associated data, with
   key rotation: the newest key encrypts, every listed key decrypts.
@@ -26,7 +27,9 @@ from service.core.settings import get_settings
 TOKEN_BYTES = 32
 SIGNATURE_BYTES = 16
 NONCE_BYTES = 12
-LASTING = frozenset({"mail.address", "api-key", "accounts.recovery-code", "unsubscribe", "seed.api-key"})
+LASTING = frozenset(
+    {"mail.address", "api-key", "accounts.recovery-code", "unsubscribe", "unsubscribe.sealed", "seed.api-key"}
+)
 """What people would miss after another SECRET_KEY: who objected to mail or was erased, programs' keys, the way in
 without a phone, and the link in sent mails that stops more of them. A test lists each as this or as passing."""
 LARGEST_KEY = 999
@@ -68,14 +71,35 @@ def sign(purpose: str, payload: bytes) -> str:
 
 def unsign(purpose: str, text: str) -> bytes:
     """The payload of `sign`; raises BadSignature."""
-    try:
-        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (ValueError, UnicodeError) as error:
-        raise BadSignature("not a signed value") from error
+    raw = _raw(text)
     signature, payload = raw[:SIGNATURE_BYTES], raw[SIGNATURE_BYTES:]
     if not hmac.compare_digest(signature, _signature(purpose, payload)):
         raise BadSignature("signature does not match")
     return payload
+
+
+def conceal(purpose: str, payload: bytes) -> str:
+    """URL-safe text that carries `payload` unreadably, never twice the same; as with `Keyring`, good for 2^32 of them
+    under one key."""
+    nonce = os.urandom(NONCE_BYTES)
+    hidden = AESGCM(purpose_key(purpose)).encrypt(nonce, payload, purpose.encode())
+    return base64.urlsafe_b64encode(nonce + hidden).rstrip(b"=").decode()
+
+
+def reveal(purpose: str, text: str) -> bytes:
+    """The payload of `conceal`; raises BadSignature."""
+    raw = _raw(text)
+    try:
+        return AESGCM(purpose_key(purpose)).decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], purpose.encode())
+    except (InvalidTag, ValueError) as error:  # ValueError: too short for a nonce
+        raise BadSignature("not concealed for this purpose, or altered") from error
+
+
+def _raw(text: str) -> bytes:
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (ValueError, UnicodeError) as error:
+        raise BadSignature("not a signed value") from error
 
 
 def _signature(purpose: str, payload: bytes) -> bytes:

@@ -24,7 +24,7 @@ from markupsafe import Markup, escape
 
 from service.core import telemetry
 from service.core.context import Context
-from service.core.crypto import sign
+from service.core.crypto import BadSignature, conceal, reveal, unsign
 from service.core.logging import get_logger
 from service.core.masking import masked
 from service.guardrails import hipaa, mailing, purposes, switches
@@ -43,8 +43,9 @@ NEUTRAL = "notifications/mail/neutral"
 WORDLESS = frozenset({"link", "base_url", "minutes", "days"})
 """Values that say nothing about anybody: letters with others become NEUTRAL where health data is kept."""
 LINK = re.compile(r"https?://\S+")
-UNSUBSCRIBE = "unsubscribe"
-"""The purpose of a signed link that stops mail without a login."""
+STOPS, STOPPED = "unsubscribe.sealed", "unsubscribe"
+"""The purpose of a link that stops mail without a login; and that of older mails, where it was signed and readable:
+they lie in people's mailboxes for years."""
 
 log = get_logger()
 
@@ -139,8 +140,18 @@ async def _settle(ctx: Context, reference: str, state: MailState) -> None:
 
 
 def unsubscribe_link(ctx: Context, *what: str) -> str:
-    """An address that works without a login, for as long as the mail is kept (RFC 8058)."""
-    return f"{ctx.settings.base_url.rstrip('/')}/unsubscribe/{sign(UNSUBSCRIBE, ' '.join(what).encode())}"
+    """An address that works without a login, for as long as the mail is kept (RFC 8058). Addresses stand in logs and
+    histories: whom it is about can be read by us alone."""
+    return f"{ctx.settings.base_url.rstrip('/')}/unsubscribe/{conceal(STOPS, ' '.join(what).encode())}"
+
+
+def unsubscribed(token: str) -> list[str]:
+    """What `unsubscribe_link` was made of; raises BadSignature."""
+    try:
+        said = reveal(STOPS, token)
+    except BadSignature:
+        said = unsign(STOPPED, token)
+    return said.decode().split(" ", 1)
 
 
 def compose(template: str, **values: object) -> tuple[str, str, str]:

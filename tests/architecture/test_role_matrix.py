@@ -21,7 +21,7 @@ import httpx
 import pytest
 
 from service.core import clock
-from service.core.crypto import keyring, sign
+from service.core.crypto import conceal, keyring
 from service.core.ids import new_id
 from service.features.files.flows.links import make_link
 from service.features.organizations.models import hash_token, make_token
@@ -29,7 +29,7 @@ from service.guardrails.permissions import Role
 from service.guardrails.rate_limits import API, READ, policy_of
 from service.guardrails.uploads.policy import upload_policy_of
 from service.integrations.storage import Storage
-from service.web.mail import UNSUBSCRIBE
+from service.web.mail import STOPS
 from tests.architecture.conftest import Route
 from tests.architecture.test_routes import policies_of
 from tests.support.client import HIDDEN, Client
@@ -312,7 +312,7 @@ async def erasure_request(factory: Factory, _: UUID, __: Owner) -> str:
 
 async def signed_wish(_: Factory, __: UUID, ___: Owner) -> str:
     """The link in a mail to somebody who is gone: it stops nothing, and nobody is told so."""
-    return sign(UNSUBSCRIBE, f"role_changed {new_id()}".encode())
+    return conceal(STOPS, f"role_changed {new_id()}".encode())
 
 
 async def clean_file(factory: Factory, organization: UUID, _: Owner) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.core.crypto import BadSignature, Keyring, derive_key, keyed_hash, new_token, sign, unsign
+from service.core.crypto import BadSignature, Keyring, conceal, derive_key, keyed_hash, new_token, reveal, sign, unsign
 
 
 @given(st.binary(max_size=200))
@@ -31,6 +33,32 @@ def test_every_altered_character_is_noticed() -> None:
         other = "A" if signed[position] != "A" else "B"
         with pytest.raises(BadSignature):
             unsign("test", signed[:position] + other + signed[position + 1 :])
+
+
+@given(st.binary(min_size=5, max_size=200))
+def test_concealed_values_come_back_and_cannot_be_read_on_the_way(payload: bytes) -> None:
+    told = conceal("test", payload)
+    assert reveal("test", told) == payload
+    assert payload not in base64.urlsafe_b64decode(told + "==")
+    assert told != conceal("test", payload), "nobody sees that two are about the same person"
+    with pytest.raises(BadSignature):
+        reveal("reset", told)
+    with pytest.raises(BadSignature):
+        unsign("test", told)
+
+
+@given(st.text(max_size=80))
+def test_what_was_never_concealed_is_refused(text: str) -> None:
+    with pytest.raises(BadSignature):
+        reveal("test", text)
+
+
+def test_every_altered_character_of_a_concealed_value_is_noticed() -> None:
+    told = conceal("test", b"payload of some length")
+    for position in range(len(told) - 1):
+        other = "A" if told[position] != "A" else "B"
+        with pytest.raises(BadSignature):
+            reveal("test", told[:position] + other + told[position + 1 :])
 
 
 def test_keys_differ_by_purpose_and_hashes_are_keyed() -> None:

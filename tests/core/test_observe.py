@@ -7,11 +7,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import orjson
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import generate_latest
 
 from service.core import telemetry
+from service.core.ids import new_id
 from service.core.settings import Settings
 from service.guardrails.permissions import Role
 from service.guardrails.sessions import cookie_name
@@ -103,6 +106,34 @@ async def test_one_json_line_per_request(settings: Settings, factory: Factory, t
         }  # fmt: skip
     assert len({line["trace_id"] for line in lines}) == len(lines)
     assert b"secret" not in log.read_bytes()
+
+
+async def test_what_is_asked_in_an_address_stays_out_of_log_and_trace(
+    settings: Settings, factory: Factory, superuser: asyncpg.Connection[Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Staff search people by e-mail address; where requests are written down, it is not."""
+    staff, sought = await factory.person(staff=True), f"canary{new_id().hex[-12:]}@example.com"
+    why = {"next": "/staff/people", "reason": "They rang, ticket 4711"}
+    exporter = InMemorySpanExporter()
+    async with await factory.client(staff, "password", "totp") as office:
+        assert (await office.submit("/staff/reasons", page="/staff", **why)).status_code == 303
+        telemetry.configure_tracing(settings.model_copy(update={"trace_sample_ratio": 1.0}), exporter)
+        try:
+            found = await office.get("/staff/people", params={"q": sought})
+            assert found.status_code == 200
+            assert sought in found.text, "it was asked"
+            assert (found.headers["cache-control"], found.headers["referrer-policy"]) == ("no-store", "same-origin")
+            async with asyncio.timeout(30):  # a span ends when the answer is under way
+                while "GET /staff/people" not in {span.name for span in exporter.get_finished_spans()}:
+                    await asyncio.sleep(0.01)
+        finally:
+            await telemetry.stop_tracing()
+            telemetry.configure_tracing(settings)
+    assert "canary" not in "".join(span.to_json() for span in exporter.get_finished_spans())
+    assert "canary" not in "".join(capfd.readouterr())
+    noted = "SELECT count(*) FILTER (WHERE log::text LIKE $2), count(*) FROM audit_log log WHERE actor_id = $1"
+    told, rows = await superuser.fetchrow(noted, staff.id, f"%{sought}%")
+    assert (told, rows >= 2) == (0, True), "the audit log knows that somebody looked"
 
 
 async def test_a_server_error_shows_its_id_and_nothing_else(settings: object) -> None:

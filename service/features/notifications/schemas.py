@@ -9,14 +9,14 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
-from service.core.crypto import BadSignature, unsign
+from service.core.crypto import BadSignature
 from service.core.errors import BadRequest
 from service.core.schemas import Input, Line, Output
 from service.features.notifications.models import KINDS, Channel, Kind
 from service.guardrails.mailing import Cause
 from service.guardrails.purposes import PURPOSES
 from service.guardrails.staff_reasons import Reason
-from service.web.mail import UNSUBSCRIBE
+from service.web.mail import unsubscribed
 
 SOURCE = "sendgrid"
 """Whose events the inbox holds for us."""
@@ -69,7 +69,7 @@ class Unsubscription:
 def read_unsubscription(token: str) -> Unsubscription:
     """Raises BadRequest for a link that we never made."""
     try:
-        kind, _, whose = unsign(UNSUBSCRIBE, token).decode().partition(" ")
+        kind, whose = unsubscribed(token)
         user_id = None if kind == "address" else UUID(whose)
     except (BadSignature, ValueError) as error:
         raise BadRequest("This link stops nothing.", mend="Copy the whole link from the mail.") from error
