@@ -30,9 +30,9 @@ async def ask(ctx: Context, typed_email: str) -> ErasureRequest:
     return request
 
 
-@action("erasure.withdraw", requires=Who.SIGNED_IN)
+@action("erasure.withdraw", requires=Who.SIGNED_IN, step_up=True)
 async def withdraw(ctx: Context) -> ErasureRequest:
-    """Before it has begun; whoever can log in can do it, also when staff had entered it."""
+    """Before it has begun, after a fresh proof as for asking; also when staff had entered it."""
     request = await _open_of(ctx, ctx.user_id)
     if request is None:
         raise NotFound("There is no request to take back.", mend="Nothing to do.")

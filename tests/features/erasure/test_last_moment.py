@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from service.core import clock
-from service.core.context import Actor, ActorKind, Caller, Context, Resources
+from service.core.context import Actor, ActorKind, Caller, Context, Login, Resources
 from service.core.database import Base
 from service.core.errors import Conflict
 from service.core.ids import new_id
@@ -108,7 +108,9 @@ async def test_it_cannot_be_taken_back_once_it_has_begun(world: World, person: P
 
     async def think_better() -> None:
         async with world.resources.database.unit_of_work(tenant=None, user=person.id) as work:
-            ctx = Context(work, world.resources, Actor(ActorKind.USER, person.id), Caller("test"))
+            now = clock.now()
+            fresh = Login("key", person.id, None, now, now, ("password",), 0, "csrf")
+            ctx = Context(work, world.resources, Actor(ActorKind.USER, person.id), Caller("test"), login=fresh)
             with pytest.raises(Conflict) as refused:
                 await actions.withdraw(ctx)
             told.append(refused.value.detail)

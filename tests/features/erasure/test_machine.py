@@ -13,6 +13,7 @@ from service.core.ids import new_id
 from service.features.erasure import jobs
 from service.features.erasure.flows import arrivals
 from service.features.erasure.flows.steps import STEPS
+from service.guardrails import sessions
 from service.guardrails.erasure import unable
 from service.guardrails.jobs import Event
 from service.guardrails.permissions import Role
@@ -21,6 +22,7 @@ from service.guardrails.residency import at_home
 from service.guardrails.subjects import address_hash
 from service.integrations.storage import Storage
 from tests.features.erasure.world import HOME, World
+from tests.support.client import Client
 from tests.support.factories import Person
 
 pytest_plugins = ("tests.guardrails.durability", "tests.features.erasure.planet")
@@ -78,6 +80,15 @@ async def test_taking_it_back(world: World, person: Person) -> None:
     async with await world.factory.client(person) as client:
         again = await client.submit(HOME, page="/privacy/choices", email=person.email)
         assert "open request already" in again.text
+    _, login = await world.factory.log_in(person)
+    hour_ago = clock.now() - timedelta(hours=1)
+    token, stale = await sessions.rotate(world.resources, login, authenticated_at=hour_ago)
+    cookies = {sessions.cookie_name(world.resources.settings): token}
+    async with Client(world.factory.url, csrf=stale.csrf, cookies=cookies) as left_open:
+        asked = await left_open.submit(f"{HOME}/withdraw", page=HOME)
+        assert asked.headers["location"].startswith("/confirm"), "whoever sits at an open browser proves who they are"
+        assert (await world.request(person))["state"] == "waiting"
+    async with await world.factory.client(person) as client:
         await client.submit(f"{HOME}/withdraw", page=HOME)
         await client.submit(f"{HOME}/withdraw", page="/privacy/choices")
         assert "no request to take back" in await client.page(HOME)
