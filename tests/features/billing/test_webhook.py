@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.sandbox.stripe.server import StripeStandIn
 from service.guardrails.inbox import opened
 from service.guardrails.strict_json import MOST_JSON
 from tests.support.servers import RunningServer
@@ -29,8 +28,10 @@ async def stored(superuser: Db, event_id: str) -> list[asyncpg.Record]:
     return found
 
 
-async def rows(superuser: Db) -> int:
-    return int(await superuser.fetchval("SELECT count(*) FROM inbox"))
+async def junk(superuser: Db) -> list[str]:
+    """Messages that are no event of Stripe's; real ones may come in at any time, brought by a sweep of the worker."""
+    found = "SELECT external_id FROM inbox WHERE source = 'stripe' AND external_id NOT LIKE 'evt\\_%'"
+    return [row[0] for row in await superuser.fetch(found)]
 
 
 async def test_a_message_is_kept_as_it_came(server: RunningServer, superuser: Db) -> None:
@@ -87,14 +88,13 @@ async def test_scenario_15_both_spellings_and_no_redirect(server: RunningServer)
             assert answer.status_code == 200, path
 
 
-async def test_scenario_16_junk_makes_no_row(server: RunningServer, superuser: Db, stripe: StripeStandIn) -> None:
-    assert await asyncio.to_thread(stripe.account.courier.settle, 60)  # what the tests before this one are still sent
-    before = await rows(superuser)
+async def test_scenario_16_junk_makes_no_row(server: RunningServer, superuser: Db) -> None:
+    before = await junk(superuser)
     huge = b'{"id": "' + b"x" * 1_100_000 + b'"}'
     assert (await post(server.url, huge)).status_code == 413
     for body in (b"", b"{", b"\xff\xfe", b"null", b"[" * 5_000 + b"]" * 5_000):
         assert (await post(server.url, body, {"stripe-signature": "t=1,v1=00"})).status_code == 400
-    assert await rows(superuser) == before
+    assert await junk(superuser) == before
 
 
 @pytest.mark.parametrize(

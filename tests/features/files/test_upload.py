@@ -145,14 +145,17 @@ async def test_what_is_no_upload_is_refused_at_once(member: Client, factory: Fac
 
 
 async def test_another_site_cannot_send_a_file(member: Client, factory: Factory) -> None:
-    before = await factory.superuser.fetchval("SELECT count(*) FROM files")
+    name = f"{uuid4().hex}.txt"
     for csrf in ("", "guessed"):
-        assert (await send(member, "x.txt", b"x", csrf=csrf)).status_code == 403
+        assert (await send(member, name, b"x", csrf=csrf)).status_code == 403
     foreign = await member.http.post(
-        "/files", data={"csrf": member.csrf}, files={"file": ("x.txt", b"x")}, headers={"origin": "https://evil.test"}
+        "/files", data={"csrf": member.csrf}, files={"file": (name, b"x")}, headers={"origin": "https://evil.test"}
     )
     assert foreign.status_code == 403
-    assert await factory.superuser.fetchval("SELECT count(*) FROM files") == before
+    kept = "SELECT count(*) FROM files WHERE name = $1"
+    assert await factory.superuser.fetchval(kept, name) == 0
+    assert (await send(member, name, b"x")).status_code == 303, "the very file that is taken from our own page"
+    assert await factory.superuser.fetchval(kept, name) == 1
 
 
 async def test_the_plan_says_how_much_there_may_be_with_the_bin(
