@@ -88,7 +88,8 @@ def etag(request: Request, *parts: object) -> str:
 def not_modified(request: Request, tag: str, *, poll_seconds: int | None = None) -> Response | None:
     """A 304 for a poll that already has this version (RFC 9110 section 13.1.2), else None.
 
-    Only for fragments: a whole page also carries messages and the menu, which a 304 would leave stale.
+    Only for fragments: a whole page also carries messages and the menu, which a 304 would leave stale. The polling
+    element keeps the tag itself (`data-etag`), so nothing has to stay in the browser's cache for it.
     """
     known = request.headers.get("if-none-match", "")
     # Weak comparison: proxies may drop or add the W/ when they compress.

@@ -8,11 +8,8 @@ from html.parser import HTMLParser
 import httpx
 
 from tests.abuse.payloads import MARK, PRODUCT, RAW_MARKUP
+from tests.support.headers import broken_promises
 
-HEADERS = (
-    "content-security-policy", "x-content-type-options", "referrer-policy", "cross-origin-opener-policy",
-    "cross-origin-resource-policy", "permissions-policy", "x-frame-options", "cache-control",
-)  # fmt: skip
 INSIDES = (
     "Traceback (most recent",
     "sqlalchemy.exc",
@@ -74,7 +71,7 @@ def complaints(answer: httpx.Response, sent: Sent, canaries: tuple[str, ...] = (
     status, text = answer.status_code, answer.text
     if status >= 500:
         found.append(f"answered {status}")
-    if missing := [name for name in HEADERS if name not in answer.headers]:
+    if missing := broken_promises(answer):
         found.append(f"lacks {missing}")
     if "server" in answer.headers or "x-injected" in answer.headers:
         found.append("has a header that nobody here wrote")

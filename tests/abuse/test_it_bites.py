@@ -9,9 +9,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from tests.abuse.forms import forms_in
-from tests.abuse.judge import HEADERS, Sent, complaints
+from tests.abuse.judge import Sent, complaints
 from tests.abuse.payloads import MARK, PRODUCT, TEXTS
 from tests.abuse.test_operations import spoilt
+from tests.support.headers import PROMISED
 
 CANARY = "canary-of-somebody-else"
 
@@ -57,7 +58,7 @@ def naive() -> FastAPI:
     async def headers(request: Request, call_next: object) -> Response:
         answer: Response = await call_next(request)  # type: ignore[operator]
         if request.url.path != "/inner/silent":
-            answer.headers.update(dict.fromkeys(HEADERS, "set"))
+            answer.headers.update(dict.fromkeys(PROMISED, "no-store"))
         return answer
 
     return app
@@ -72,6 +73,7 @@ def naive() -> FastAPI:
         ("silent", False, "without saying how to mend it"),
         ("silent", False, "lacks ['content-security-policy'"),
         ("obedient", False, "took it (200"),
+        ("obedient", False, "x-frame-options (it is 'no-store')"),
         ("template", False, "worked out a template"),
         ("open", False, "leads to https://attacker.example/"),
         ("open", True, "took it (303"),

@@ -106,7 +106,7 @@ def right_body(operation: dict[str, Any], parts: dict[str, Any]) -> dict[str, An
 
 
 async def test_every_page_of_somebody_logged_in_has_the_way_out(routes: list[Route], world: World) -> None:
-    """A button that logs out, wherever one is."""
+    """A button that logs out, wherever one is; and no page of theirs is kept anywhere, or framed, or sniffed at."""
     client = await world.browser(await world.somebody())
     person, pages, without = await world.somebody(), 0, []
     for route in routes:
@@ -116,7 +116,9 @@ async def test_every_page_of_somebody_logged_in_has_the_way_out(routes: list[Rou
         if answer.status_code == 200 and answer.text.startswith("<!doctype html>"):
             pages += 1
             without += [] if 'action="/logout"' in answer.text else [str(route)]
+            world.judge(answer, Sent(str(route), "read by whoever may", refuse=False))
     assert set(without) <= PASSED_THROUGH
+    assert not world.found, world.report()
     assert pages >= PAGES, f"the walk saw only {pages} pages"
 
 
@@ -130,6 +132,8 @@ async def test_no_operation_of_the_api_redirects(routes: list[Route], world: Wor
         path = await world.path(route, world.home, None)
         for headers in ({"x-forwarded-proto": "http"}, {"x-forwarded-proto": "http", **client.bearer}):
             answer = await client.http.get(path, headers=headers)
+            world.judge(answer, Sent(str(route), "over http", refuse=False))
             assert not answer.is_redirect, f"{route}: {answer.status_code} {answer.headers.get('location')}"
         asked += 1
+    assert not world.found, world.report()
     assert asked >= READS_BY_KEY

@@ -13,7 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
-from joserfc import jwt
+from joserfc import jws, jwt
+from joserfc.jwk import ECKey
 
 from infra.sandbox.oidc import OIDCProvider
 from infra.sandbox.oidc_tokens import OIDCKnobs, Signer
@@ -112,6 +113,56 @@ async def test_only_asymmetric_signatures_count(
     attempt, code = await log_in()
     monkeypatch.setattr(Signer, "id_token", forged)
     with pytest.raises(LoginRefused, match="ID token"):
+        await provider.finish(attempt, code)
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["under a known id", "under no id"])
+@pytest.mark.parametrize("way", ["jwk", "jku", "x5u", "none of them"])
+async def test_a_key_that_the_token_brings_along_is_not_believed(
+    provider: IdentityProvider, log_in: LogIn, monkeypatch: pytest.MonkeyPatch, way: str, named: bool
+) -> None:
+    """The keys are those that the provider lists, whatever the token's own header holds or points to."""
+    genuine, theirs = Signer.id_token, ECKey.generate_key("P-256")  # short enough for a header
+    brought = {"jwk": theirs.as_dict(private=False), "none of them": None}
+    registry = jws.JWSRegistry(algorithms=["ES256"], strict_check_header=False)
+
+    def forged(self: Signer, *arguments: object) -> str:
+        claims = jwt.decode(genuine(self, *arguments), self._key).claims  # type: ignore[arg-type]
+        header = {"alg": "ES256", way: brought.get(way, "https://evil.example/keys")}
+        return jwt.encode(header | ({"kid": self._kid} if named else {}), claims, theirs, registry=registry)
+
+    attempt, code = await log_in()
+    monkeypatch.setattr(Signer, "id_token", forged)
+    with pytest.raises(LoginRefused, match="ID token is not valid"):
+        await provider.finish(attempt, code)
+
+
+@pytest.mark.parametrize(
+    ("claims", "reason"),
+    [
+        ({"nbf": 4_000_000_000}, "not valid"),
+        ({"iat": 4_000_000_000}, "not valid"),
+        ({"exp": None}, "not valid"),
+        ({"sub": None}, "not valid"),
+        ({"nonce": None}, "not valid"),
+        ({"azp": "another-client"}, "another client"),
+    ],
+    ids=str,
+)
+async def test_a_token_of_another_time_or_for_another_is_refused(
+    provider: IdentityProvider, log_in: LogIn, monkeypatch: pytest.MonkeyPatch, claims: dict[str, object], reason: str
+) -> None:
+    """Genuine in all else, and signed by the provider; one that says less than it must is refused as well."""
+    genuine = Signer.id_token
+
+    def other(self: Signer, *arguments: object) -> str:
+        said = jwt.decode(genuine(self, *arguments), self._key).claims | claims  # type: ignore[arg-type]
+        kept = {name: value for name, value in said.items() if value is not None}
+        return jwt.encode({"alg": "RS256", "kid": self._kid}, kept, self._key)
+
+    attempt, code = await log_in()
+    monkeypatch.setattr(Signer, "id_token", other)
+    with pytest.raises(LoginRefused, match=reason):
         await provider.finish(attempt, code)
 
 

@@ -111,7 +111,12 @@ def make_app() -> FastAPI:
             flash(request, "Told <you>.")
         tag = etag(request, what)
         return not_modified(request, tag, poll_seconds=7) or render(
-            request, "things/list.html", fragment="part", headers={"ETag": tag}, what=what, tag=tag
+            request,
+            "things/list.html",
+            fragment="part",
+            headers={"ETag": tag, "Cache-Control": "no-store"},
+            what=what,
+            tag=tag,
         )
 
     @app.get("/moment")

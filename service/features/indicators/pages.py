@@ -64,12 +64,11 @@ async def dashboard(request: Request, ctx: Ctx) -> Response:
     if unchanged := not_modified(request, tag, poll_seconds=queries.REFRESH_SECONDS):
         return unchanged
     board = await queries.get_dashboard(ctx)
-    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
     return render(
         request,
         "indicators/dashboard.html",
         fragment="tiles",
-        headers=headers,
+        headers={"ETag": tag},
         board=board,
         total=total,
         ranges=ranges,

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from infra.sandbox.oidc import OIDCProvider
-from infra.sandbox.oidc_tokens import OIDCKnobs
+from infra.sandbox.oidc_tokens import OIDCKnobs, Signer
 from service.core import clock
 from service.core.context import Resources
 from service.guardrails import sessions
@@ -90,6 +90,36 @@ async def test_a_new_person_is_in_and_comes_again(browser: Callable[[], Client],
     assert row["password_hash"] is None
     assert (await through(later, there, email)).status_code == 303
     assert await superuser.fetchval("SELECT count(*) FROM external_identities WHERE user_id = $1", row["id"]) == 1
+
+
+async def test_what_the_provider_hands_us_reaches_no_browser(
+    visitor: Client, there: There, superuser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tokens end here: none is in an answer or a cookie, and none is kept."""
+    handed, answers, genuine = [], [], Signer.id_token
+
+    def noted(self: Signer, *arguments: Any) -> str:
+        handed.append(genuine(self, *arguments))
+        return handed[-1]
+
+    async def kept(answer: httpx.Response) -> None:
+        await answer.aread()
+        answers.append(f"{answer.headers} {answer.text}")
+
+    monkeypatch.setattr(Signer, "id_token", noted)
+    visitor.http.event_hooks["response"].append(kept)
+    email = new_address()
+    assert (await through(visitor, there, email)).headers["location"] == "/dashboard"
+    await visitor.page("/account/security")
+    assert len(handed) == 1
+    assert len(answers) >= 4
+    secret = handed[0].rpartition(".")[2][:40]
+    assert not [answer for answer in answers if secret in answer]
+    rows = await superuser.fetch(
+        "SELECT to_jsonb(kept)::text AS line FROM external_identities kept JOIN users ON users.id = kept.user_id"
+        " WHERE users.email = $1", email,
+    )  # fmt: skip
+    assert [secret in row["line"] or "token" in row["line"] for row in rows] == [False]
 
 
 async def test_the_request_carries_state_nonce_and_pkce(visitor: Client, oidc: OIDCProvider, server: Any) -> None:

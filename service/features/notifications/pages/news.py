@@ -35,8 +35,9 @@ async def show_unread(request: Request, ctx: Ctx) -> Response:
     tag = etag(request, unread, ctx.user_id)
     if unchanged := not_modified(request, tag, poll_seconds=REFRESH_SECONDS):
         return unchanged
-    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
-    return render(request, "notifications/unread.html", fragment="count", headers=headers, unread=unread, etag=tag)
+    return render(
+        request, "notifications/unread.html", fragment="count", headers={"ETag": tag}, unread=unread, etag=tag
+    )
 
 
 @router.post("/notifications/read")
