@@ -179,6 +179,23 @@ JOBS_OF_PEOPLE: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Jobs that can read people's data and serve no purpose that people decide about, by the reason why not."""
 
+INTERNAL_NAMES: dict[str, str] = {
+    "billing_invoices.reason": "Stripe's word for what caused the invoice",
+    "billing_ledger.about": "Stripe's number of a charge or an invoice",
+    "billing_operations.reason": "staff's words about an organization's plan; staff read them, and they go with it",
+    "billing_overrides.reason": "staff's words about an organization's plan; staff read them, and they go with it",
+    "erasure_steps.name": "a step's name in the code",
+    "inbox.reason": "why a message was put aside: a word of the code",
+    "inbox.subject": "Stripe's number of the customer that a message is about; empty for mail",
+    "invariant_results.name": "a check's name in the code",
+    "organization_flags.name": "a flag's name in the code",
+    "periodic_runs.name": "a job's name in the code",
+    "switches.name": "a switch's name in the code",
+    "switches.reason": "staff's words about the whole service, overwritten with the next ones",
+    "webhook_endpoints.reason": "why it was stopped: a word of the code",
+}
+"""Columns of text that are declared internal although their name speaks of people, each with what is in it."""
+
 STAFF_WITHOUT_REASON: dict[str, str] = {
     "admin.verify_log": "compares hashes of the log; reads and changes nobody's data",
     "billing.open_customer": "an empty customer at Stripe, for the plan given next, which does ask for its reason",

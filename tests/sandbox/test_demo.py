@@ -16,6 +16,7 @@ from service.core.settings import Settings
 from service.features.accounts.models.totp import code_at
 from service.seed import plant
 from tests.support.client import Client
+from tests.support.doubts import people_in_internal
 from tests.support.servers import RunningServer
 
 pytest_plugins = "tests.guardrails.durability"
@@ -80,3 +81,4 @@ async def test_the_demo_has_something_on_each_page_of_staff(
         async with Client(settings.base_url) as owner:
             await owner.submit("/login", email="owner@ballast.example", password=logins[0]["password"])
             assert "Ticket 4702" in await owner.page("/organization/support")
+    assert not await people_in_internal(own_superuser), "a column that is declared internal holds a person"
