@@ -42,6 +42,7 @@ class ReceiverKnobs(Knobs):
     body: Literal["short", "drip", "huge"] = Field(
         "short", description="drip: a byte each 50 ms without end; huge: megabytes without end"
     )
+    says: str = Field("", description="What the answer says instead of thanks")
     redirect: str = Field("", description=f"Send the caller elsewhere (302), say to {METADATA}")
 
 
@@ -125,7 +126,7 @@ class Receiver(StandIn):
         if knobs.body != "short":
             return StreamingResponse(_endless(knobs.body), knobs.status, headers=more)
         said = "thank you" if found.verified else "taken, but nobody here knows the secret it is signed with"
-        return Response(said, knobs.status, headers=more)
+        return Response(knobs.says or said, knobs.status, headers=more)
 
     async def _show(self, request: Request) -> Response:
         arrived = [(one, time.strftime("%H:%M:%S", time.gmtime(one.received_at))) for one in list(self.arrivals)]

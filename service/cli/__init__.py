@@ -12,7 +12,7 @@ from uuid import UUID
 
 import typer
 
-from service.cli._running import as_maintenance, as_system
+from service.cli._running import Commands, as_maintenance, as_system
 from service.cli.billing import billing
 from service.cli.break_glass import break_glass
 from service.cli.keys import keys
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Email = Annotated[str, typer.Argument(help="The address of their account.")]
 
 cli = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,  # a traceback of 645 lines drowned the one that said what was wrong

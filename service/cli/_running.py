@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from typer.core import TyperGroup
 
 from service.core.settings import get_settings
 
@@ -15,6 +17,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 NOT_ASKED = 2
 """Exit code: a script that watches for differences must not take an outage for one."""
+
+
+class Commands(TyperGroup):
+    """What is typed in a shell lands in the log and in tables like what is typed into a form."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        from service.guardrails import cards
+
+        for one in args:
+            if cards.contains_card(one):
+                raise SystemExit(f"{cards.SENTENCE} Nothing was done. {cards.MEND}")
+        return super().parse_args(ctx, args)
 
 
 async def as_system(act: Callable[[Context], Awaitable[T]]) -> T:

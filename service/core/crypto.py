@@ -28,10 +28,14 @@ TOKEN_BYTES = 32
 SIGNATURE_BYTES = 16
 NONCE_BYTES = 12
 LASTING = frozenset(
-    {"mail.address", "api-key", "accounts.recovery-code", "unsubscribe", "unsubscribe.sealed", "seed.api-key"}
-)
+    {
+        "mail.address", "api-key", "accounts.recovery-code", "unsubscribe", "unsubscribe.sealed", "seed.api-key",
+        "identity.subject",
+    }
+)  # fmt: skip
 """What people would miss after another SECRET_KEY: who objected to mail or was erased, programs' keys, the way in
-without a phone, and the link in sent mails that stops more of them. A test lists each as this or as passing."""
+without a phone or with another provider's login, and the link in sent mails that stops more of them. A test lists each
+as this or as passing."""
 LARGEST_KEY = 999
 """So the first byte of what was encrypted is below 4, and of text never."""
 

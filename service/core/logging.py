@@ -11,12 +11,14 @@ import logging
 import re
 import sys
 from collections.abc import MutableMapping
+from datetime import date
 from typing import Any
+from uuid import UUID
 
 import orjson
 import structlog
 
-from service.core.masking import masked
+from service.core.masking import masked, masked_number
 from service.core.settings import Settings
 from service.core.telemetry import current_trace
 
@@ -103,17 +105,20 @@ def _clean(name: str, value: Any, depth: int) -> Any:
     if isinstance(value, str):
         text = masked(without_quotes(_encodable(value)))
         return text if len(text) <= LONGEST or name == "exception" else text[:LONGEST] + "..."
-    if isinstance(value, int) and value.bit_length() > 40:
-        text = masked(str(value))
+    if value is None or isinstance(value, bool | UUID | date | logging.LogRecord):
+        return value
+    if isinstance(value, int | float):
+        number = masked_number(value)
         # More than 63 bits are more than the encoder takes: logging itself would fail.
-        return value if text == str(value) and value.bit_length() <= 63 else text
+        return str(number) if isinstance(number, int) and number.bit_length() > 63 else number
     if isinstance(value, dict | list | tuple) and depth >= DEEPEST:
         return TOO_DEEP  # unread, so nothing classified can hide down there
     if isinstance(value, dict):
         return {masked(_encodable(str(key))): _clean(str(key), inner, depth + 1) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_clean(name, inner, depth + 1) for inner in value[:50]]
-    return value
+    # An error, a set, bytes: the encoder would write their text, which nobody had looked at.
+    return _clean(name, str(value), depth)
 
 
 def without_quotes(text: str) -> str:

@@ -19,10 +19,11 @@ from service.core import telemetry
 from service.core.context import ANONYMOUS
 from service.core.ids import new_id
 from service.core.logging import get_logger
+from service.core.masking import masked
 
 log = get_logger()
 
-REQUEST_ID = re.compile(rb"^[A-Za-z0-9_-]{8,64}$")
+REQUEST_ID = re.compile(r"^[A-Za-z0-9_-]{8,64}\Z")
 QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 """Probes: measured, not logged; they would be most of the log."""
 
@@ -80,9 +81,10 @@ class Observe:
         if not self.trusts(scope):
             return None, None
         headers = dict(scope["headers"])
-        sent = headers.get(b"x-request-id", b"")
+        sent = headers.get(b"x-request-id", b"").decode("latin-1")
         trace = headers.get(b"traceparent", b"").decode("latin-1")
-        return (sent.decode() if REQUEST_ID.match(sent) else None), trace
+        # Many a proxy hands on what its client chose; both are written down in clear.
+        return (sent if REQUEST_ID.match(sent) and masked(sent) == sent else None), masked(trace)
 
     def _record(self, scope: Scope, method: str, status: int, seconds: float) -> None:
         route = self.name_route(scope)

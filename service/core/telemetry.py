@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from service.core.masking import masked
+from service.core.masking import masked, masked_number
 from service.core.regions import everywhere
 from service.core.settings import Settings
 
@@ -216,7 +216,15 @@ def annotate(**attributes: Any) -> None:
 
 
 def _masked(attributes: dict[str, Any]) -> dict[str, Any]:
-    return {name: masked(value) if isinstance(value, str) else value for name, value in attributes.items()}
+    return {name: _clean(value) for name, value in attributes.items()}
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return masked(value)
+    if isinstance(value, int | float):
+        return masked_number(value)
+    return [_clean(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _parse(traceparent: str | None) -> Trace | None:

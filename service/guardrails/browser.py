@@ -141,8 +141,7 @@ class Shield:
                 if self.under_way > self.most_at_once:
                     raise Unavailable("Too many requests are under way.", retry_after=2)
                 self._check_host(scope["headers"])
-                if not scope["path"].startswith(SIGNED_PREFIX):
-                    cards.refuse_address(scope)
+                cards.refuse_address(scope)
                 # PostgreSQL stores no NUL, and no log line should carry an escape sequence of somebody's terminal.
                 if not scope["path"].isprintable():
                     raise BadRequest(

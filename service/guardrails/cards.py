@@ -3,26 +3,31 @@
 Protects from: the customer who types a card into a name, a note or a reading, which would bring database, logs, audit
 trail and backups into the scope of PCI DSS (3.3 to 3.5). How to use: nothing. Every JSON body is looked at before any
 handler (strict_json), every form field in web.forms, every address and idempotency key in browser.Shield, every row of
-a CSV import; and `core.masking` hides what arrives some other way in logs, errors, audit rows, spans and mails.
+a CSV import, every word of a command line (cli._running). What no person types here is masked where it arrives, with
+`without_cards`: the answers of other systems (integrations), messages under a signature once they are believed (inbox),
+jobs' arguments; and `core.masking` hides the rest in logs, errors, audit rows, spans and mails.
 
 A number counts when it has an issuer's beginning and length, the right check digit (ISO/IEC 7812-1, annex B), and
 stands as one, in any script's digits: in one piece, in a card's usual groups, or in groups of any length between which
 always the same stands; gaps may be wide or invisible. Ids, times, phone numbers (+, up to 15 digits), fractions and
-what is inside a valid IBAN (ISO 13616) do not. Limits: of random 16-digit numbers one in fifty passes for a card;
-whoever spells a card out in words, writes on without a gap (4111...0123) or spreads it over two fields gets through;
-the content of uploaded files (pictures, PDFs) is not read, and a message under a signature is stored sealed as it
-came. Visa's 13 digits, not issued any more, are left alone: they are article numbers (EAN).
+what is inside a valid IBAN (ISO 13616) do not. One number in neighbouring fields of a form or a JSON object counts when
+they hold digits and gaps alone and part where cards have their gaps (four boxes of four). Limits: of random 16-digit
+numbers one in fifty passes for a card; whoever spells a card out in words, writes on without a gap (4111...0123),
+breaks the line within it or spreads it over fields in any other way gets through: a postal code beside a phone number
+must not be refused. The content of uploaded files (pictures, PDFs) is not read, an import's file lies in the store
+until it is done with. Visa's 13 digits, not issued any more, are left alone: they are article numbers (EAN).
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 from urllib.parse import unquote_plus
 
+import orjson
 from starlette.types import Scope
 
 from service.core.errors import Invalid
@@ -75,7 +80,15 @@ IBAN = re.compile(
     + "|".join(f"{one[:2]}[0-9]{{2}}(?:{GAP}?[0-9A-Z]){{{int(one[2:]) - 4}}}" for one in IBAN_LENGTHS.split())
     + ")(?![0-9A-Za-z])"
 )
-SHORTEST = 14
+ESCAPED = re.compile(r"\\[u/]")
+"""How JSON may write a digit or a gap otherwise."""
+FLAT_QUOTED = FLAT[:34] + b'"' + FLAT[35:]
+NEIGHBOURS = re.compile(rb'"[0-]+"[ -]*"[^"]*"[ -]*(?:""[ -]*"[^"]*"[ -]*)*"[0-]+"')
+RUN = re.compile(r"[0-9]+")
+DIGITS_ALONE = re.compile(rf"[0-9]+(?:{WIDE}[0-9]+)*")
+QUADS, AMEX = {0, 4, 8, 12, 16}, {0, 4, 10}
+"""After how many digits a card has its gaps: fours, and 4-6-5 (4-6-4) of the shorter ones."""
+SHORTEST, LONGEST = 14, 19
 LONGEST_PHONE = 15  # ITU-T E.164
 DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
@@ -176,12 +189,48 @@ def mask(text: str) -> str:
     return text
 
 
+def spread(fields: Sequence[tuple[str, str]]) -> list[str]:
+    """The names of neighbours that hold one number between them: each nothing but digits and gaps, cut as cards are."""
+    waiting: list[tuple[str, list[str]]] = []
+    for name, value in (*fields, ("", "end")):
+        text = value.strip()
+        if text[:1].isdecimal() and text[-1].isdecimal() and DIGITS_ALONE.fullmatch(text := text.translate(DIGITS)):
+            waiting.append((name, RUN.findall(text)))
+        elif text:
+            for first in range(len(waiting) - 1):
+                if last := _end_of_card([runs for _, runs in waiting[first : first + LONGEST]]):
+                    return [one for one, _ in waiting[first : first + last]]
+            waiting = []
+    return []
+
+
+def _end_of_card(fields: list[list[str]]) -> int:
+    """How many of the fields, two at least, are one card with its usual gaps; 0 when they are none."""
+    whole, gaps = "", set[int]()
+    for count, runs in enumerate(fields, 1):
+        for run in runs:
+            gaps.add(len(whole))
+            whole += run
+        if len(whole) > LONGEST:
+            break
+        if count > 1 and gaps <= (QUADS if len(whole) >= 16 else AMEX) and is_card(whole):
+            return count
+    return 0
+
+
+def may_be_spread(text: str) -> bool:
+    """Whether two texts of an object in this JSON are digits alone, one after the other; cheap, also for a megabyte."""
+    return NEIGHBOURS.search(text.encode("ascii", "replace").translate(FLAT_QUOTED)) is not None
+
+
 def fields_with_cards(value: Any, path: str = "") -> Iterator[str]:
     """The names, down through a JSON value, of what holds a card number; a name that is one itself is not repeated."""
     waiting = [(path, value)]
     while waiting:
         path, value = waiting.pop()
         if isinstance(value, Mapping):
+            texts = [(name, inner if isinstance(inner, str) else "-") for name, inner in value.items()]
+            yield from (f"{path}.{name}" if path else name for name in spread(texts))
             for name, inner in value.items():
                 if contains_card(str(name)):
                     yield path or "body"
@@ -192,8 +241,36 @@ def fields_with_cards(value: Any, path: str = "") -> Iterator[str]:
         elif isinstance(value, str):
             if contains_card(value):
                 yield path or "body"
-        elif isinstance(value, int | float) and float(value).is_integer() and is_card(str(int(value))):
+        elif _is_number_of_card(value):
             yield path or "body"
+
+
+def without_cards(body: bytes) -> bytes:
+    """Another system's JSON without its card numbers; as it came when it has none. For what nobody types here, so that
+    nobody could be told to take it out."""
+    text = body.decode("utf-8", "replace")
+    if not (ESCAPED.search(text) or contains_card(text)):
+        return body
+    try:
+        value = orjson.loads(body)
+        cleaned = _cleaned(value)
+    except (orjson.JSONDecodeError, RecursionError):
+        return mask(text).encode()
+    return body if cleaned == value else orjson.dumps(cleaned)
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, dict):
+        return {mask(name): _cleaned(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_cleaned(inner) for inner in value]
+    return MASK if _is_number_of_card(value) else value
+
+
+def _is_number_of_card(value: Any) -> bool:
+    return isinstance(value, int | float) and float(value).is_integer() and is_card(str(int(value)))
 
 
 def refuse(value: Any) -> None:

@@ -18,7 +18,7 @@ its body for people and replay, BODY_DAYS at most; an erasure empties those that
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -32,6 +32,7 @@ from service.core import clock
 from service.core.context import Context
 from service.core.database import Base
 from service.core.pools import DriverPool
+from service.guardrails import cards
 from service.guardrails.jobs import periodic
 from service.guardrails.jobs.batches import in_batches
 from service.guardrails.personal_data import Erasure, internal, personal
@@ -84,7 +85,7 @@ class InboxMessage(Base):
             once_plain=True,
         )
     )
-    """As it came, whatever is in it, until it is settled."""
+    """As it came, but for card numbers, until it is settled."""
     gen: Mapped[int | None] = mapped_column(BigInteger, info=internal())
     state: Mapped[State] = mapped_column(String(16), info=internal())
     reason: Mapped[str] = mapped_column(String(64), info=internal())
@@ -151,6 +152,7 @@ class Inbox:
 
     async def receive(self, raw: asyncpg.Connection[Any], message: Message) -> bool:
         """Save it and set in motion what it is about; committed when this returns. False: it was known already."""
+        message = _without_cards(message)
         arguments = (
             self.source, message.realm, message.external_id, message.subject, message.type,
             orjson.dumps(message.facts).decode(), _sealed(self.source, message), message.state, message.reason,
@@ -163,9 +165,8 @@ class Inbox:
 
     async def receive_all(self, raw: asyncpg.Connection[Any], messages: Sequence[Message]) -> int:
         """Save what came together, in one statement; how many were new. Nothing is marked by them."""
-        columns = [list(column) for column in zip(*(_values(self.source, one) for one in messages), strict=True)] or [
-            [] for _ in range(8)
-        ]
+        kept = (_values(self.source, _without_cards(one)) for one in messages)
+        columns = [list(column) for column in zip(*kept, strict=True)] or [[] for _ in range(8)]
         return len(await raw.fetch(SAVE_ALL, self.source, clock.now(), *columns))
 
 
@@ -177,6 +178,19 @@ SAVE_ALL = """
         AS sent (realm, external_id, subject, type, facts, body, state, reason)
     ON CONFLICT (source, realm, external_id) DO NOTHING RETURNING id
 """
+
+
+def _without_cards(one: Message) -> Message:
+    """What is signed was believed as it came; what is kept of it is what anybody else could have sent."""
+    return replace(
+        one,
+        realm=cards.mask(one.realm),
+        external_id=cards.mask(one.external_id),
+        type=cards.mask(one.type),
+        subject=one.subject and cards.mask(one.subject),
+        facts=orjson.loads(cards.without_cards(orjson.dumps(one.facts))),
+        body=cards.without_cards(one.body),
+    )
 
 
 def _values(source: str, one: Message) -> tuple[object, ...]:

@@ -102,7 +102,8 @@ def check_json(body: bytes) -> Any:
     except ValueError as error:
         known = error.args[0] if isinstance(error, _Refused) else "The body is not valid JSON."
         raise BadRequest(known, mend="Correct the JSON and send it again.") from error
-    if "\\" in text or cards.contains_card(text):  # an escape may hide a digit, or a gap
+    # An escape may hide a digit, or a gap.
+    if "\\" in text or cards.contains_card(text) or cards.may_be_spread(text):
         cards.refuse(value)
     return value
 

@@ -29,6 +29,7 @@ from opentelemetry.trace import SpanKind
 
 from service.core import telemetry
 from service.core.settings import Settings
+from service.guardrails.cards import without_cards
 
 DEADLINE_SECONDS = 5.0
 MOST_BYTES = 1_048_576
@@ -59,9 +60,9 @@ class Answer:
     body: bytes
 
     def json_object(self) -> dict[str, Any]:
-        """The body as a JSON object; raises PeerFailed for anything else."""
+        """The body as a JSON object, card numbers masked; raises PeerFailed for anything else."""
         try:
-            found = orjson.loads(self.body)
+            found = orjson.loads(without_cards(self.body))
         except orjson.JSONDecodeError as error:
             raise PeerFailed("the peer did not answer with JSON") from error
         if not isinstance(found, dict):

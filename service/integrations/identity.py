@@ -4,6 +4,9 @@ Protects from: a forged or borrowed answer. State ties the answer to this browse
 attempt, PKCE ties the code to us; issuer, audience, expiry and signature are checked, and only asymmetric algorithms
 are accepted (a token "signed" with our public data or with nothing is refused). ASVS 10.5.
 
+Claims are text from outside like any other: a card number among them is masked (name), refused (address) or kept as a
+keyed hash (subject).
+
 Limits: a provider that hangs is given up on after seconds, and at most a few people wait for it at once (bulkhead), so
 that it cannot hold every database connection. Nothing here decides who the person is with us: see features.accounts.
 """
@@ -24,8 +27,8 @@ from joserfc.errors import InvalidKeyIdError, JoseError
 from joserfc.jwk import KeySet
 
 from service.core import clock
-from service.core.crypto import new_token
-from service.core.errors import Unavailable
+from service.core.crypto import keyed_hash, new_token
+from service.core.errors import Conflict, Unavailable
 from service.core.masking import masked
 from service.core.regions import everywhere
 from service.core.settings import Settings
@@ -133,8 +136,8 @@ class IdentityProvider:
             claims = await self._verify(_text(answer, "id_token"), attempt.nonce)
         return ExternalPerson(
             issuer=self._settings.oidc_issuer,
-            subject=str(claims["sub"]),
-            email=str(claims.get("email") or ""),
+            subject=_subject(str(claims["sub"])),
+            email=_address(str(claims.get("email") or "")),
             # Some providers send the word instead of the value; anything else is not verified.
             email_verified=claims.get("email_verified") in (True, "true"),
             name=masked(str(claims.get("name") or "")),
@@ -212,6 +215,20 @@ class IdentityProvider:
             yield
         finally:
             self._busy -= 1
+
+
+def _subject(claim: str) -> str:
+    """Some providers count their people in sixteen digits: whoever drew a card's is known by a keyed hash of it."""
+    return claim if masked(claim) == claim else f"hash-{keyed_hash('identity.subject', claim).hex()}"
+
+
+def _address(claim: str) -> str:
+    if masked(claim) != claim:
+        raise Conflict(
+            "The provider's e-mail address for you looks like a card number. Nothing was stored.",
+            mend="Change it there, then log in again.",
+        )
+    return claim
 
 
 def _text(found: dict[str, Any], name: str) -> str:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from service.core.regions import everywhere
 from service.core.settings import Settings
+from service.guardrails.cards import mask
 from service.guardrails.circuit_breaker import CircuitBreaker, CircuitOpen
 
 REACH = everywhere("our own scanner, at home; it keeps nothing of what it reads")
@@ -64,7 +65,7 @@ class Scanner:
                 if answer == "stream: OK":
                     return Scanned()
                 if found := FOUND.match(answer):
-                    return Scanned(found[1])
+                    return Scanned(mask(found[1]))
                 raise ScannerAway("the scanner gave an answer that nobody understands")
         except CircuitOpen as error:
             raise ScannerAway("the scanner has failed and is left alone for seconds") from error

@@ -20,6 +20,7 @@ from standardwebhooks import Webhook
 from service.core import clock
 from service.core.regions import everywhere
 from service.core.settings import Settings
+from service.guardrails.cards import mask
 from service.integrations.http import HttpClient
 
 REACH = everywhere("the address that the customer chose")
@@ -29,6 +30,7 @@ AT_ONCE = 48
 PORTS = frozenset({443, 8443})
 SECRET_BYTES = 32
 RESPONSE_BYTES = 2_048
+MORE_BYTES = 256
 LONGEST_WAIT = 6 * 3600
 """Seconds that a Retry-After may ask for; a server that says a year means no."""
 
@@ -74,10 +76,12 @@ class WebhookSender:
             headers=headers,
             content=body.encode(),
             deadline=self._deadline,
-            most_bytes=RESPONSE_BYTES,
+            most_bytes=RESPONSE_BYTES + MORE_BYTES,
             cut=True,
         )
         text = answer.body.decode("utf-8", "replace").replace("\0", "")
+        # Masked first: of a card number that was cut off, most digits would be left.
+        text = mask(text)[:RESPONSE_BYTES]
         return Reply(answer.status, text, _seconds(answer.headers.get("retry-after", ""), now))
 
     async def aclose(self) -> None:

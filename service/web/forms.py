@@ -152,6 +152,7 @@ class Form(Generic[M]):
 
     def _take(self, pairs: list[tuple[str, str]]) -> None:
         raw: dict[str, object] = {}
+        spread = cards.spread([(name, value[:MOST_LOOKED_AT]) for name, value in pairs])
         for name, value in pairs:
             if name not in self.model.model_fields:
                 self.add_error(WHOLE, "The form has fields that do not belong here. Reload the page and try again.")
@@ -159,7 +160,7 @@ class Form(Generic[M]):
             if not is_storable(value):
                 self.add_error(name, "Remove the invisible characters; typing it anew helps.")
                 value = "".join(character for character in value if is_storable(character))
-            if cards.contains_card(value[:MOST_LOOKED_AT]):
+            if name in spread or cards.contains_card(value[:MOST_LOOKED_AT]):
                 self.add_error(name, cards.SENTENCE)
                 value = ""
             # Passwords count exactly as typed; browsers send line breaks as CRLF.

@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 
 from service.core.context import Resources
 from service.core.database import Database
+from service.guardrails.cards import without_cards
 
 Body = Callable[..., Awaitable[None]]
 F = TypeVar("F", bound=Body)
@@ -68,7 +69,7 @@ class Job:
     def pack(self, arguments: dict[str, Any]) -> bytes:
         """The arguments as stored. Raises TypeError, at the call site, for a name the job does not take."""
         inspect.signature(self.body).bind(None, **arguments)
-        return orjson.dumps(arguments, default=str)
+        return without_cards(orjson.dumps(arguments, default=str))
 
     def line(self, arguments: dict[str, Any]) -> str | None:
         """Jobs of one line run one at a time, in the order they were enqueued."""

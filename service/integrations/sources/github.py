@@ -8,6 +8,7 @@ Asked with the ETag of the last answer: a 304 says that the last values still ho
 from __future__ import annotations
 
 from service.core.regions import everywhere
+from service.guardrails.cards import mask
 from service.integrations.http import HttpClient, PeerFailed
 from service.integrations.sources.base import (
     DEADLINE_SECONDS,
@@ -57,5 +58,5 @@ async def pull(http: HttpClient, address: str, ask: Ask) -> Pulled:
         case 200:
             found, at = answer.json_object(), ask.now.replace(microsecond=0)
             points = {series: [(at, number(found.get(field)))] for series, field in SERIES.items()}
-            return Pulled(points, answer.headers.get("etag", "")[:200], rest_until=rest)
+            return Pulled(points, mask(answer.headers.get("etag", ""))[:200], rest_until=rest)
     raise PeerFailed(f"it answered {answer.status}")

@@ -27,6 +27,7 @@ from service.core import clock, telemetry
 from service.core.insecurities import SANDBOX_STRIPE, STRIPE
 from service.core.regions import everywhere
 from service.core.settings import Settings
+from service.guardrails.cards import without_cards
 from service.guardrails.circuit_breaker import CircuitBreaker, CircuitOpen
 from service.integrations.http import authorities
 from service.integrations.stripe.errors import StripeAway, StripeFailed, StripeMisconfigured, failure
@@ -215,7 +216,7 @@ class _Courier(stripe.HTTPClient):
                         if len(body) > MOST_BYTES:
                             raise StripeAway("garbled", sent=True)
                     self._compare_clocks(answer.headers.get("date", ""))
-                    return bytes(body), answer.status_code, answer.headers
+                    return without_cards(bytes(body)), answer.status_code, answer.headers
             except httpx.HTTPError as error:
                 if not pauses:
                     raise StripeAway("connection", sent=not isinstance(error, UNSENT)) from error

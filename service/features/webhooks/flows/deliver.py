@@ -21,7 +21,6 @@ from service.core.crypto import BadSignature
 from service.core.database import LOST, Database
 from service.core.errors import Unavailable
 from service.core.logging import get_logger
-from service.core.masking import masked
 from service.core.statements import PreparedText
 from service.features.webhooks import actions
 from service.features.webhooks.flows import metrics
@@ -175,7 +174,7 @@ async def _settle(resources: Resources, held: Claim, met: Met) -> None:
             next=now + max(pause or timedelta(), patience), finished=None if state is Progress.WAITING else now,
             resume=None if met.succeeded else now + max(rest_after(held.failures + 1), patience),
             began=met.began, milliseconds=met.milliseconds, status=reply.status if reply else None,
-            error=met.error, response=masked(reply.body) if reply else "",
+            error=met.error, response=reply.body if reply else "",
         )  # fmt: skip
         assert row is not None  # noqa: S101 - the statement always answers
         log.info(

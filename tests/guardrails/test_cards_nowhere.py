@@ -1,0 +1,212 @@
+"""One card number through every way in, and behind their back into what we write: no table, key, mail or log has it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from uuid import uuid4
+
+import httpx
+import orjson
+import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
+from prometheus_client import generate_latest
+
+from infra.sandbox.oidc import OIDCProvider
+from infra.sandbox.oidc_tokens import OIDCKnobs
+from infra.sandbox.receiver import Receiver, ReceiverKnobs
+from service.core import masking, telemetry
+from service.core.context import SYSTEM, Caller, Context
+from service.core.crypto import keyed_hash
+from service.core.ids import new_id
+from service.core.logging import get_logger
+from service.guardrails import audit, jobs
+from service.guardrails.cards import MASK
+from service.guardrails.inbox import opened
+from service.guardrails.jobs import Retry
+from service.guardrails.jobs.registry import JOBS
+from service.guardrails.permissions import Role
+from service.integrations.webhooks import RESPONSE_BYTES, WebhookSender, new_secret
+from tests.features.accounts.test_provider import There, arrive, leave
+from tests.features.erasure.canary import in_redis, in_store, in_tables
+from tests.features.erasure.world import World
+from tests.features.notifications.office import Office
+from tests.guardrails.jobs_at_work import drain
+from tests.support.stripe import event_body, post
+
+pytest_plugins = ("tests.guardrails.durability", "tests.features.erasure.planet")
+
+PAN = "4000002760003184"
+"""Stripe's test number for a card that asks each time: no other test uses it."""
+WRITTEN = "4000 0027 6000 3184"
+HEADERS = (
+    "user-agent", "referer", "x-request-id", "traceparent", "accept-language", "if-none-match", "if-match",
+    "hx-current-url", "x-forwarded-proto", "from", "cookie", "authorization", "sec-fetch-dest", "content-language",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def healthy(oidc: OIDCProvider) -> Iterator[None]:
+    yield
+    oidc.knobs = OIDCKnobs()
+
+
+@pytest.fixture
+async def there() -> AsyncIterator[There]:
+    async with httpx.AsyncClient() as browser:
+        yield There(browser)
+
+
+async def left(world: World, capfd: pytest.CaptureFixture[str]) -> set[str]:
+    """Every place that has it, in one piece or in groups: columns, keys, objects, sent mails, the log, the metrics."""
+    found = set()
+    async with await world.factory.client() as visitor:
+        await visitor.page("/login")
+    for number in (PAN, WRITTEN):
+        found |= {f"column {one}" for one in await in_tables(world.superuser, number)}
+        found |= {f"key {one}" for one in await in_redis(world.resources.redis, number)}
+        found |= {f"object {one}" for one in await in_store(world.resources, number)}
+    bodies = [opened(dict(row)) for row in await world.superuser.fetch("SELECT * FROM inbox WHERE body IS NOT NULL")]
+    metrics, log = generate_latest(telemetry.REGISTRY).decode(), capfd.readouterr().out
+    assert '"event":"request"' in log, "the scan saw no log"
+    assert "http_request" in metrics, "the scan saw no metrics"
+    for place, text in (
+        ("sealed messages", repr(bodies)), ("log", log), ("metrics", metrics),
+        ("mails", repr(list(world.sendgrid.inbox.messages))),
+    ):  # fmt: skip
+        found |= {place} if PAN in text or WRITTEN in text else set()
+    return found
+
+
+async def test_no_header_of_a_request_leaves_one(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    """Also in front of an error, of a login and of a page that is not there; a proxy hands on what its client chose."""
+    person, asked = await world.factory.person(Role.OWNER), 0
+    for value in (PAN, WRITTEN.replace(" ", "-")):
+        headers = dict.fromkeys(HEADERS, value) | {
+            "traceparent": f"00-{uuid4().hex}-{PAN}-01", "cookie": f"session={value}; theme={value}",
+            "referer": f"http://elsewhere.example/?card={value}", "authorization": f"Bearer {value}",
+        }  # fmt: skip
+        for path in ("/", "/login", "/dashboard", "/nowhere", "/api/v1/indicators", "/livez", "/metrics"):
+            async with await world.factory.client() as visitor:
+                answer = await visitor.get(path, headers=headers)
+            asked += 1
+            assert answer.status_code < 500
+            assert value not in f"{answer.text} {answer.headers}", path
+        async with await world.factory.client() as browser:
+            browser.http.headers["user-agent"] = f"Firefox {value}"
+            browser.http.headers["x-request-id"] = value
+            await browser.submit("/login", page="/login", email=person.email, password="not it, not it")
+            await browser.submit("/forgot", page="/forgot", email=person.email)
+    assert asked == 14
+    assert await left(world, capfd) == set()
+
+
+async def test_what_others_tell_us_leaves_none(
+    world: World, oidc: OIDCProvider, there: There, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # A login provider: the address is refused in a sentence, the name masked, the number of a person hashed.
+    async with await world.factory.client() as visitor:
+        back = await there.log_in(await leave(visitor), f"{PAN}@example.com")
+        assert (await arrive(visitor, back)).headers["location"] == "/login"
+        assert "looks like a card number" in await visitor.page("/login")
+        oidc.knobs = OIDCKnobs(subject=PAN)
+        for _ in range(2):  # known again by its hash
+            back = await there.log_in(
+                await leave(visitor), f"{uuid4().hex[:8]}.{WRITTEN.replace(' ', '.')}@example.com"
+            )
+            await arrive(visitor, back)
+    async with await world.factory.client() as visitor:
+        email = f"{uuid4().hex[:8]}@example.com"
+        assert (await arrive(visitor, await there.log_in(await leave(visitor), email))).status_code == 303
+        assert (await arrive(visitor, await there.log_in(await leave(visitor), email))).status_code == 303
+    subject = f"hash-{keyed_hash('identity.subject', PAN).hex()}"
+    kept = "SELECT count(*) FROM external_identities WHERE subject = $1"
+    assert await world.superuser.fetchval(kept, subject) == 1
+    # Stripe, in a text, as a number and as an id; SendGrid, which quotes other servers.
+    about = {"id": f"sub_{PAN}", "object": "subscription", "customer": "cus_nobody", "note": WRITTEN, "n": int(PAN)}
+    body = event_body("customer.subscription.updated", about, event_id=f"evt_{uuid4().hex}")
+    assert (await post(world.factory.url, body)).text == "new"
+    office = Office(world.sendgrid, world.resources, world.superuser, world.factory, world.factory.url)
+    event = office.event("gone@example.com", "bounce", type="bounce", reason=f"550 {WRITTEN} unknown", status=PAN)
+    assert (await office.post(event)).text == "1 new"
+    assert await left(world, capfd) == set()
+    rows = await world.superuser.fetch("SELECT * FROM inbox WHERE body IS NOT NULL ORDER BY id")
+    stripe, sendgrid = (orjson.loads(opened(dict(row))) for row in rows)
+    assert stripe["data"]["object"] == about | {"id": f"sub_{MASK}", "note": MASK, "n": MASK}
+    assert sendgrid["reason"] == f"550 {MASK} unknown"
+    await office.work_off()
+    assert await left(world, capfd) == set()
+
+
+async def test_what_a_customers_server_answers_is_kept_without(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    """Also when the number stands where the answer is cut off: most of its digits would be left."""
+    sender = world.resources.get(WebhookSender)
+    with Receiver() as receiver:
+        for before in (0, RESPONSE_BYTES - 8):
+            receiver.knobs = ReceiverKnobs(says=f"{'x' * before} {WRITTEN} {PAN} thanks")
+            reply = await sender.send(receiver.url, "{}", "msg_1", [new_secret()])
+            assert len(reply.body) <= RESPONSE_BYTES
+            assert "4000" not in reply.body
+            assert before or reply.body == f" {MASK} {MASK} thanks"
+
+
+class Broken(Exception):
+    """Whatever it says is not kept."""
+
+
+async def write_everywhere(world: World) -> None:
+    """What the service writes of its own, each given the number behind every door's back."""
+    log, organization = get_logger(), await world.factory.organization()
+    person = await world.factory.person(Role.OWNER, organization)
+
+    @jobs.job(retry=Retry(attempts=1))
+    async def told(ctx: Context, note: str) -> None:
+        ctx.note("probe.told", "refused", reason=f"job {note}", seen=note)
+        raise Broken(f"cannot pay with {PAN}")
+
+    async with world.resources.database.unit_of_work(tenant=organization) as work:
+        ctx = Context(work, world.resources, SYSTEM, Caller("probe"), organization_id=organization)
+        await audit.record(
+            ctx, "probe.write", audit.Changes("probes", new_id()),
+            {"reason": f"paid with {WRITTEN}", "number": int(PAN), "list": [PAN], PAN: 1},
+        )  # fmt: skip
+        await jobs.enqueue(ctx, told, note=f"pay with {PAN}")
+    await drain(world.resources)
+    with telemetry.root_span("GET /probe", SpanKind.SERVER, number=int(PAN), texts=[WRITTEN]):
+        telemetry.annotate(note=PAN, more=[int(PAN)])
+    log.info("probe", note=PAN, number=int(PAN), error=Broken(PAN), things={PAN}, by={"deep": [WRITTEN]})
+    try:
+        raise Broken(WRITTEN)
+    except Broken:
+        log.exception("probe failed")
+    office = Office(world.sendgrid, world.resources, world.superuser, world.factory, world.factory.url)
+    await office.send(person.email)
+    async with await world.factory.client(person) as client:
+        await client.page("/dashboard")
+
+
+async def spans_of(world: World) -> str:
+    """All that the tracer sends away meanwhile."""
+    exporter = InMemorySpanExporter()
+    telemetry.configure_tracing(world.resources.settings.model_copy(update={"trace_sample_ratio": 1.0}), exporter)
+    try:
+        await write_everywhere(world)
+    finally:
+        await telemetry.stop_tracing()
+        telemetry.configure_tracing(world.resources.settings)
+    return "".join(span.to_json() for span in exporter.get_finished_spans())
+
+
+async def test_what_we_write_ourselves_has_none(
+    world: World, no_other_jobs: None, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spans = await spans_of(world)
+    assert "GET /probe" in spans
+    assert PAN not in spans
+    assert WRITTEN not in spans
+    assert await left(world, capfd) == set()
+    monkeypatch.setattr(masking, "maskers", [])
+    JOBS.clear()
+    assert PAN in await spans_of(world), "without the mask it is told"
+    found = await left(world, capfd)
+    assert {"log", "column audit_log.reason", "column audit_log.facts"} <= found, "without the mask it is written"
