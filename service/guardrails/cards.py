@@ -49,9 +49,8 @@ FLAT = bytes(
 DIGITS = {code: str(unicodedata.decimal(chr(code))) for code in range(0x660, 0x1FC00) if chr(code).isdecimal()}
 """Digits of other scripts, and those as wide as a letter that some keyboards type, with ours."""
 NEAR, EXPONENT = 64, 5
-IN_ONE_PIECE = re.compile(r"(?<![0-9])([0-9]{14,19})(?![0-9])")
 SHAPES = (
-    IN_ONE_PIECE,
+    re.compile(r"(?<![0-9])([0-9]{14,19})(?![0-9])"),
     re.compile(rf"(?<![0-9])(?=([0-9]{{4}}({WIDE})[0-9]{{4}}\2[0-9]{{4}}\2[0-9]{{4}}(?:\2[0-9]{{3}})?)(?![0-9]))"),
     re.compile(rf"(?<![0-9])(?=([0-9]{{4}}(?:{NO_POINT}[0-9]{{4}}){{3}})(?![0-9]))"),
     re.compile(rf"(?<![0-9])(?=([0-9]{{4}}({WIDE})[0-9]{{6}}\2[0-9]{{4,5}})(?![0-9]))"),
@@ -80,11 +79,9 @@ IBAN = re.compile(
     + "|".join(f"{one[:2]}[0-9]{{2}}(?:{GAP}?[0-9A-Z]){{{int(one[2:]) - 4}}}" for one in IBAN_LENGTHS.split())
     + ")(?![0-9A-Za-z])"
 )
-ESCAPED = re.compile(r"\\[u/]")
-"""How JSON may write a digit or a gap otherwise."""
+ESCAPED = re.compile(r"\\[u/]")  # how JSON may write a digit or a gap otherwise
 FLAT_QUOTED = FLAT[:34] + b'"' + FLAT[35:]
 NEIGHBOURS = re.compile(rb'"[0-]+"[ -]*"[^"]*"[ -]*(?:""[ -]*"[^"]*"[ -]*)*"[0-]+"')
-RUN = re.compile(r"[0-9]+")
 DIGITS_ALONE = re.compile(rf"[0-9]+(?:{WIDE}[0-9]+)*")
 QUADS, AMEX = {0, 4, 8, 12, 16}, {0, 4, 10}
 """After how many digits a card has its gaps: fours, and 4-6-5 (4-6-4) of the shorter ones."""
@@ -195,7 +192,7 @@ def spread(fields: Sequence[tuple[str, str]]) -> list[str]:
     for name, value in (*fields, ("", "end")):
         text = value.strip()
         if text[:1].isdecimal() and text[-1].isdecimal() and DIGITS_ALONE.fullmatch(text := text.translate(DIGITS)):
-            waiting.append((name, RUN.findall(text)))
+            waiting.append((name, re.findall("[0-9]+", text)))
         elif text:
             for first in range(len(waiting) - 1):
                 if last := _end_of_card([runs for _, runs in waiting[first : first + LONGEST]]):
@@ -275,8 +272,7 @@ def _is_number_of_card(value: Any) -> bool:
 
 def refuse(value: Any) -> None:
     """Raise Invalid, naming the fields, when a JSON value holds a card number anywhere."""
-    found = dict.fromkeys(fields_with_cards(value), SENTENCE)
-    if found:
+    if found := dict.fromkeys(fields_with_cards(value), SENTENCE):
         raise Invalid("A value looks like a card number. Nothing was stored.", mend=MEND, fields=found)
 
 
@@ -290,11 +286,10 @@ def refuse_address(scope: Scope) -> None:
     """What is asked for ends in browsers' histories and in proxies' logs, so it is refused rather than answered; a
     retry's key is stored."""
     query = scope["query_string"].decode("latin-1")
-    if sum(map(str.isdecimal, query)) >= SHORTEST:
-        for part in query.split("&"):
-            name, _, value = (unquote_plus(one) for one in part.partition("="))
-            refuse_text("address", name)
-            refuse_text(name or "address", value)
+    for part in query.split("&") if sum(map(str.isdecimal, query)) >= SHORTEST else ():
+        name, _, value = (unquote_plus(one) for one in part.partition("="))
+        refuse_text("address", name)
+        refuse_text(name or "address", value)
     if sum(map(str.isdecimal, scope["path"])) >= SHORTEST:
         refuse_text("address", scope["path"])
     for name, value in scope["headers"]:
