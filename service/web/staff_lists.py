@@ -38,14 +38,21 @@ class OfOrganization(Input):
 
 
 class People(Generic[M]):
-    """Newest first, of everybody or of one person, whose id stands in `person`; needs an index that begins with it."""
+    """Newest first, of everybody or of one person, whose id stands in `person`; needs an index that begins with it.
+
+    A filter that names its row (`row`, the value of `key`) finds that one.
+    """
 
     def __init__(self, statement: Select[*tuple[Any, ...]], row: type[M], *, person: Any, key: Any) -> None:
         self._row = row
         mine = statement.where(person == bindparam("user_id"))
-        self._all, self._mine = (Keyset(each, order=(key.desc(),)) for each in (statement, mine))
+        whose = bindparam("user_id", type_=Uuid)
+        named = statement.where(key == bindparam("row"), or_(whose.is_(None), person == whose))
+        self._all, self._mine, self._one = (Keyset(each, order=(key.desc(),)) for each in (statement, mine, named))
 
-    async def page(self, ctx: Context, wanted: OfPerson, page: Position) -> Page[M]:
+    async def page(self, ctx: Context, wanted: OfPerson, page: Position, row: object = None) -> Page[M]:
+        if row:
+            return await paginate(ctx, self._one, page, self._row, row=row, user_id=wanted.user_id)
         if wanted.user_id is None:
             return await paginate(ctx, self._all, page, self._row)
         return await paginate(ctx, self._mine, page, self._row, user_id=wanted.user_id)

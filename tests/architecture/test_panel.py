@@ -8,6 +8,7 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from enum import Enum
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -25,11 +26,12 @@ from service.guardrails.pagination import Page
 from service.guardrails.permissions import Role, Who
 from service.guardrails.personal_data import Protection, protection_of
 from service.web.staff import Act, Column, Listing
+from service.web.staff.declared import always
 from tests.architecture.conftest import Route
 from tests.architecture.reviewed import STAFF_WITHOUT_REASON
 from tests.support.factories import Factory
 
-LISTINGS, DETAILS, ACTS, STAFF_WRITES = 27, 5, 34, 40
+LISTINGS, DETAILS, ACTS, CHOOSY, STAFF_WRITES = 27, 5, 34, 16, 40
 """How many there were when this was set: fewer means that the scan is blind, or that much was removed."""
 
 ELSEWHERE = {
@@ -148,6 +150,21 @@ def test_each_act_needs_staff_a_fresh_proof_and_a_reason(panel: Any) -> None:
     from service.features.accounts.actions import change_name
 
     assert acts_at_fault([Act("/staff/probe", "rename", "Rename", change_name)]) == ["/staff/probe rename"]
+
+
+def unaskable(panel: Any) -> list[str]:
+    """Acts for some rows only, of which nothing can be read again when they are done."""
+    seen = {detail.of for detail in panel.details}
+    seen |= {listing.path for listing in panel.listings if listing.item in listing.wanted.model_fields}
+    return [f"{act.of} {act.name}" for act in panel.acts if act.applies is not always and act.of not in seen]
+
+
+def test_each_act_for_some_rows_can_ask_again_which_they_are(panel: Any) -> None:
+    choosy = [act for act in panel.acts if act.applies is not always]
+    assert len(choosy) >= CHOOSY, f"the scan saw only {len(choosy)} acts for some rows"
+    assert not unaskable(panel), "declare a Detail, or give the listing a filter that is called like its item"
+    probe = Act("/staff/mail", "probe", "Probe", choosy[0].verb, applies=lambda row: False)
+    assert unaskable(SimpleNamespace(details=[], listings=panel.listings, acts=[probe])) == ["/staff/mail probe"]
 
 
 def without_reason(verbs: Iterable[Callable[..., Any]]) -> set[str]:

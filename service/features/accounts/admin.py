@@ -16,11 +16,6 @@ def _lives(view: Any) -> bool:
     return view.person.deleted_at is None
 
 
-def _never(_: Any) -> bool:
-    """Offered beside each session, not among the acts."""
-    return False
-
-
 STAFF = (
     Listing(
         PEOPLE,
@@ -45,7 +40,7 @@ STAFF = (
     ),
     Act(
         PEOPLE, "end-session", "End one session", actions.end_session_of, form=OneSession,
-        hint="Logs out this device alone.", done="That device is logged out.", applies=_never,
+        hint="Logs out this device alone.", done="That device is logged out.", offered=False,
     ),
     Act(
         PEOPLE, "end-sessions", "End all sessions", actions.end_sessions_of,

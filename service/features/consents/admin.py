@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from service.features.consents import actions, queries
-from service.features.consents.schemas import LiftRestriction, NewsText, NewsWanted, RestrictPerson
+from service.features.consents.schemas import LiftRestriction, NewsText, NewsWanted, RestrictionsWanted, RestrictPerson
 from service.web.staff import Act, Column, Listing
-from service.web.staff_lists import OfPerson
 
 RESTRICTIONS, NEWS = "/staff/restrictions", "/staff/news"
 STAFF = (
@@ -13,7 +12,7 @@ STAFF = (
         RESTRICTIONS,
         "Restrictions",
         queries.list_restrictions,
-        wanted=OfPerson,
+        wanted=RestrictionsWanted,
         columns=(
             Column("Restriction", "id", kind="break"),
             Column("Person", "user_id", link="/staff/people/{user_id}", kind="break"),

@@ -9,12 +9,12 @@ from service.core import clock
 from service.core.context import Context
 from service.core.statements import Prepared, context_user
 from service.features.consents.models import News
-from service.features.consents.schemas import Choices, NewsRead, NewsWanted, RestrictionRead, Stand
+from service.features.consents.schemas import Choices, NewsRead, NewsWanted, RestrictionRead, RestrictionsWanted, Stand
 from service.guardrails.actions import query
 from service.guardrails.pagination import Keyset, Page, Position, paginate
 from service.guardrails.permissions import Who
 from service.guardrails.purposes import EVERYTHING, PURPOSES, Basis, Consent, ProcessingLimit
-from service.web.staff_lists import OfPerson, People
+from service.web.staff_lists import People
 
 NEWEST_WORDS = Prepared(
     select(Consent.purpose, Consent.version, Consent.given, Consent.at)
@@ -69,9 +69,9 @@ async def list_choices(ctx: Context) -> Choices:
 
 
 @query("consents.list_restrictions", requires=Who.STAFF)
-async def list_restrictions(ctx: Context, wanted: OfPerson, page: Position) -> Page[RestrictionRead]:
+async def list_restrictions(ctx: Context, wanted: RestrictionsWanted, page: Position) -> Page[RestrictionRead]:
     """Whose data must rest, or rested, and why: which the list shows to who has given a reason."""
-    return await RESTRICTIONS.page(ctx, wanted, page)
+    return await RESTRICTIONS.page(ctx, wanted, page, wanted.limit_id)
 
 
 @query("consents.list_news", requires=Who.STAFF)

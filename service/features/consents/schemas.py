@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints
 
 from service.core.schemas import Input, Line, Output, Text
 from service.guardrails.purposes import Purpose
+from service.web.staff_lists import OfPerson
 
 NOTICE_DAYS = 3
 """So long before a restriction that staff lift ends: the person has been told by then and can object."""
@@ -43,6 +44,12 @@ class NewsText(Input):
     reason: Annotated[Line, StringConstraints(min_length=10, max_length=300)] = Field(
         title="Why", description="It stands in the log beside your name; the mail does not have it."
     )
+
+
+class RestrictionsWanted(OfPerson):
+    """Which restrictions staff ask about."""
+
+    limit_id: UUID | None = Field(None, title="Restriction", description="Its id; empty for all.")
 
 
 class NewsWanted(Input):

@@ -34,9 +34,10 @@ What the code itself declares is paged by staff_lists.InCode.
 
 **Act**: `verb(ctx, id, **fields)`, an @action that requires Who.STAFF; `form` is an Input with its fields, `Why` (only
 `reason`) unless given. Stands at `<of>/<id>/<name>`: GET explains and asks, POST does it. Any feature may add acts to
-another one's listing. `applies(view)` says for which rows it is offered. `whole=True`: without an id, for the list as
-a whole, at `<of>/<name>`; what its filters say fills the fields of the same names. `answer(request, ctx, result)`
-makes another answer than going back with `done`.
+another one's listing. `applies(view)` says for which rows it is offered, and is asked again before it is done: of the
+Detail's view, or of the one row that the listing shows for the filter called like its `item`. `whole=True`: without an
+id, for the list as a whole, at `<of>/<name>`; what its filters say fills the fields of the same names.
+`answer(request, ctx, result)` makes another answer than going back with `done`.
 
 Every route takes StaffCtx, which proves, audits and shows all organizations' rows (policies `<table>_staff`, made by
 `migrations.ddl.staff_reads` and `staff_walks`): a Keyset over a tenant's table says `across_tenants=True`.

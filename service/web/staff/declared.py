@@ -107,7 +107,7 @@ def of_organizations(
     return Listing(path, title, query, (first, ORGANIZATION, *columns), wanted, lead, empty, order)
 
 
-def _always(_: Any) -> bool:
+def always(_: Any) -> bool:
     return True
 
 
@@ -120,7 +120,7 @@ class Detail:
     account: Callable[[Any], UUID] | None = None
     """Whose account it is about: looks at it then stand among what was done to that account."""
     key: Any = UUID
-    personal: Callable[[Any], bool] = _always
+    personal: Callable[[Any], bool] = always
     """Whether this one has anything to hide."""
 
 
@@ -136,7 +136,9 @@ class Act:
     """What is said afterwards; a function is given what the verb has answered."""
     danger: bool = False
     whole: bool = False
-    applies: Callable[[Any], bool] = _always
+    applies: Callable[[Any], bool] = always
+    offered: bool = True
+    """Whether it stands among the acts; what does not is linked to from the page itself."""
     answer: Callable[..., Any] | None = None
     key: Any = UUID
 

@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 
 from service.core.context import Context
 from service.core.database import UnitOfWork
-from service.core.errors import Conflict, Forbidden, Invalid, NotFound, StepUpRequired
+from service.core.errors import NOTHING_HERE, Conflict, Forbidden, Invalid, NotFound, StepUpRequired
 from service.core.schemas import Input
 from service.guardrails import staff_reasons
 from service.guardrails.contexts import StaffCtx, transaction
@@ -23,11 +23,12 @@ from service.web.forms import Form
 from service.web.responses import redirect
 from service.web.sheet import BOM, cut, harmless, lines
 from service.web.staff.controls import controls_of
-from service.web.staff.declared import HIDDEN, Act, Declared, Detail, Listing, identify
+from service.web.staff.declared import HIDDEN, Act, Declared, Detail, Listing, always, identify
 from service.web.staff_home import StaffPage, why
 from service.web.templating import render
 
 MOST_EXPORTED = 100_000
+GO_BACK = "Go back and reload: what can be done with it now stands there."
 AT_ONCE = 200
 """Rows that are written as text before others get their turn."""
 
@@ -99,7 +100,7 @@ class Panel:
             subject = f"{detail.of}/{key}"
             personal, whose = detail.personal(view), detail.account(view) if detail.account else None
             reason = await staff_reasons.given(ctx, subject, account=whose) if personal else ""
-            acts = [act for act in self.acts_of(detail.of, whole=False) if act.applies(view)]
+            acts = [act for act in self.acts_of(detail.of, whole=False) if act.offered and act.applies(view)]
             return render(
                 request, detail.template, detail=detail, view=view, reason=reason, acts=acts, row_id=key,
                 why=why(subject, ""), title=detail.title, personal=personal,
@@ -118,7 +119,12 @@ class Panel:
             given = form.data.model_dump()
             try:
                 whose = () if act.whole else (identify(act.key, request),)
+                fits = not whose or await self._applies(ctx, act, *whose)
                 result = await act.verb(ctx, *whose, **given)
+                if not fits:
+                    # The verb's own words would say more. What it lets through is undone: nothing has left yet.
+                    await ctx.work.abandon()
+                    raise Conflict(f"“{act.title}” is not for this one as it is now.", mend=GO_BACK)
             except StepUpRequired:
                 raise
             except (Conflict, Forbidden, Invalid, NotFound) as error:
@@ -133,6 +139,31 @@ class Panel:
         path = act.path(f"{{{self._item(act.of)}}}")
         self._route(path, ask, act)
         self._route(path, do, act, "POST")
+
+    async def _applies(self, ctx: Context, act: Act, row_id: Any) -> bool:
+        """Asked again when it is done: the page that offered it may be old, or was never opened."""
+        if act.applies is always:
+            return True
+        # What looks at something may go on acting for its organization, and leave in memory what it has read.
+        tenant, user, organization_id, role = ctx.work.tenant, ctx.work.user, ctx.organization_id, ctx.role
+        try:
+            fits = act.applies(await self._one(ctx, act.of, row_id))
+        except NotFound:
+            fits = False
+        await ctx.work.act_for(tenant=tenant, user=user)
+        ctx.organization_id, ctx.role = organization_id, role
+        ctx.db.expunge_all()
+        return fits
+
+    async def _one(self, ctx: Context, path: str, row_id: Any) -> Any:
+        for detail in self.details:
+            if detail.of == path:
+                return await detail.query(ctx, row_id)
+        listing = next(one for one in self.listings if one.path == path)
+        found = await listing.read(ctx, listing.wanted(**{listing.item: row_id}), Position(1))
+        if not found.items:
+            raise NotFound(NOTHING_HERE)
+        return found.items[0]
 
     def _act_page(self, request: Request, act: Act, form: Form[Any]) -> Response:
         row_id = None if act.whole else identify(act.key, request)
