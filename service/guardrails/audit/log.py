@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -23,7 +22,8 @@ from service.core.ids import new_id
 from service.core.logging import get_logger
 from service.core.settings import Profile, Settings
 from service.guardrails.addresses import region_of
-from service.guardrails.audit.changes import HIDDEN, Changes, plain
+from service.guardrails.audit.changes import Changes, plain
+from service.guardrails.audit.words import without_names, without_numbers
 from service.guardrails.personal_data import Erasure, content, internal
 from service.guardrails.retention import days_after, forever
 from service.guardrails.subjects import Subject
@@ -32,9 +32,6 @@ from service.guardrails.tenancy import TenantScoped
 log = get_logger()
 CLUSTER = "(pg_control_system()).system_identifier"
 MOST_BYTES = 16_000
-ADDRESS = re.compile(r"[^\s@<>]+@[^\s@<>]+")
-"""In a reason that somebody typed: the log cannot forget, so it does not learn addresses."""
-
 
 KEPT = "who did what must be provable for a year (GDPR Art. 5(2), 17(3)(b) and (e); PCI DSS 10.5.1); then it goes"
 DAYS, HIPAA_DAYS = 400, 2_200
@@ -206,7 +203,7 @@ def _row(
         "object_type": changes.object_type,
         "object_id": changes.object_id,
         "outcome": outcome,
-        "reason": ADDRESS.sub(HIDDEN, str(plain(facts.get("reason", "")))),
+        "reason": without_numbers(str(plain(facts.get("reason", "")))),
         "request_id": plain(ctx.caller.request_id),
         "session_ref": keyed_hash("audit.session", ctx.login.key).hex()[:16] if ctx.login else "",
         "address_prefix": region_of(ctx.caller.address),
@@ -216,6 +213,8 @@ def _row(
 
 
 async def _insert(ctx: Context, rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        row["reason"] = await without_names(ctx.work.raw, row)
     began = time.time_ns()
     values = [(*(row[name] for name in COLUMNS), row_hash(row)) for row in rows]
     await ctx.work.raw.executemany(INSERT, values)
