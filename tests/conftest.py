@@ -24,6 +24,7 @@ from infra.sandbox.clamd import Clamd
 from infra.sandbox.mail import MailSink
 from infra.sandbox.oidc import OIDCProvider
 from infra.sandbox.postgres import EmbeddedPostgres
+from infra.sandbox.proxies import forget_proxies
 from infra.sandbox.redis import EmbeddedRedis
 from infra.sandbox.sources.github import GitHubApi
 from infra.sandbox.sources.plausible import PlausibleApi
@@ -51,6 +52,7 @@ hypothesis.settings.load_profile("ballast")
 # httpcore asks for this module a dozen times in each request; known to be missing, it is not looked for on the disk.
 sys.modules["sniffio"] = None  # type: ignore[assignment]
 
+forget_proxies()
 TEMPLATE = "ballast_template"
 SKEWED = "ballast_skewed"
 _servers = ExitStack()

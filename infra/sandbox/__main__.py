@@ -9,6 +9,7 @@ from infra.sandbox.clamd import Clamd
 from infra.sandbox.mail import MailSink
 from infra.sandbox.oidc import OIDCProvider
 from infra.sandbox.ports import HOST
+from infra.sandbox.proxies import forget_proxies
 from infra.sandbox.receiver import Receiver
 from infra.sandbox.sendgrid import SendGridStandIn
 from infra.sandbox.sources.github import GitHubApi
@@ -19,6 +20,7 @@ from infra.sandbox.stripe.server import StripeStandIn
 
 
 def main() -> None:
+    forget_proxies()
     parser = argparse.ArgumentParser(prog="python -m infra.sandbox", description=__doc__)
     parser.add_argument("--host", default=HOST, help="address to listen on; 0.0.0.0 in a container")
     parser.add_argument("--inbox-port", type=int, default=8025, help="mail as web pages")

@@ -15,6 +15,7 @@ from infra.sandbox.errors import SandboxError
 from infra.sandbox.locks import DirectoryLock
 from infra.sandbox.ports import HOST
 from infra.sandbox.product import Product
+from infra.sandbox.proxies import forget_proxies
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -26,6 +27,7 @@ class Stop(BaseException):
 def main() -> int:
     """Exit code 0 after being asked to stop, 1 when something went wrong."""
     console = Console()
+    forget_proxies()
     lock = DirectoryLock(home().path)
     try:
         _listen_for_endings()
