@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from service.core.regions import Place
+from service.core.regions import Place, store_address
 
 if TYPE_CHECKING:
     from service.core.settings import Settings
@@ -192,17 +192,25 @@ def _judge_regions(settings: Settings, refuse: Refuse) -> None:
     )
     # The rows are at home: an EU organization's would be in America whatever its files did.
     refuse("eu" in settings.regions, "HOME_REGION", "must be eu when there is a region eu: the database is at home")
-    stores: dict[object, str] = {}
+    directories: dict[object, str] = {}
+    hosts: dict[str, str] = {}
     pools: dict[object, str] = {}
     for region, place in settings.places.items():
         prefix = "" if place is settings else f"REGIONS__{region.upper()}__"
-        amazon = "" if place.storage_url.startswith("file:") else place.storage_endpoint or place.storage_region
-        store = (place.storage_url, amazon)
         smtp = urlsplit(place.smtp_url.get_secret_value())
         pool = (smtp.hostname, smtp.port) if place.mail_through == "smtp" else place.sendgrid_api_base or SENDGRID[0]
-        for what, taken, name in ((store, stores, "STORAGE_URL"), (pool, pools, _pool_setting(place))):
+        directory = place.storage_url if place.storage_url.startswith("file:") else region
+        for what, taken, name in ((directory, directories, "STORAGE_URL"), (pool, pools, _pool_setting(place))):
             other = taken.setdefault(what, region)
             refuse(other != region, f"{prefix}{name}", f"is also what region {other} uses; each needs its own")
+        host = (urlsplit(store_address(place)).hostname or "").rstrip(".")
+        for known, other in hosts.items():
+            # A redirect is followed to the store's own host and beneath it.
+            near = bool(host) and (f".{host}".endswith(f".{known}") or f".{known}".endswith(f".{host}"))
+            name = "STORAGE_ENDPOINT" if place.storage_endpoint else "STORAGE_REGION"
+            refuse(near, f"{prefix}{name}", f"leads to the host of region {other}, or beneath it; each needs its own")
+        if host:
+            hosts[host] = region
 
 
 def _pool_setting(place: Place) -> str:

@@ -86,6 +86,13 @@ def split_key(key: str) -> tuple[str | None, str]:
     return (found[1], found[2]) if found else (None, key)
 
 
+def store_address(place: Place) -> str:
+    """Whom a bucket's region is asked at; of a directory there is nobody to ask."""
+    if place.storage_url.startswith("file:"):
+        return ""
+    return place.storage_endpoint.rstrip("/") or f"https://s3.{place.storage_region}.amazonaws.com"
+
+
 @dataclass(frozen=True, slots=True)
 class Reach:
     """Which machines a module talks to: those of the organization's region, or the same ones for everybody."""

@@ -102,9 +102,7 @@ def configure_tracing(settings: Settings, exporter: SpanExporter | None = None) 
     """Export sampled spans to OTLP_ENDPOINT, or to `exporter` where one is given."""
     global _tracer, _export, _sample_ratio, _recording
     if exporter is None and settings.otlp_endpoint:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-        exporter = OTLPSpanExporter(endpoint=f"{settings.otlp_endpoint.rstrip('/')}/v1/traces", timeout=5)
+        exporter = exporter_to(settings.otlp_endpoint)
     if exporter is None:
         _tracer, _sample_ratio, _recording = trace.NoOpTracer(), 0.0, False
         return
@@ -113,6 +111,16 @@ def configure_tracing(settings: Settings, exporter: SpanExporter | None = None) 
     provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=1024, max_export_batch_size=256))
     _tracer, _sample_ratio, _recording = provider.get_tracer("ballast"), settings.trace_sample_ratio, True
     _export = provider, exporter
+
+
+def exporter_to(address: str) -> SpanExporter:
+    """To the collector itself: no proxy that the environment names, and no redirect."""
+    import requests
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    session = requests.Session()
+    session.trust_env = False
+    return OTLPSpanExporter(endpoint=f"{address.rstrip('/')}/v1/traces", timeout=5, session=session)
 
 
 async def stop_tracing() -> None:

@@ -9,7 +9,8 @@
 A key comes from guardrails.residency and says in which region the object lies.
 
 Protects from: a store that hangs (a deadline per part, a breaker), a versioned bucket that keeps what was "deleted"
-(GDPR Art. 17), keys that climb out of the directory. Raises StorageAway when later may help, NotStored when the object
+(GDPR Art. 17), keys that climb out of the directory, a store or an environment that sends our files to another machine
+than the region's own (`_straight`). Raises StorageAway when later may help, NotStored when the object
 is not there. What `parts` raises comes out as it is, and nothing is stored.
 
 Limits: a bucket keeps the parts of an upload that died with its process; give it a lifecycle rule
@@ -27,18 +28,22 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from html import unescape
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
-from service.core.regions import Place, by_region, in_region, split_key
+from service.core.regions import Place, by_region, in_region, split_key, store_address
 from service.core.settings import Settings
 from service.guardrails.circuit_breaker import CircuitBreaker, CircuitOpen
 from service.guardrails.data_map import Kind, of_kind
 from service.integrations.http import HttpClient, PeerFailed
 from service.integrations.s3_signature import Signer
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig
 
 REACH = by_region()
 PART = 4 * 1024 * 1024
@@ -49,6 +54,9 @@ MULTIPART = 5 * 1024 * 1024
 AT_ONCE = 2
 DEADLINE = 10.0
 """Seconds for one part or one question; a whole transfer takes as long as its other end does."""
+NOWHERE = "127.0.0.1:0"
+"""Where nobody can listen: port 0 is no port."""
+ELSEWHERE = "the store sent us to another address, and we do not go: name the endpoint of the bucket's own region"
 VERSION = re.compile(r"<(?:Version|DeleteMarker)>(.*?)</(?:Version|DeleteMarker)>", re.DOTALL)
 
 
@@ -224,6 +232,8 @@ class Store:
         assert self._signer is not None  # noqa: S101 - only buckets have versions
         address = self._signer.address(method, self._object(key) if key else self._bucket_address, query, 60)
         answer = await self._http.send(method, address, deadline=DEADLINE)
+        if 300 <= answer.status < 400:
+            raise StorageAway(ELSEWHERE)
         if answer.status not in (200, 204, 404):
             raise StorageAway(f"the bucket refused ({answer.status})")
         return answer.body.decode() if answer.status == 200 else ""
@@ -237,7 +247,7 @@ class Store:
         region = self._region
         if self._signer is None:
             return LocalStore(Path(self._place).resolve(), mkdir=True, automatic_cleanup=True)
-        endpoint = region.storage_endpoint
+        address = store_address(region)
         return S3Store(
             self._bucket,
             prefix=self._prefix or None,
@@ -245,11 +255,16 @@ class Store:
                 "region": region.storage_region,
                 "access_key_id": self._signer.access_key,
                 "secret_access_key": self._signer.secret_key,
-                **({"endpoint": endpoint} if endpoint else {}),
+                # Said even where they are the defaults: the library reads AWS_* of the environment for what is not, and
+                # believes AWS_ENDPOINT_URL_S3 before any other name of the endpoint.
+                "aws_endpoint_url_s3": address,
+                "virtual_hosted_style_request": False,
+                "skip_signature": False,
             },
             client_options={
+                **_straight(address),
                 "timeout": timedelta(seconds=3 * DEADLINE),
-                "allow_http": urlsplit(endpoint).scheme == "http" and not self._settings.is_production,
+                "allow_http": urlsplit(address).scheme == "http" and not self._settings.is_production,
             },
             retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=DEADLINE)},
         )
@@ -265,9 +280,20 @@ class Store:
                 except FileNotFoundError as error:
                     raise NotStored("there is no such object") from error
                 except (BaseError, PeerFailed, OSError, TimeoutError) as error:
-                    raise StorageAway(f"the store cannot be used ({type(error).__name__})") from error
+                    away = f"the store cannot be used ({type(error).__name__})"
+                    raise StorageAway(ELSEWHERE if NOWHERE in str(error) else away) from error
         except CircuitOpen as error:
             raise StorageAway("the store has failed and is left alone for seconds") from error
+
+
+def _straight(address: str) -> ClientConfig:
+    """To this host and no other, whatever the store answers and the environment says.
+
+    The library follows redirects, obeys HTTPS_PROXY, ALL_PROXY and their like, and has a switch for neither. But a
+    proxy that is named here is the only one, and it is asked for every host that is not excluded: so all but the
+    store's own host (and what lies beneath it, which production lets no other region have) lead to nowhere.
+    """
+    return {"proxy_url": f"http://{NOWHERE}", "proxy_excludes": urlsplit(address).hostname or ""}
 
 
 def _text(block: str, name: str) -> str:

@@ -31,6 +31,17 @@ SPEAKERS = {
 """Modules that are there for nothing else: importing one is talking."""
 VERBS = {"Client", "delete", "get", "head", "options", "patch", "post", "put", "request", "socket", "stream"}
 """With these, httpx and socket begin a conversation, too; their other names are errors and constants."""
+NEVER = {"httpx": VERBS - {"Client"}, "requests": VERBS, "request": {"urlopen"}}
+"""Functions that obey HTTPS_PROXY and its like, and cannot be told not to."""
+STRAIGHT = {
+    "AsyncClient": "trust_env=False",
+    "Client": "trust_env=False",
+    "create_ssl_context": "trust_env=False",
+    "S3Store": "_straight(",
+    "OTLPSpanExporter": "session=session",
+    "Session": "session.trust_env = False",
+}
+"""What begins a conversation over HTTP, and what keeps it on its way: no proxy of the environment, no redirect."""
 INTEGRATIONS = SERVICE / "integrations"
 PLUMBING = {"service.integrations.http": "everybody's door: whoever goes through it says where"}
 
@@ -62,6 +73,23 @@ def talks(path: Path, tree: ast.Module) -> bool:
         if takes_door and INTEGRATIONS in path.parents:
             return True
     return False
+
+
+def astray(tree: ast.Module) -> tuple[int, list[str]]:
+    """How many clients over HTTP a module makes, and those that go where the environment or the peer sends them."""
+    made, found, text = 0, [], ast.unparse(tree)
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        owner, _, name = ast.unparse(call.func).rpartition(".")
+        said = ast.unparse(call)
+        if name in NEVER.get(owner.rpartition(".")[2], ()):
+            found.append(said)
+        if name not in STRAIGHT or owner.rpartition(".")[2] not in ("", "httpx", "requests"):
+            continue
+        made += 1
+        enough = STRAIGHT[name] in (text if name == "Session" else said)
+        if not enough or "follow_redirects=True" in said:
+            found.append(said)
+    return made, found
 
 
 def module_of(path: Path) -> str:
@@ -118,6 +146,27 @@ def test_a_client_that_steps_around_is_noticed(sources: dict[Path, ast.Module]) 
         assert not talks(SERVICE / "features" / "naive.py", ast.parse(line)), line
     by_the_door = ast.parse("from service.integrations.http import HttpClient")
     assert talks(INTEGRATIONS / "naive.py", by_the_door)
+
+
+def test_no_client_goes_where_the_environment_or_a_redirect_sends_it(sources: dict[Path, ast.Module]) -> None:
+    """tests/integrations/test_straight.py sees each of them keep to its way."""
+    each = {module_of(path): astray(tree) for path, tree in sources.items()}
+    assert sum(made for made, _ in each.values()) >= 6, "the scan sees our clients"
+    hits = {name: found for name, (_, found) in each.items() if found}
+    assert not hits, f"{hits}: trust_env=False and no redirects, or go through integrations.http"
+    for naive in (
+        "httpx.AsyncClient()",
+        "AsyncClient(trust_env=True)",
+        "httpx.Client(trust_env=False, follow_redirects=True)",
+        "httpx.get(url)",
+        "requests.post(url)",
+        "urllib.request.urlopen(url)",
+        "session = requests.Session()",
+        "S3Store('bucket', client_options={'timeout': '3s'})",
+        "OTLPSpanExporter(endpoint=url)",
+    ):
+        assert astray(ast.parse(naive))[1], naive
+    assert not astray(ast.parse("httpx.AsyncClient(trust_env=False)"))[1]
 
 
 def test_regional_clients_do_not_read_the_home_regions_settings(sources: dict[Path, ast.Module]) -> None:

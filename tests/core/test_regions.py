@@ -39,7 +39,9 @@ def test_a_region_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) ->
     ("name", "us"),
     [
         ("REGIONS__US__STORAGE_URL", {"storage_url": "file:files-us"}),
-        ("REGIONS__US__STORAGE_URL", {"storage_url": "s3://files-eu", "storage_region": "eu-central-1"}),
+        ("REGIONS__US__STORAGE_REGION", {"storage_region": "eu-central-1"}),
+        ("REGIONS__US__STORAGE_ENDPOINT", {"storage_endpoint": "https://us.S3.eu-central-1.amazonaws.com"}),
+        ("REGIONS__US__STORAGE_ENDPOINT", {"storage_endpoint": "https://amazonaws.com."}),
         ("REGIONS__US__STORAGE_REGION", {"storage_region": ""}),
         ("REGIONS__US__STORAGE_ACCESS_KEY", {"storage_access_key": ""}),
         ("REGIONS__US__STORAGE_SECRET_KEY", {"storage_secret_key": ""}),
@@ -59,6 +61,11 @@ def test_production_refuses_a_region_that_is_not_whole_or_not_apart(
     _, *problems = str(refused.value).splitlines()
     assert [line.partition(":")[0].strip() for line in problems] == [name], "for this reason and no other"
     assert SECRET not in str(refused.value)
+
+
+def test_two_regions_do_not_share_a_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InsecureSettings, match="REGIONS__US__STORAGE_URL: is also what region eu uses"):
+        make(monkeypatch, regions={"us": US | {"storage_url": "file:/srv/files"}})
 
 
 def test_two_regions_that_are_apart_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import boto3
 import httpx
 import pytest
 from botocore.auth import S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
 from service.core import clock
@@ -28,29 +24,14 @@ from service.integrations import storage as port
 from service.integrations.http import HttpClient
 from service.integrations.s3_signature import Signer
 from service.integrations.storage import NotStored, StorageAway, Store
-
-REGION, KEY, SECRET = "eu-central-1", "AKIDEXAMPLE", "not/a+secret"
+from tests.support.buckets import KEY, REGION, SECRET, client_of, store_with
 
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """Amazon's protocol over a socket, with a bucket that keeps every version."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, number = server.get_host_and_port()
-    address = f"http://{host}:{number}"
-    client = bucket(address)
-    client.create_bucket(Bucket="files", CreateBucketConfiguration={"LocationConstraint": REGION})
-    client.put_bucket_versioning(Bucket="files", VersioningConfiguration={"Status": "Enabled"})
-    yield address
-    server.stop()
-
-
-def bucket(address: str) -> Any:
-    return boto3.client(
-        "s3", endpoint_url=address, aws_access_key_id=KEY, aws_secret_access_key=SECRET, region_name=REGION
-    )
+    with store_with("files", versions=True) as (host, number):
+        yield f"http://{host}:{number}"
 
 
 def bucket_settings(address: str) -> Settings:
@@ -124,7 +105,7 @@ async def test_an_upload_that_breaks_off_leaves_nothing(storage: Store, s3: str)
     with pytest.raises(NotStored):
         await storage.size("t/three/half")
     assert await names(storage, "t/three") == {}
-    assert "Uploads" not in bucket(s3).list_multipart_uploads(Bucket="files")
+    assert "Uploads" not in client_of(s3).list_multipart_uploads(Bucket="files")
 
 
 async def test_deleting_removes_every_version_and_twice_is_no_error(storage: Store, s3: str) -> None:
@@ -134,7 +115,7 @@ async def test_deleting_removes_every_version_and_twice_is_no_error(storage: Sto
     await storage.delete("t/four/x")
     await storage.delete("t/four/x")
     assert await names(storage, "t/four") == {"t/four/x-longer": 5}
-    kept = bucket(s3).list_object_versions(Bucket="files", Prefix="live/t/four/x")
+    kept = client_of(s3).list_object_versions(Bucket="files", Prefix="live/t/four/x")
     assert {found["Key"] for found in kept.get("Versions", ())} <= {"live/t/four/x-longer"}
     assert "DeleteMarkers" not in kept
     await storage.delete("t/four/x-longer")

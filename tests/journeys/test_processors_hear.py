@@ -7,7 +7,6 @@ in one person and their organization, and looked for in what each firm heard.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,10 +15,8 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
-import boto3
 import httpx
 import pytest
-from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
 from infra.sandbox.clamd import Clamd
@@ -31,21 +28,20 @@ from infra.sandbox.sendgrid import PUBLIC_KEY, SendGridStandIn
 from infra.sandbox.sources.github import TOKEN
 from infra.sandbox.stripe import customers
 from infra.sandbox.stripe.server import StripeStandIn
-from service.app import close_resources, create_resources
 from service.core.ids import new_id
 from service.core.regions import MailThrough
 from service.core.settings import Settings
 from service.guardrails.data_map import PROCESSORS, Kind, of_kind
 from service.guardrails.mailing import hash_of
 from service.guardrails.permissions import Role
-from tests.conftest import TEMPLATE, Outside, TestServers
+from tests.conftest import Outside, TestServers
 from tests.features.accounts.test_provider import There, arrive
+from tests.support.buckets import KEY, REGION, SECRET, store_with
 from tests.support.client import Client
 from tests.support.egress import Tap
 from tests.support.factories import Factory, Person
-from tests.support.servers import RunningServer, RunningWorker
+from tests.support.worlds import own_world
 
-KEY = SecretStr("AKIDEXAMPLE")
 ELSEWHERE = {
     "hosting": "has all of it: the whole map is about what lies there",
     "smtp": "takes the same mails as SendGrid does, from the same `Mail`",
@@ -79,22 +75,13 @@ class Wires:
 
 @pytest.fixture
 def wires(stripe: StripeStandIn, outside: Outside, clamd: Clamd) -> Iterator[Wires]:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    s3 = ThreadedMotoServer(ip_address=HOST, port=0, verbose=False)
-    s3.start()
     with ExitStack() as stack:
-        stack.callback(s3.stop)
-        key, place = KEY.get_secret_value(), "eu-central-1"
-        store = "http://{}:{}".format(*s3.get_host_and_port())
-        there = {"aws_access_key_id": key, "aws_secret_access_key": key, "region_name": place}
-        boto3.client("s3", endpoint_url=store, **there).create_bucket(
-            Bucket="heard", CreateBucketConfiguration={"LocationConstraint": place}
-        )
+        store = stack.enter_context(store_with("heard"))
         sendgrid = stack.enter_context(SendGridStandIn(stack.enter_context(MailSink())))
         receiver = stack.enter_context(Receiver())
         provider_port = free_port()
         targets = {
-            "sendgrid": [port_of(sendgrid.address)], "stripe": [port_of(stripe.address)], "storage": [port_of(store)],
+            "sendgrid": [port_of(sendgrid.address)], "stripe": [port_of(stripe.address)], "storage": [store],
             "identity": [(HOST, provider_port)], "scanner": [(clamd.host, clamd.clamd_port)],
             "sources": [port_of(one.address) for one in (outside.rates, outside.github, outside.plausible)],
             "webhooks": [port_of(receiver.address)],
@@ -104,8 +91,8 @@ def wires(stripe: StripeStandIn, outside: Outside, clamd: Clamd) -> Iterator[Wir
         values: dict[str, object] = {
             "mail_through": MailThrough.SENDGRID, "sendgrid_api_base": of["sendgrid"][0].address,
             "sendgrid_webhook_keys": (PUBLIC_KEY,), "stripe_api_base": of["stripe"][0].address,
-            "storage_url": "s3://heard", "storage_endpoint": of["storage"][0].address, "storage_region": place,
-            "storage_access_key": KEY, "storage_secret_key": KEY, "oidc_issuer": issuer,
+            "storage_url": "s3://heard", "storage_endpoint": of["storage"][0].address, "storage_region": REGION,
+            "storage_access_key": SecretStr(KEY), "storage_secret_key": SecretStr(SECRET), "oidc_issuer": issuer,
             "scanner_url": f"tcp://{HOST}:{of['scanner'][0].port}", "rates_api_base": of["sources"][0].address,
             "github_api_base": of["sources"][1].address, "plausible_api_base": of["sources"][2].address,
         }  # fmt: skip
@@ -136,23 +123,8 @@ class World:
 async def world(
     servers: TestServers, settings: Settings, worker_name: str, wires: Wires, stripe: StripeStandIn
 ) -> AsyncIterator[World]:
-    name = f"heard_{worker_name}"
-    servers.postgres.create_database(name, template=TEMPLATE)
-    values: dict[str, object] = {
-        "base_url": f"http://{HOST}:{free_port()}",
-        "database_url": SecretStr(servers.postgres.url("ballast_app", name)),
-        "database_maintenance_url": SecretStr(servers.postgres.url("ballast_maintenance", name)),
-        "redis_namespace": name,
-        **wires.values,
-    }
-    made = settings.model_copy(update=values)
-    superuser = await asyncpg.connect(servers.postgres.url("postgres", name))
-    resources = create_resources(made)
-    with RunningServer(made), RunningWorker(made):
-        yield World(wires, Factory(superuser, resources, made.base_url), stripe)
-    await close_resources(resources)
-    await superuser.close()
-    servers.postgres.drop_database(name)
+    async with own_world(servers, settings, f"heard_{worker_name}", wires.values) as (_, factory):
+        yield World(wires, factory, stripe)
 
 
 @dataclass

@@ -6,34 +6,29 @@ A database, a web process and a worker of their own: a worker of other tests kno
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 from uuid import UUID
 
-import asyncpg
-import boto3
 import httpx
 import pytest
-from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
 from infra.sandbox.mail import MailSink, Message
-from infra.sandbox.ports import free_port
-from service.app import close_resources, create_resources
 from service.core.ids import new_id
 from service.core.regions import MailThrough, RegionSettings
 from service.core.settings import Settings
 from service.doctor import examine
-from tests.conftest import TEMPLATE, TestServers
+from service.guardrails.permissions import Role
+from tests.conftest import TestServers
+from tests.support.buckets import KEY, REGION, SECRET, store_with
 from tests.support.client import Client
-from tests.support.egress import Tap, recorded
+from tests.support.egress import Tap, name_proxy, recorded
 from tests.support.factories import Factory
-from tests.support.servers import RunningServer, RunningWorker
+from tests.support.worlds import own_world
 
-KEY = SecretStr("AKIDEXAMPLE")
 THREADS = {"web of two regions", "worker of two regions"}
 
 
@@ -49,9 +44,9 @@ class Region:
         return {
             "storage_url": f"s3://files-{name}",
             "storage_endpoint": self.store.address,
-            "storage_region": "eu-central-1",
-            "storage_access_key": KEY,
-            "storage_secret_key": KEY,
+            "storage_region": REGION,
+            "storage_access_key": SecretStr(KEY),
+            "storage_secret_key": SecretStr(SECRET),
             "mail_through": MailThrough.SMTP,
             "smtp_url": SecretStr(f"smtp://127.0.0.1:{self.pool.port}"),
         }
@@ -70,23 +65,13 @@ class World:
 @pytest.fixture(scope="module")
 def regions() -> Iterator[dict[str, Region]]:
     """Two stores, which are one server behind two taps, and two mail pools."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    s3 = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    s3.start()
-    host, port = s3.get_host_and_port()
     with ExitStack() as stack:
-        stack.callback(s3.stop)
+        store = stack.enter_context(store_with("files-eu", "files-us"))
         found = {}
         for name in ("eu", "us"):
             mail = stack.enter_context(MailSink())
-            taps = [stack.enter_context(Tap(*where)) for where in ((host, port), ("127.0.0.1", mail.smtp_port))]
+            taps = [stack.enter_context(Tap(*where)) for where in (store, ("127.0.0.1", mail.smtp_port))]
             found[name] = Region(taps[0], mail, taps[1])
-            key = KEY.get_secret_value()
-            there = {"aws_access_key_id": key, "aws_secret_access_key": key, "region_name": "eu-central-1"}
-            client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", **there)
-            client.create_bucket(
-                Bucket=f"files-{name}", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
-            )
         yield found
 
 
@@ -94,26 +79,10 @@ def regions() -> Iterator[dict[str, Region]]:
 async def world(
     servers: TestServers, settings: Settings, worker_name: str, regions: dict[str, Region]
 ) -> AsyncIterator[World]:
-    name = f"residency_{worker_name}"
-    servers.postgres.create_database(name, template=TEMPLATE)
-    values: dict[str, object] = {
-        "base_url": f"http://127.0.0.1:{free_port()}",
-        "database_url": SecretStr(servers.postgres.url("ballast_app", name)),
-        "database_maintenance_url": SecretStr(servers.postgres.url("ballast_maintenance", name)),
-        "redis_namespace": name,
-        "regions": {"us": RegionSettings(**regions["us"].place("us"))},
-        **regions["eu"].place("eu"),
-    }
-    made = settings.model_copy(update=values)
-    superuser = await asyncpg.connect(servers.postgres.url("postgres", name))
-    web, worker = RunningServer(made), RunningWorker(made)
-    web._thread.name, worker._thread.name = sorted(THREADS)
-    resources = create_resources(made)
-    with web, worker:
-        yield World(made, regions, Factory(superuser, resources, made.base_url))
-    await close_resources(resources)
-    await superuser.close()
-    servers.postgres.drop_database(name)
+    values = {"regions": {"us": RegionSettings(**regions["us"].place("us"))}, **regions["eu"].place("eu")}
+    named = own_world(servers, settings, f"residency_{worker_name}", values, sorted(THREADS))
+    async with named as (made, factory):
+        yield World(made, regions, factory)
 
 
 @dataclass
@@ -165,9 +134,30 @@ async def file_there_and_back(world: World, owner: Client, content: str) -> str:
     file = await world.factory.superuser.fetchval("SELECT id FROM files ORDER BY id DESC LIMIT 1")
     await until(world, "SELECT state = 'clean' FROM files WHERE id = $1", file)
     url: str = (await owner.get(f"/files/{file}/download")).headers["location"]
-    async with httpx.AsyncClient() as browser:
+    async with httpx.AsyncClient(trust_env=False) as browser:
         assert (await browser.get(url)).text == content
     return url
+
+
+async def a_store_that_sends_away(world: World) -> None:
+    """The European store answers with an American address: the customer is told to come again, and nobody goes."""
+    eu, us = world.regions["eu"].store, world.regions["us"].store
+    person = await world.factory.person(Role.OWNER)
+    us.heard.clear()
+    eu.send_away("", us.other_name)
+    content = f"a plan that stays {new_id().hex}"
+    async with await world.factory.client(person) as owner:
+        files = {"file": ("plan.txt", content.encode())}
+        headers, csrf = {"origin": owner.origin}, await token(owner)
+        answer = await owner.http.post("/files", data={"csrf": csrf}, files=files, headers=headers)
+        assert eu.sent_away, "nobody was sent away, so it proves nothing"
+        assert answer.status_code == 503
+        assert "Files cannot be stored right now." in answer.text
+        assert int(answer.headers["retry-after"]) > 0
+        assert not us.heard, f"a European file went to America: {bytes(us.heard[:200])!r}"
+        eu.be_true()
+        await file_there_and_back(world, owner, content)
+    assert not us.heard
 
 
 async def readings_from_a_file(world: World, owner: Client, content: str) -> None:
@@ -217,17 +207,22 @@ def declared(settings: Settings) -> set[tuple[str, int]]:
 
 
 @pytest.mark.slow
-async def test_an_eu_organization_never_reaches_an_american_endpoint(world: World) -> None:
+async def test_an_eu_organization_never_reaches_an_american_endpoint(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     eu, us = world.regions["eu"], world.regions["us"]
-    with recorded(THREADS) as connections:
+    with recorded(THREADS) as connections, Tap(*us.store.target) as proxy:
+        name_proxy(monkeypatch, proxy)
         european = await a_day(world, "eu")
         assert ("127.0.0.1", us.pool.port) not in connections, "no mail of a European day went to America"
         assert ("127.0.0.1", eu.pool.port) in connections, "the recorder hears mail"
         american = await a_day(world, "us")
         assert ("127.0.0.1", us.pool.port) in connections
+        assert not proxy.heard, f"through a proxy of the environment went {bytes(proxy.heard[:200])!r}"
         undeclared = connections - declared(world.settings)
         assert not undeclared, f"{undeclared}: no setting names it; who asks there?"
         assert len(connections) >= 5, "database, Redis, scanner and two mail pools at least"
+    monkeypatch.undo()
     for word in european.words:
         assert eu.knows(word), "the tap hears nothing, so it proves nothing"
         assert not us.knows(word), f"{word} of a European organization reached America"
@@ -237,6 +232,7 @@ async def test_an_eu_organization_never_reaches_an_american_endpoint(world: Worl
     assert urlsplit(european.download).port == eu.store.port
     assert urlsplit(american.download).port == us.store.port
 
+    await a_store_that_sends_away(world)
     # A person's own mail has no organization: it goes through the home region's pool, whatever they work for.
     person = await world.factory.person(password="nine silver spoons in a drawer")
     async with Client(world.factory.url) as browser:
