@@ -141,16 +141,16 @@ class ProcessingLimit(Base):
     lifts_at: Mapped[datetime | None] = mapped_column(info=internal())
 
 
-# A limit on the purpose, or on everything; then, where a yes is needed ($3), the newest word about this very version.
-PERMITTED = f"""
-    SELECT person FROM unnest($1::uuid[]) AS person
-    WHERE NOT EXISTS (
-        SELECT FROM processing_limits WHERE user_id = person AND purpose = ANY(ARRAY['{EVERYTHING}', $2::text])
-            AND coalesce(lifts_at > $4, true)
-    ) AND ($3::int IS NULL OR coalesce((
-        SELECT given AND version = $3 FROM consents WHERE user_id = person AND purpose = $2 ORDER BY id DESC LIMIT 1
+# A limit on the purpose, or on everything; then, where a yes is needed ($2), the newest word about this very version.
+MAY = f"""
+    NOT EXISTS (
+        SELECT FROM processing_limits WHERE user_id = person AND purpose = ANY(ARRAY['{EVERYTHING}', $1::text])
+            AND coalesce(lifts_at > $3, true)
+    ) AND ($2::int IS NULL OR coalesce((
+        SELECT given AND version = $2 FROM consents WHERE user_id = person AND purpose = $1 ORDER BY id DESC LIMIT 1
     ), false))
 """  # noqa: S608 - our own constant
+PERMITTED = f"SELECT person FROM unnest($4::uuid[]) AS person WHERE {MAY}"  # noqa: S608 - our own constants
 
 
 async def permitted(raw: Connection, aim: Purpose | None, people: Sequence[UUID]) -> set[UUID]:
@@ -158,13 +158,24 @@ async def permitted(raw: Connection, aim: Purpose | None, people: Sequence[UUID]
 
     Without a purpose: all whose data are not restricted.
     """
-    asked = aim.version if aim is not None and aim.basis is Basis.CONSENT else None
-    name = aim.name if aim is not None else EVERYTHING
-    rows = await raw.fetch(PERMITTED, list(people), name, asked, clock.now())
+    rows = await raw.fetch(PERMITTED, *_asked(aim), list(people))
     found = {row["person"] for row in rows}
     if left_out := len(set(people) - found):
-        log.info("processing left out", purpose=name, people=left_out)
+        log.info("processing left out", purpose=_asked(aim)[0], people=left_out)
     return found
+
+
+async def count_permitted(raw: Connection, aim: Purpose, people: str, *values: object) -> int:
+    """How many of whom a statement finds (its column is `person`, its values begin with $4): all of them are counted
+    where they are, since nobody knows how many they will be."""
+    counted = f"SELECT count(*) FROM ({people}) AS found WHERE {MAY}"  # noqa: S608 - from our own code
+    found: int = await raw.fetchval(counted, *_asked(aim), *values)
+    return found
+
+
+def _asked(aim: Purpose | None) -> tuple[str, int | None, datetime]:
+    version = aim.version if aim is not None and aim.basis is Basis.CONSENT else None
+    return aim.name if aim is not None else EVERYTHING, version, clock.now()
 
 
 def restricted() -> Select[Any]:

@@ -54,7 +54,7 @@ def unasked(sources: Sources) -> list[str]:
                     continue
                 seen, aim = seen + 1, ast.unparse(mark.args[0])
                 calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
-                asks = [one for one in calls if name_of(one.func) in ("permitted", "permits")]
+                asks = [one for one in calls if name_of(one.func) in ("permitted", "permits", "count_permitted")]
                 if not any(aim in map(ast.unparse, one.args) for one in asks):
                     bare.append(f"{function.name} does not ask permitted(..., {aim}, ...)")
     assert seen >= LEAST_PURPOSES, "the scan sees too few jobs that serve a purpose"

@@ -26,6 +26,7 @@ from service.guardrails.purposes import EVERYTHING, Purpose, permits
 from service.guardrails.subjects import address_hash
 from service.integrations.mail import MailFailed
 from service.web.mail import deliver
+from tests.support.captured_sql import sent_here
 from tests.support.client import Client
 from tests.support.factories import Factory, Person
 from tests.support.servers import RunningWorker
@@ -132,7 +133,10 @@ async def test_an_objection_leaves_a_person_out_of_the_count(
     clients = [await factory.client(person) for person in people]
     for client in clients:
         await client.submit("/account/name", page="/account", name="Somebody active")
-    before = await counted()
+    with sent_here() as sent:
+        before = await counted()
+    asked = [one.split() for one in sent if "FROM audit_log" in one]
+    assert [one[:2] for one in asked] == [["SELECT", "count(*)"]] * 2, "no list of people is brought into the process"
     await say(clients[0], USAGE_FIGURES, yes=False)
     await clients[1].submit("/privacy/restriction", page=CHOICES, reason="My name is wrong.")
     assert await counted() == before - 2
