@@ -7,6 +7,7 @@ worker costs a tenth of a second and no test sees another worker's rows. Nothing
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import sys
 import tempfile
@@ -107,8 +108,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(config, "workerinput") or _is_partial(config):
         return
     servers = TestServers()
-    servers.postgres.create_database(SKEWED, template=TEMPLATE)
-    servers.postgres.psql(captured_sql.SKEW, SKEWED)
+    make_skewed(servers)
     seen = captured_sql.combine(sorted(folder.glob("statements-*.json")))
     try:
         found = asyncio.run(captured_sql.complaints(servers.postgres.url("postgres", SKEWED), *seen))
@@ -150,6 +150,17 @@ class TestServers:
         directory, postgres_port, redis_port = os.environ["BALLAST_TEST_SERVERS"].split("|")
         self.postgres = EmbeddedPostgres(Path(directory) / "postgres", port=int(postgres_port), durable=False)
         self.redis = EmbeddedRedis(Path(directory) / "redis", port=int(redis_port))
+
+
+def make_skewed(servers: TestServers) -> None:
+    """The database that plans are judged on: filled once per run, by whoever needs it first; the others wait."""
+    postgres = servers.postgres
+    with (postgres.data_dir / "skewed.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not postgres.psql(f"SELECT 1 FROM pg_database WHERE datname = '{SKEWED}'"):
+            postgres.create_database(filling := f"{SKEWED}_filling", template=TEMPLATE)
+            postgres.psql(captured_sql.SKEW, filling)
+            postgres.psql(f"ALTER DATABASE {filling} RENAME TO {SKEWED}")
 
 
 @pytest.fixture(scope="session")
