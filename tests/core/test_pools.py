@@ -17,7 +17,8 @@ from service.core.settings import Settings
 
 @pytest.fixture
 async def pool(settings: Settings) -> AsyncIterator[DriverPool]:
-    hasty = settings.model_copy(update={"database_pool_timeout_seconds": 0.2})
+    # It limits connecting, too: no shorter than a busy machine takes for that.
+    hasty = settings.model_copy(update={"database_pool_timeout_seconds": 2})
     made = DriverPool(settings.database_url.get_secret_value(), hasty, name="single", size=1)
     yield made
     await made.dispose()

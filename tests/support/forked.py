@@ -32,8 +32,8 @@ def _become(words: tuple[str, ...], environment: dict[str, str], directory: str,
     main()
 
 
-_context = get_context("forkserver")
-_context.set_forkserver_preload(["tests.support.preloaded"])
+context = get_context("forkserver")
+context.set_forkserver_preload(["tests.support.preloaded"])
 
 
 class Forked:
@@ -43,7 +43,7 @@ class Forked:
         self._kept = tempfile.TemporaryDirectory(prefix="ballast-command-")
         self._outputs = stdout or Path(self._kept.name, "stdout"), Path(self._kept.name, "stderr")
         out, error = map(str, self._outputs)
-        self._process = _context.Process(
+        self._process = context.Process(
             target=_become, args=(words, dict(environment), os.getcwd(), (out, error)), daemon=True
         )
         self._process.start()
