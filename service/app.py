@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
+from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Scope
 
@@ -18,7 +19,7 @@ from service.catalog import load_tables
 from service.core import telemetry
 from service.core.context import Allowance, Resources
 from service.core.database import Database
-from service.core.errors import NotAuthenticated, ServiceError, StepUpRequired
+from service.core.errors import NotAuthenticated, StepUpRequired
 from service.core.features import load
 from service.core.logging import configure_logging, get_logger
 from service.core.migrate import head
@@ -57,7 +58,7 @@ from service.integrations.webhooks import WebhookSender
 from service.web import dead_letters
 from service.web.assets import mount_assets
 from service.web.contract import contract
-from service.web.errors import install_error_handlers, refusal
+from service.web.errors import STAFF_PREFIX, Detours, install_error_handlers, refusal
 from service.web.staff import Panel
 from service.web.staff_home import in_order
 from service.web.templating import environment
@@ -66,11 +67,18 @@ log = get_logger()
 
 API_VERSION = "v1"
 ROUTE_PARAMETERS = frozenset(signature(APIRouter.add_api_route).parameters)
-DETOURS: dict[type[ServiceError], str] = {
+
+
+def without_organization(request: Request) -> str:
+    """Our own people need none: their place is the panel."""
+    return STAFF_PREFIX if request.scope["state"]["identity"].is_staff else "/organizations/new"
+
+
+DETOURS: Detours = {
     VisitOver: "/impersonation/over",
     NotAuthenticated: "/login",
     StepUpRequired: "/confirm",
-    NoOrganization: "/organizations/new",
+    NoOrganization: without_organization,
     SecondFactorRequired: "/account/security",
 }
 """Where a person is sent, and back again, when one thing is missing."""

@@ -5,7 +5,7 @@ Every 4xx says what is wrong and how to mend it and never repeats the input; a 5
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -43,7 +43,10 @@ class MethodNotAllowed(ServiceError):
     meaning = "The address exists, but not for this method."
 
 
-def install_error_handlers(app: FastAPI, detours: Mapping[type[ServiceError], str]) -> None:
+Detours = Mapping[type[ServiceError], str | Callable[[Request], str]]
+
+
+def install_error_handlers(app: FastAPI, detours: Detours) -> None:
     """Render every failure of the application; `detours` sends people who must log in or confirm there and back."""
 
     async def expected(request: Request, error: Exception) -> Response:
@@ -51,7 +54,7 @@ def install_error_handlers(app: FastAPI, detours: Mapping[type[ServiceError], st
         if not wants_problem(request):
             for kind, place in detours.items():
                 if isinstance(error, kind):
-                    return _detour(request, place)
+                    return _detour(request, place if isinstance(place, str) else place(request))
         return answer(request, error)
 
     async def refused(request: Request, error: Exception) -> Response:
