@@ -60,3 +60,20 @@ async def test_the_lines_for_python_run(factory: Factory, key: str) -> None:
     said = (await run(key, sys.executable, "-c", await snippet(factory, "python"))).splitlines()
     assert said[:2] == ["60 added, 0 refused", "60 readings"]
     assert re.fullmatch(rf"412 Changed in the meantime - .+ {factory.url}/problems/precondition-failed", said[2])
+
+
+async def test_the_guide_sends_nobody_where_only_admins_may_go(factory: Factory) -> None:
+    """It is for everybody, so it does not know who reads it."""
+    async with (
+        await factory.client() as anybody,
+        await factory.client(await factory.person(Role.MEMBER)) as member,
+        await factory.client(await factory.person(Role.ADMIN)) as admin,
+    ):
+        page = await anybody.page("/developers")
+        assert "Then ask one of them" in page
+        linked = set(re.findall(r'href="(/[^"#?]*)"', page))
+        assert len(linked) >= 3, linked
+        for address in sorted(linked):
+            assert (await member.get(address)).status_code in (200, 303), f"{address}: a dead end for members"
+        menu = await admin.page("/members")
+        assert 'href="/api-keys"' in menu, "where the guide sends admins to"
