@@ -1,7 +1,8 @@
 """Static files, named by their content and served from memory: a browser may keep them for ever.
 
 A new release gives a changed file a new name, so no browser or CDN mixes old scripts with new pages. The plain name
-answers nothing: a template that forgot `asset()` fails in the first test and not after the second release.
+answers nothing: a template that forgot `asset()` fails in the first test and not after the second release. One name is
+not ours to choose: browsers ask for /favicon.ico beside what is no page, such as the contract of the API.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from typing import Final
 
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 STATIC = Path(__file__).parent / "static"
 PREFIX: Final = "/static"
+ICON: Final = "/favicon.ico"
 HASH_LENGTH = 8
 
 TYPES: Mapping[str, str] = {
@@ -57,6 +60,8 @@ class Assets:
             # mtime=0: the same bytes on every instance behind the balancer.
             small = gzip.compress(body, compresslevel=9, mtime=0)
             self._gzip[url] = _variant(small, f"{digest}-gzip", file.suffix, (b"content-encoding", b"gzip"))
+            if name == "logo.svg":
+                self._plain[ICON] = _variant(body, digest, file.suffix, cache=b"public, max-age=86400")
         self.version = hashlib.sha256("\n".join(self._plain).encode()).hexdigest()[:HASH_LENGTH]
         """Changes whenever any file does."""
 
@@ -85,12 +90,18 @@ class Assets:
         await send({"type": "http.response.body", "body": body})
 
 
-def _variant(body: bytes, tag: str, suffix: str, *extra: tuple[bytes, bytes]) -> Variant:
+def _variant(
+    body: bytes,
+    tag: str,
+    suffix: str,
+    *extra: tuple[bytes, bytes],
+    cache: bytes = b"public, max-age=31536000, immutable",
+) -> Variant:
     etag = f'"{tag}"'.encode()
     headers = [
         (b"content-type", TYPES[suffix].encode()),
         (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"public, max-age=31536000, immutable"),
+        (b"cache-control", cache),
         (b"etag", etag),
         (b"vary", b"Accept-Encoding"),
         *extra,
@@ -114,3 +125,4 @@ def assets() -> Assets:
 
 def mount_assets(app: Starlette) -> None:
     app.mount(PREFIX, assets(), name="static")
+    app.router.routes.append(Route(ICON, assets(), name="icon"))

@@ -47,6 +47,7 @@ PUBLIC_ROUTES = frozenset(
 """What somebody without a login may ask: getting in, getting back in, following a link we mailed, and what it costs."""
 
 INFRASTRUCTURE_ROUTES = frozenset({"/livez", "/metrics", "/openapi.json", "/readyz", "/static", "/version"}) | {
+    "/favicon.ico",
     "/unsubscribe/{wish}", "/webhooks/sendgrid", "/webhooks/sendgrid/", "/webhooks/stripe", "/webhooks/stripe/",
 }  # fmt: skip
 """Probes, metrics, files, the schema, and messages under a signature: no person, no transaction, no limit."""

@@ -103,3 +103,13 @@ def test_the_files_stay_small() -> None:
     assert len((STATIC / "app.css").read_bytes()) <= 26_000
     packed = sum(len(gzip.compress((STATIC / name).read_bytes(), 9)) for name in EXPECTED)
     assert 10_000 < packed < 30_000
+
+
+async def test_what_is_no_page_has_an_icon_too(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/favicon.ico")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/svg+xml")
+    assert answer.content == (STATIC / "logo.svg").read_bytes()
+    assert answer.headers["cache-control"] == "public, max-age=86400", "the name stays when the picture changes"
+    again = await client.get("/favicon.ico", headers={"If-None-Match": answer.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert (await client.post("/favicon.ico")).status_code == 405
