@@ -64,8 +64,12 @@ class Product:
                 step.detail = self._where(
                     "inbox", "smtp", "inbox-us", "oidc", "stripe", "sendgrid", "receiver", "scanner", *SOURCES.values()
                 )
+        # Beside the migrations, and before the worker: the first thing it does is compare what is sold with Stripe.
+        prices = self._begin("prices", "seed", "--prices") if stand_ins else None
         with self.console.step("Migrations") as step:
             step.detail = self._command("migrate").strip().splitlines()[-1]
+            if prices:
+                prices.finish()
         if not is_free(self.ports["app"]):
             self._choose_address()  # somebody was faster while we migrated
         # Beside the seed, not after it: on two cores each half of the time is spent importing.
@@ -184,8 +188,12 @@ class Product:
         self.environment |= {name: value for name, value in values.items() if not self.environment.get(name)}
 
     def _command(self, name: str, *more: str) -> str:
+        return self._begin(name, name, *more).finish()
+
+    def _begin(self, name: str, *command: str) -> Child:
+        """A command of the service that ends by itself."""
         log = self.home.logs / f"{name}.log"
-        return Child(name, ["service", name, *more], log=log, env=self.environment, cwd=ROOT).finish()
+        return Child(name, ["service", *command], log=log, env=self.environment, cwd=ROOT)
 
     def _child(self, name: str, *arguments: str) -> Child:
         log = self.home.logs / f"{name}.log"

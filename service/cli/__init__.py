@@ -99,8 +99,14 @@ def migrate() -> None:
 @cli.command()
 def seed(
     webhook_url: Annotated[str, typer.Option(help="address of a receiver that the first organization tells")] = "",
+    prices: Annotated[bool, typer.Option("--prices", help="only what is sold, in the stand-in for Stripe")] = False,
 ) -> None:
     """Plant the demo: organizations, people, indicators and 90 days of readings. Prints the logins as JSON."""
+    if prices:
+        from service.features.billing.flows import catalogue
+
+        typer.echo(json.dumps({"prices": asyncio.run(catalogue.stock(get_settings()))}))
+        return
     from service.seed import plant, plant_webhooks
 
     logins = asyncio.run(plant(get_settings()))

@@ -169,6 +169,8 @@ async def test_servers_of_ones_own_are_used_and_hold_the_whole_demo(
         _assert_whole_demo(await connection.fetch(SEED))
         await _assert_sources_bring_something(connection)
         assert await connection.fetchval("SELECT count(*) FROM worker_heartbeats") == 1
+        worker = (tmp_path / "logs" / "worker.log").read_text()
+        assert "price mismatch" not in worker, "what is sold is there before the first comparison"
         await connection.close()
         running.send_signal(signal.SIGTERM)
         code, rest = ending(running)
