@@ -17,6 +17,7 @@ from pathlib import Path
 
 import orjson
 
+from infra.sandbox.proxies import forget_proxies
 from load.bench import billing_report, imports, ingest, outgoing, plans, report
 from load.bench.acknowledge import acknowledge
 from load.bench.cases import Case, cases
@@ -121,6 +122,7 @@ def by_itself(*, pinned: bool = False) -> Iterator[None]:
 
 
 def main() -> None:
+    forget_proxies()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one run")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each case against each server")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import asyncpg
 
+from infra.sandbox.proxies import forget_proxies
 from load.headline import report
 from load.headline.people import make_people
 from load.headline.picture import picture
@@ -56,6 +57,7 @@ async def headline(stage: World, count: int, pace: float, storms: Sequence[Storm
 
 
 def main() -> int:
+    forget_proxies()
     parser = argparse.ArgumentParser(prog="python -m load.headline", description=__doc__)
     parser.add_argument("--customers", type=int, default=200, help="in each of the five storms")
     parser.add_argument("--pace", type=float, default=UPGRADES_PER_SECOND, help="customers who upgrade within a second")
