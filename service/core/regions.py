@@ -93,6 +93,14 @@ def store_address(place: Place) -> str:
     return place.storage_endpoint.rstrip("/") or f"https://s3.{place.storage_region}.amazonaws.com"
 
 
+def bucket_address(place: Place) -> str:
+    """Where a bucket itself is: Amazon wants its name in the host's, the compatible ones in the path."""
+    bucket = place.storage_url.partition(":")[2].strip("/").partition("/")[0]
+    if place.storage_endpoint:
+        return f"{store_address(place)}/{bucket}"
+    return f"https://{bucket}.s3.{place.storage_region}.amazonaws.com"
+
+
 @dataclass(frozen=True, slots=True)
 class Reach:
     """Which machines a module talks to: those of the organization's region, or the same ones for everybody."""

@@ -5,7 +5,8 @@ answers that fill the memory, requests forged through us to the inside (SSRF; AS
 checked address. The address is checked where the connection is made: a name that resolves differently a moment later
 (DNS rebinding) gains nothing.
 
-In development the addresses named in the settings (the sandbox's) may be private; in production nothing may.
+In development the addresses named in the settings (the sandbox's) may be private; in production only our own stores
+may, over TLS, for what we ask ourselves: a bucket behind a private endpoint is asked like any other.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import orjson
 from opentelemetry.trace import SpanKind
 
 from service.core import telemetry
+from service.core.regions import bucket_address, store_address
 from service.core.settings import Settings
 from service.guardrails.cards import without_cards
 
@@ -90,7 +92,10 @@ class HttpClient:
         known = () if settings.is_production else own if sandbox is None else sandbox
         self._private_hosts = frozenset(host for url in known if (host := urlsplit(url).hostname))
         self._ports = ports
-        self._network = _CheckedNetwork(self._private_hosts, connections)
+        # Customers' addresses (`sandbox`) may be none of these: who names one as theirs would reach it through us.
+        stores = [bucket_address(place) for place in settings.places.values() if store_address(place)]
+        own_stores = {urlsplit(url).hostname or "" for url in stores} if sandbox is None else set()
+        self._network = _CheckedNetwork(self._private_hosts | own_stores, connections)
         self._client = httpx.AsyncClient(
             transport=_CheckedTransport(self._network, connections),
             follow_redirects=False,

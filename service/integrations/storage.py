@@ -35,7 +35,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
-from service.core.regions import Place, by_region, in_region, split_key, store_address
+from service.core.regions import Place, bucket_address, by_region, in_region, split_key, store_address
 from service.core.settings import Settings
 from service.guardrails.circuit_breaker import CircuitBreaker, CircuitOpen
 from service.guardrails.data_map import Kind, of_kind
@@ -146,10 +146,9 @@ class Store:
         self._place = re.sub(r"^//+", "/" if kind == "file" else "", path)
         self._bucket, _, prefix = self._place.partition("/")
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-        # Amazon wants the bucket in the host's name, the compatible ones in the path.
-        amazon = f"https://{self._bucket}.s3.{place.storage_region}.amazonaws.com"
-        own = place.storage_endpoint.rstrip("/")
-        self._bucket_address = f"{own}/{self._bucket}" if own else amazon
+        self._bucket_address = bucket_address(place)
+        if kind == "s3" and not urlsplit(store_address(place)).hostname:
+            raise ValueError("STORAGE_ENDPOINT must look like https://s3.example.com")
         self._breaker = CircuitBreaker(
             "storage" if region == settings.home_region else f"storage-{region}", counts=(StorageAway,)
         )

@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from infra.sandbox.ports import free_port
 from service.core.settings import Environment, Settings
-from service.integrations.http import AddressRefused, HttpClient, PeerFailed, is_public
+from service.integrations.http import AddressRefused, HttpClient, PeerFailed, PeerUnreached, is_public
 from tests.integrations.conftest import Peer
 
 
@@ -137,6 +138,33 @@ async def test_production_asks_nothing_private_at_all(settings: Settings, peer: 
             await client.send("GET", await start(peer, answering(b"")))
     finally:
         await client.aclose()
+
+
+async def test_our_own_store_may_be_inside_and_is_nobodys_way_in(settings: Settings) -> None:
+    """A bucket behind a private endpoint took files, and erasing their versions was refused for ever."""
+    made = settings.model_copy(
+        update={
+            "environment": Environment.PRODUCTION,
+            "storage_url": "s3://files",
+            "storage_endpoint": f"https://localhost:{free_port()}",
+        }
+    )
+    ours, customers = HttpClient(made), HttpClient(made, sandbox=())
+    try:
+        with pytest.raises(PeerUnreached) as reached:
+            await ours.send("GET", made.storage_endpoint)
+        assert not isinstance(reached.value, AddressRefused), "it was asked, and nobody listens there"
+        for client, url in (
+            (customers, made.storage_endpoint),
+            (ours, made.storage_endpoint.replace("localhost", "127.0.0.1")),
+        ):
+            with pytest.raises(AddressRefused, match="private network"):
+                await client.send("GET", url)
+        with pytest.raises(AddressRefused, match="only https"):
+            await ours.send("GET", made.storage_endpoint.replace("https", "http"))
+    finally:
+        await ours.aclose()
+        await customers.aclose()
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,14 @@ async def test_a_signed_address_hands_out_one_object_as_an_attachment(s3: str) -
     assert answer.headers["content-type"].startswith("application/octet-stream")
 
 
+def test_an_endpoint_that_is_no_address_is_refused_at_the_start(s3: str) -> None:
+    """The library would panic with the first question, in words that nobody catches."""
+    for endpoint in ("https://", "s3.example.com"):
+        made = bucket_settings(s3).model_copy(update={"storage_endpoint": endpoint})
+        with pytest.raises(ValueError, match="STORAGE_ENDPOINT must look like"):
+            store_of(made, HttpClient(made))
+
+
 def test_a_directory_signs_nothing(tmp_path: Path) -> None:
     settings = Settings(storage_url=f"file:{tmp_path}")
     assert store_of(settings, HttpClient(settings)).presign("t/x", seconds=60, disposition="attachment") is None
