@@ -23,7 +23,7 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from service.core import telemetry
-from service.core.context import Context
+from service.core.context import Context, Resources
 from service.core.crypto import BadSignature, conceal, reveal, unsign
 from service.core.logging import get_logger
 from service.core.masking import masked
@@ -34,7 +34,7 @@ from service.guardrails.mailing import HOLDS_BACK, Connection, InDoubt, MailStat
 from service.guardrails.purposes import Purpose
 from service.guardrails.residency import region_of
 from service.guardrails.switches import Switch
-from service.integrations.mail import Mail, Mailers, MailFailed, MailRefused
+from service.integrations.mail import Mail, Mailer, Mailers, MailFailed, MailRefused
 from service.web.templating import environment
 
 PATIENT = Retry(attempts=24, first=timedelta(seconds=5))
@@ -85,6 +85,29 @@ async def deliver(
     own link, without from all news to the address. Raises KeyError for a template that no `letter` declares, TypeError
     for a notice that does not say to whom it goes.
     """
+    await hand_over(ctx.resources, await compose_for(ctx, to, template, reference, person, **values))
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A mail that lacks nothing but its sending."""
+
+    mail: Mail
+    template: str
+    person: UUID | EllipsisType | None
+    mailer: Mailer
+
+
+async def compose_for(
+    ctx: Context,
+    to: str,
+    template: str,
+    reference: str,
+    person: UUID | EllipsisType | None = ...,
+    /,
+    **values: object,
+) -> Ready:
+    """The first half of `deliver`, for whoever closes their unit of work before anything is sent."""
     kind = LETTERS[template]
     if isinstance(person, EllipsisType) and (kind.reach is Reach.NOTICE or kind.purpose is not None):
         raise TypeError(f"{template} is a notice: say to which person, or people who want their data left alone get it")
@@ -98,20 +121,27 @@ async def deliver(
     if hipaa.is_on(ctx.settings) and values.keys() - WORDLESS:
         shown, values = NEUTRAL, {"link": values.get("link") or ctx.settings.base_url}
     subject, text, html = compose(shown, unsubscribe=unsubscribe, **values)
-    async with ctx.resources.get(AcknowledgingPool).connection() as raw:
+    category, asked = template.replace("/mail/", "."), kind.reach is Reach.ASKED
+    return Ready(Mail(to, subject, text, html, reference, category, unsubscribe, asked), template, person, mailer)
+
+
+async def hand_over(resources: Resources, ready: Ready) -> None:
+    """The second half: what talks to others, and says in transactions of its own what became of it."""
+    kind, mailer, template = LETTERS[ready.template], ready.mailer, ready.template
+    to, reference = ready.mail.to, ready.mail.reference
+    async with resources.get(AcknowledgingPool).connection() as raw:
         try:
             if not await mailing.claim(raw, reference, template, to, tells_later=mailer.tells_later):
                 return
         except InDoubt:
             raise MailFailed("the answer to an earlier try was lost; waiting for news of it") from None
-        if await mailing.causes(raw, to) & HOLDS_BACK[kind.reach] or not await _may_write(raw, kind, person):
+        if await mailing.causes(raw, to) & HOLDS_BACK[kind.reach] or not await _may_write(raw, kind, ready.person):
             await mailing.settle(raw, reference, MailState.SUPPRESSED)
             telemetry.mails.labels(MailState.SUPPRESSED.value).inc()
             return
-    category, asked = template.replace("/mail/", "."), kind.reach is Reach.ASKED
     state = MailState.SENT
     try:
-        await mailer.send(Mail(to, subject, text, html, reference, category, unsubscribe, asked))
+        await mailer.send(ready.mail)
     except MailRefused as refusal:
         # Mostly a mistyped address; tried again for a day it would only cost our good name with the receiver.
         log.error("mail refused", template=template, why=str(refusal))
@@ -119,10 +149,10 @@ async def deliver(
     except MailFailed as failure:
         telemetry.mails.labels("doubtful" if failure.doubtful else "failed").inc()
         if not failure.doubtful:
-            await _settle(ctx, reference, MailState.WAITING)
+            await _settle(resources, reference, MailState.WAITING)
         raise
     telemetry.mails.labels(state.value).inc()
-    await _settle(ctx, reference, state)
+    await _settle(resources, reference, state)
 
 
 async def _may_write(raw: Connection, kind: Letter, person: UUID | EllipsisType | None) -> bool:
@@ -134,8 +164,8 @@ async def _may_write(raw: Connection, kind: Letter, person: UUID | EllipsisType 
     return await purposes.permits(raw, kind.purpose, person)
 
 
-async def _settle(ctx: Context, reference: str, state: MailState) -> None:
-    async with ctx.resources.get(AcknowledgingPool).connection() as raw:
+async def _settle(resources: Resources, reference: str, state: MailState) -> None:
+    async with resources.get(AcknowledgingPool).connection() as raw:
         await mailing.settle(raw, reference, state)
 
 

@@ -92,7 +92,7 @@ def careless(sources: Sources) -> list[str]:
             where = f"{path.relative_to(SERVICE)}:{call.lineno}"
             if name_of(call.func) == "send" and "mailer" in ast.unparse(call.func).lower() and path.name != "mail.py":
                 found.append(f"{where} sends past service.web.mail")
-            if name_of(call.func) == "deliver" and len(call.args) >= 4:
+            if name_of(call.func) in ("deliver", "compose_for") and len(call.args) >= 4:
                 seen += 1
                 template = call.args[2]
                 letter = LETTERS.get(str(template.value)) if isinstance(template, ast.Constant) else None

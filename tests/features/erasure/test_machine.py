@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 
 import pytest
@@ -9,9 +10,11 @@ import pytest
 from infra.sandbox.sendgrid import SendGridKnobs
 from infra.sandbox.stripe.knobs import StripeKnobs
 from service.core import clock
+from service.core.context import Resources
 from service.core.ids import new_id
 from service.features.erasure import jobs
 from service.features.erasure.flows import arrivals
+from service.features.erasure.flows import steps as machine_steps
 from service.features.erasure.flows.steps import STEPS
 from service.guardrails import sessions
 from service.guardrails.erasure import unable
@@ -21,11 +24,15 @@ from service.guardrails.purge import purge_expired
 from service.guardrails.residency import at_home
 from service.guardrails.subjects import address_hash
 from service.integrations.storage import Storage
+from service.web.mail import Ready, hand_over
 from tests.features.erasure.world import HOME, World
 from tests.support.client import Client
 from tests.support.factories import Person
 
 pytest_plugins = ("tests.guardrails.durability", "tests.features.erasure.planet")
+IDLE = """
+    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'
+"""
 ENTER = "/staff/erasures/enter"
 LETTER = "Letter of 3 March, ticket 4711"
 CHECKED = "Called back on the known number"
@@ -287,3 +294,26 @@ async def test_the_walker_may_write_what_it_empties(world: World) -> None:
     rights = "SELECT has_column_privilege('ballast_maintenance', $1, $2, 'UPDATE')"
     without = [each for each in tables if not await world.superuser.fetchval(rights, *each)]
     assert not without, f"{without}: GRANT UPDATE (column) ON table TO ballast_maintenance, or an erasure fails here"
+
+
+async def test_the_farewell_leaves_with_no_transaction_open(
+    world: World, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A provider that takes its time must keep nothing of the database waiting."""
+    idle: list[int] = []
+
+    async def watched(resources: Resources, ready: Ready) -> None:
+        for _ in range(600):
+            idle.append(await world.superuser.fetchval(IDLE))
+            if not idle[-1]:
+                break
+            await asyncio.sleep(0.05)
+        await hand_over(resources, ready)
+
+    monkeypatch.setattr(machine_steps, "hand_over", watched)
+    await world.ask(person)
+    await world.after_a_day()
+    assert idle, "a farewell was sent"
+    # One that is left open ends the waiting, too: the database hangs up on it, and the step has failed.
+    state = (await world.request(person))["state"]
+    assert (idle[-1], state) == (0, "done"), "a transaction stays open for as long as the provider thinks"

@@ -23,7 +23,7 @@ from service.guardrails.subjects import Person
 from service.guardrails.uploads.kept import PLACES
 from service.integrations.mail import Mailers
 from service.integrations.storage import Storage
-from service.web.mail import deliver, letter
+from service.web.mail import compose_for, hand_over, letter
 
 letter("erasure/mail/begun", Reach.MUST)
 
@@ -64,7 +64,8 @@ async def farewell(resources: Resources, case: Case) -> Evidence:
     for email in case.emails[:1]:
         async with resources.database.unit_of_work(tenant=None) as work:
             ctx = Context(work, resources, SYSTEM, Caller(f"erasure {case.request_id}"))
-            await deliver(ctx, email, "erasure/mail/begun", f"erasure.{case.request_id}")
+            ready = await compose_for(ctx, email, "erasure/mail/begun", f"erasure.{case.request_id}")
+        await hand_over(resources, ready)
     return {"mails": len(case.emails[:1])}
 
 
