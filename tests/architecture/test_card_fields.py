@@ -43,7 +43,7 @@ async def left_in(superuser: asyncpg.Connection[Any], resources: Resources, *num
         if await superuser.fetchval(f"SELECT count(*) FROM {row['name']} AS t WHERE t::text LIKE ANY($1)", sought):
             found.append(row["name"])
     keys, redis = 0, resources.redis
-    async for key in redis.scan_iter():
+    async for key in redis.scan_iter(count=1000):
         keys += 1
         kind = await redis.type(key)
         value = (

@@ -250,7 +250,7 @@ async def test_no_page_of_the_panel_shows_who_somebody_is_before_a_reason_is_giv
             if "{" in path:
                 left.add(path)
                 continue
-            async for key in factory.resources.redis.scan_iter(exports):
+            async for key in factory.resources.redis.scan_iter(exports, count=1000):
                 await factory.resources.redis.delete(key)  # there are more to look at than an hour allows
             answer = await staff.get(path)
             assert answer.status_code in (200, 303), f"{path}: {answer.status_code}"

@@ -227,7 +227,7 @@ async def visit(factory: Factory, person: Person, counted: Counted, paths: dict[
     async with await factory.client(person, "password", "totp") as client:
         for name, path in paths.items():
             # There are more exports to look at than an organization may take in an hour.
-            async for key in redis.scan_iter(exports):
+            async for key in redis.scan_iter(exports, count=1000):
                 await redis.delete(key)
             if name == SHORT_LIVED and person.organization_id:
                 path = f"/downloads/{await download(factory, person.organization_id, person)}"

@@ -193,7 +193,7 @@ async def test_spellings_of_one_address_share_their_attempts(here: Resources) ->
 
 async def test_redis_does_not_say_whose_account_was_tried(here: Resources) -> None:
     await spend(here, LOGIN, subject="ann@example.com", address="203.0.113.7")
-    names = [key.decode() async for key in here.redis.scan_iter(f"{here.settings.redis_namespace}:*")]
+    names = [key.decode() async for key in here.redis.scan_iter(f"{here.settings.redis_namespace}:*", count=1000)]
     assert len(names) == 5  # pair, distinct, subject, everyone, and who of late tried this one
     assert not [name for name in names if "ann" in name]
 

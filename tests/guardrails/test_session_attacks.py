@@ -25,7 +25,7 @@ from tests.guardrails.instances import cookies_of, hung, instance, later, log_in
 async def dump(resources: Resources) -> dict[str, str]:
     """All that a thief of Redis gets: every key of ours with its value, in text."""
     found: dict[str, str] = {}
-    async for key in resources.redis.scan_iter(f"{resources.settings.redis_namespace}:*"):
+    async for key in resources.redis.scan_iter(f"{resources.settings.redis_namespace}:*", count=1000):
         match await resources.redis.type(key):
             case b"hash":
                 value: Any = await resources.redis.hgetall(key)

@@ -217,7 +217,7 @@ async def test_inviting_the_world_uses_up_nobodys_password_reset(team: Team) -> 
 
 async def buckets(team: Team, policy: str) -> dict[bytes, object]:
     redis, space = team.factory.resources.redis, team.factory.resources.settings.redis_namespace
-    return {key: await redis.get(key) async for key in redis.scan_iter(f"{space}:l:{policy}:*")}
+    return {key: await redis.get(key) async for key in redis.scan_iter(f"{space}:l:{policy}:*", count=1000)}
 
 
 async def test_neither_table_nor_queue_holds_a_working_link(team: Team) -> None:
