@@ -69,7 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
     directory = Path(_servers.enter_context(tempfile.TemporaryDirectory(prefix="ballast-test-")))
-    postgres = _servers.enter_context(EmbeddedPostgres(directory / "postgres", durable=False, max_connections=200))
+    postgres = _servers.enter_context(EmbeddedPostgres(directory / "postgres", durable=False, max_connections=300))
     redis = _servers.enter_context(EmbeddedRedis(directory / "redis"))
     postgres.create_database(TEMPLATE)
     os.environ["DATABASE_OWNER_URL"] = postgres.url("ballast_owner", TEMPLATE)
