@@ -68,7 +68,7 @@ class Office:
 
     async def heard_by_itself(self, reference: str, state: str) -> None:
         """What the stand-in posts of its own accord has arrived and is dealt with."""
-        for _ in range(250):
+        for _ in range(1_500):
             await self.work_off()
             if await self.state(reference) == state:
                 return

@@ -100,7 +100,7 @@ async def test_a_changed_role_is_news(
     async with await factory.client(owner) as boss, await factory.client(member) as client:
         changed = await boss.submit(f"/members/{membership}/role", page="/members", role="viewer")
         assert changed.status_code == 303, changed.text
-        for _ in range(200):
+        for _ in range(1_500):
             if await unread(client):
                 break
             await superuser.fetchval("SELECT pg_sleep(0.02)")
