@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -20,6 +21,7 @@ from service.core.context import SYSTEM, Caller, Context
 from service.core.crypto import keyed_hash
 from service.core.ids import new_id
 from service.core.logging import get_logger
+from service.features.imports.flows.run import take_turn
 from service.guardrails import audit, jobs
 from service.guardrails.cards import MASK
 from service.guardrails.inbox import opened
@@ -136,6 +138,34 @@ async def test_what_others_tell_us_leaves_none(
     assert sendgrid["reason"] == f"550 {MASK} unknown"
     await office.work_off()
     assert await left(world, capfd) == set()
+
+
+async def test_a_file_says_it_in_its_name_its_fields_and_its_rows(
+    world: World, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Everything but the content of what is uploaded; an import's file is gone when its rows were read."""
+    organization = await world.factory.organization()
+    await world.factory.plan(organization)
+    person, rows = await world.factory.person(Role.OWNER, organization), f"time,value\n2026-03-31,{PAN}\n"
+    indicator = await world.factory.indicator(organization, "Visits")
+    async with await world.factory.client(person) as client:
+        fields: dict[str, Any] = {"csrf": client.csrf, "indicator": str(indicator)}
+        for name, content in ((f"scan {WRITTEN}.csv", rows), (f"{PAN}.csv", f"time,value,{PAN}\n2026-03-31,1\n")):
+            for more in ({}, {PAN: "x"}, {"zone": PAN}, {"mode": WRITTEN}):
+                file = {"file": (name, content.encode(), f"text/{PAN}", {"x-note": PAN})}
+                sent = await client.http.post(
+                    "/imports/new", data=fields | more, files=file, headers={"origin": client.origin}
+                )
+                assert sent.status_code == (422 if more else 303), sent.text[:2_000]
+                assert PAN not in f"{sent.text} {sent.headers}"
+        picture = {"file": (f"{WRITTEN}.txt", b"nothing", f"text/{PAN}")}
+        await client.http.post("/files", data=fields, files=picture, headers={"origin": client.origin})
+    assert world.resources.maintenance is not None
+    while await take_turn(world.resources, world.resources.maintenance):
+        pass
+    assert await left(world, capfd) == set()
+    told = await world.superuser.fetch("SELECT name, state FROM imports WHERE organization_id = $1", organization)
+    assert {row["name"] for row in told} == {f"scan {MASK}.csv", f"{MASK}.csv"}
 
 
 async def test_what_a_customers_server_answers_is_kept_without(world: World, capfd: pytest.CaptureFixture[str]) -> None:
