@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service.core.settings import get_settings, insist_on
+
+if TYPE_CHECKING:
+    from service.core.context import Resources
 
 privacy = typer.Typer(no_args_is_help=True, help="What personal data is where, and why.")
 
@@ -69,3 +72,25 @@ def replay_erasures() -> None:
     begun, open_ones = asyncio.run(with_resources(replay_all, maintenance=True))
     typer.echo(f"{begun} erasures were done again; {open_ones} could not be finished and go on in the worker")
     raise typer.Exit(1 if open_ones else 0)
+
+
+@privacy.command("copy")
+def copy_for(
+    email: Annotated[str, typer.Argument(help="The address of their account.")],
+    out: Annotated[Path, typer.Option(help="The archive to write; a file that is not there yet.")],
+    reason: Annotated[str, typer.Option(help="How they proved who they are, and a ticket; it stands in the log.")],
+) -> None:
+    """A copy of their data (GDPR Art. 15) for who cannot log in: ops/access-request.md says when, and for whom."""
+    import asyncio
+
+    from service.cli._running import with_resources
+    from service.features.privacy.flows.letter import write_copy
+
+    settings = get_settings()
+    insist_on(settings, "database_maintenance_url")
+
+    async def write(resources: Resources) -> int:
+        return await write_copy(resources, resources.as_maintenance, email, reason, out)
+
+    size = asyncio.run(with_resources(write, maintenance=True))
+    typer.echo(f"{out}: {size} bytes. They get a mail that says so. Hand it over as you checked, then delete it.")

@@ -21,7 +21,7 @@ from tests.architecture.conftest import ROOT, SERVICE, at_least
 
 LIMIT_OF_LINES = 300
 SHELVES, FEATURES = "service", "service/features"
-BUDGETS = {SHELVES: 13_900, "service/guardrails": 6_700}
+BUDGETS = {SHELVES: 14_000, "service/guardrails": 6_700}
 """Lines of code, without the features: what everybody who clones this has to read (decision 0010)."""
 LARGEST_FEATURES = {"billing": 3_900}
 BUDGET_OF_A_FEATURE = 2_000

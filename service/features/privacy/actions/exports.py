@@ -10,10 +10,13 @@ from sqlalchemy.exc import IntegrityError
 
 from service.core import clock
 from service.core.context import Context
-from service.core.errors import Conflict
+from service.core.errors import Conflict, Invalid, NotFound
+from service.core.ids import new_id
+from service.features.accounts.models import User
 from service.features.privacy.models import DataExport, Scope, State
 from service.guardrails.actions import action
 from service.guardrails.permissions import Role, Who
+from service.guardrails.staff_reasons import LONGEST, SHORTEST
 
 LIFETIME = timedelta(hours=24)
 UNIQUE_VIOLATION = "23505"
@@ -30,6 +33,19 @@ async def request_organization_export(ctx: Context) -> DataExport:
     """Everything of the organization, to leave with: also for one that owes us money (EU Data Act, Art. 25)."""
     wanted = DataExport(user_id=ctx.user_id, scope=Scope.ORGANIZATION, organization_id=ctx.organization_id)
     return await _ask(ctx, wanted)
+
+
+@action("privacy.copy_by_letter", requires=Who.SYSTEM)
+async def copy_by_letter(ctx: Context, email: str, reason: str) -> User:
+    """From a shell, for who cannot log in (GDPR Art. 15, 12(6)); locked and deleted accounts, too."""
+    wanted = select(User).where(User.email == email.strip().lower())
+    user: User | None = await ctx.db.scalar(wanted, execution_options={"include_deleted": True})
+    if user is None:
+        raise NotFound("There is no account with this address.")
+    if not SHORTEST <= len(reason.strip()) <= LONGEST:
+        raise Invalid(f"The reason has {SHORTEST} to {LONGEST} characters.", mend="Say how they proved who they are.")
+    ctx.facts |= {"reason": reason.strip(), "copy": str(new_id())}
+    return user
 
 
 @action("privacy.finish_export", requires=Who.SYSTEM)

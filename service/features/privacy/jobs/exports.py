@@ -22,6 +22,7 @@ from service.web.mail import PATIENT, deliver, letter
 telemetry.measures.append(measure)
 PAUSE_SECONDS, EXPIRE_SECONDS = 1.0, 60.0
 
+letter("privacy/mail/copy-by-letter", Reach.MUST, contact="privacy@app.example")
 letter("privacy/mail/export-ready", Reach.ASKED, link="https://app.example/privacy", what="your data")
 
 
@@ -54,3 +55,13 @@ async def tell_who_asked(ctx: Context, event: Event) -> None:
         link=f"{ctx.settings.base_url.rstrip('/')}{'/privacy' if personal else '/organization/export'}",
         what="your data" if personal else "your organization's data",
     )
+
+
+@on(actions.copy_by_letter, retry=PATIENT)
+async def tell_whose_copy_was_made(ctx: Context, event: Event) -> None:
+    """They hear of it while a letter is under way, if it was not them who wrote."""
+    wanted = select(User.email).where(User.id == event.object_id)
+    email = await ctx.db.scalar(wanted, execution_options={"include_deleted": True})
+    if email is not None:
+        reference, contact = f"privacy.letter.{event.facts['copy']}", ctx.settings.privacy_contact
+        await deliver(ctx, email, "privacy/mail/copy-by-letter", reference, contact=contact)
