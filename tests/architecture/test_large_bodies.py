@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request, UploadFile
 from service.app import large_bodies, uploads_of
 from service.core.multipart import arriving
 from service.core.schemas import Input
+from service.core.settings import Settings
 from service.guardrails.contexts import Ctx, KeyCtx, PublicCtx
 from service.guardrails.idempotency import IdempotentRoute
 from service.guardrails.rate_limits import UPLOAD, limit, policy_of
@@ -25,6 +26,21 @@ from tests.architecture.test_routes import policies_of
 
 READERS = {"arriving", "stream", "form", "body", "json"}
 """How a handler reads a body by itself, past what FastAPI and the forms read for it."""
+MOST = {
+    "POST /api/v1/indicators/readings/batch": "2097152 bytes of JSON",
+    "POST /api/v1/indicators/{indicator_id}/readings/batch": "2097152 bytes of JSON",
+    "POST /api/v1/files": "25000000 bytes in 120 s, at least 1024 a second, 8 at once and 3 of one",
+    "POST /files": "25000000 bytes in 120 s, at least 1024 a second, 8 at once and 3 of one",
+    "POST /imports/new": "200000000 bytes in 600 s, at least 1024 a second, 8 at once and 3 of one",
+}
+"""What each route takes that takes more than an ordinary body; reviewed, because a bound that grew protects no more."""
+
+
+def most_of(route: Route) -> str:
+    if policy := upload_policy_of(route.endpoint):
+        pace = f"at least {policy.slowest} a second, {policy.at_once} at once and {policy.each} of one"
+        return f"{policy.most_bytes} bytes in {policy.seconds:.0f} s, {pace}"
+    return f"{route.endpoint.most_json} bytes of JSON" if hasattr(route.endpoint, "most_json") else ""
 
 
 def reads_by_itself(route: Route) -> bool:
@@ -62,6 +78,14 @@ def test_large_bodies_are_read_within_their_bounds(routes: list[Route], app: Fas
     assert sum(map(reads_by_itself, routes)) >= 3
     found = list(offences(routes))
     assert not found, f"{found} (service/guardrails/uploads, service/guardrails/strict_json.py)"
+
+
+def test_how_much_is_taken_equals_what_was_reviewed(routes: list[Route], settings: Settings) -> None:
+    now = {str(route): most for route in routes if (most := most_of(route))}
+    assert now == MOST, (
+        "more memory, disk and time for whoever sends; when it is right, change MOST and have it reviewed"
+    )
+    assert settings.max_body_bytes <= 1_048_576, "an ordinary body: of every form and every call of the API"
 
 
 TINY = UploadPolicy("tiny", {}, most_bytes=1)

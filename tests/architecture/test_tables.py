@@ -141,6 +141,16 @@ async def test_the_application_role_is_weak(superuser: Db) -> None:
         "SELECT rolname FROM pg_roles WHERE rolname LIKE 'ballast_%' AND (rolsuper OR rolbypassrls OR rolcreaterole)"
     )
     assert not rows, f"{[row['rolname'] for row in rows]} can bypass row-level security: the second wall is down"
+    makers = await superuser.fetch(
+        "SELECT rolname FROM pg_roles WHERE rolname LIKE 'ballast_%' AND rolname <> 'ballast_owner' AND (rolcreatedb"
+        " OR has_database_privilege(rolname, current_database(), 'CREATE')"
+        " OR has_schema_privilege(rolname, 'public', 'CREATE')"
+        " OR pg_has_role(rolname, 'ballast_owner', 'MEMBER')"
+        " OR EXISTS (SELECT FROM pg_class WHERE relowner = pg_roles.oid))"
+    )
+    assert not makers, f"{[row['rolname'] for row in makers]} can change the schema: only migrations do"
+    seen = await superuser.fetchval("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'ballast_%'")
+    assert seen >= 3, f"the scan saw only {seen} roles"
 
 
 async def test_every_foreign_key_is_indexed(superuser: Db) -> None:

@@ -16,9 +16,14 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import WebSocketRoute
 
+from service.core.settings import Settings
 from service.features.accounts.models.credentials import CODE_ALPHABET, new_recovery_code
+from service.guardrails import browser, sessions
+from service.web import flash
 from tests.architecture.conftest import ROOT, SERVICE, Route, plain_routes_of
 
 PROBES = {
@@ -81,6 +86,31 @@ def test_no_weak_cipher_is_used(sources: dict[Path, ast.Module]) -> None:
     texts = {str(path.relative_to(SERVICE)): ast.unparse(tree) for path, tree in sources.items()}
     assert any("AESGCM(" in text for text in texts.values()), "the scan sees nothing"
     assert not {path: weak.findall(text) for path, text in texts.items() if weak.search(text)}
+
+
+def test_every_cookie_is_pinned_to_its_host_and_hidden_from_scripts(
+    sources: dict[Path, ast.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three places write cookies, and over https each writes it so. A fourth has to be tried here, too."""
+    writes = re.compile(r"\bresponse\.set_cookie\(|b'set-cookie'|\['set-cookie'\]|'Set-Cookie'")
+    writers = {str(path.relative_to(SERVICE)) for path, tree in sources.items() if writes.search(ast.unparse(tree))}
+    assert writers == {"guardrails/sessions.py", "guardrails/browser.py", "web/flash.py"}
+    secure = Settings(base_url="https://app.acme.test")
+    monkeypatch.setattr(flash, "get_settings", lambda: secure)
+    request = Request({"type": "http", "method": "GET", "path": "/", "headers": [], "state": {}})
+    answer = Response()
+    for purpose in ("sid", "device", "oidc"):
+        sessions.put_cookie(answer, secure, purpose, "value", None)
+    flash.flash(request, "Told.")
+    flash.carry_messages(request, answer)
+    browser.csrf_token(request, secure)
+    told = [value.decode().lower() for name, value in answer.raw_headers if name == b"set-cookie"]
+    told.append(request.scope["state"]["csrf_cookie"].decode().lower())
+    assert len(told) == 5
+    for cookie in told:
+        assert cookie.startswith("__host-"), cookie
+        assert {"secure", "httponly", "path=/", "samesite=lax"} <= set(cookie.split("; ")), cookie
+        assert "domain=" not in cookie
 
 
 def test_recovery_codes_need_no_slow_hash() -> None:

@@ -21,6 +21,16 @@ def test_a_signature_fits_one_purpose() -> None:
         unsign("reset", sign("cursor", b"same"))
 
 
+def test_nothing_that_must_not_be_guessed_is_shorter_than_128_bits() -> None:
+    """Keys, ids, hashes that things are found by, and signatures (ASVS 11.2.3, 11.5.1)."""
+    assert len(derive_key("root", "purpose")) * 8 == 256
+    assert len(keyed_hash("purpose", "value")) * 8 == 256
+    assert len(base64.urlsafe_b64decode(new_token() + "==")) * 8 >= 256
+    assert len({new_token() for _ in range(1_000)}) == 1_000
+    assert len(base64.urlsafe_b64decode(sign("purpose", b"") + "==")) * 8 >= 128
+    assert len(Keyring("1:secret").encrypt(b"", "here")) >= 12 + 16, "a nonce of 96 bits and a tag of 128"
+
+
 @given(st.text(max_size=80))
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(BadSignature):

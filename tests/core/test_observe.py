@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,7 @@ async def test_one_json_line_per_request(settings: Settings, factory: Factory, t
         assert line["request_id"] == answer.headers["x-request-id"]
         assert re.fullmatch(r"[0-9a-f]{32}", line["trace_id"])
         assert 0 < line["duration_ms"] < 20_000
+        assert datetime.fromisoformat(line["timestamp"]).utcoffset() == timedelta()
         assert set(line) == {
             "event", "level", "timestamp", "request_id", "trace_id", "actor", "organization", "method", "route",
             "status", "duration_ms",

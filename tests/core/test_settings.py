@@ -91,6 +91,7 @@ INSECURE: list[tuple[str, dict[str, object]]] = [
     ("REDIS_URL", {"redis_url": "rediss://:pw@[::1]:6380/0"}),
     ("SMTP_URL", {"smtp_url": "smtp://127.0.0.1:1025"}),
     ("SMTP_URL", {"smtp_url": "smtp://mail:1025"}),
+    ("SMTP_URL", {"smtp_url": ""}),
     ("MAIL_THROUGH", {"mail_through": None}),
     ("SENDGRID_API_KEY", SENDGRID | {"sendgrid_api_key": "SG.ballast_sandbox"}),
     ("SENDGRID_API_KEY", SENDGRID | {"sendgrid_api_key": SECRET}),

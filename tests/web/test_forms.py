@@ -188,6 +188,18 @@ async def test_hostile_bodies_get_a_clear_refusal(client: httpx.AsyncClient, bod
     assert "text/html" in answer.headers["content-type"]
 
 
+async def test_what_came_in_is_decoded_once(client: httpx.AsyncClient) -> None:
+    """What was written twice over stays written once: nothing behind a check makes another character of it."""
+    for sent, shown in (
+        ("%252e%252e%252f", "%2e%2e%2f"),
+        ("%26lt%3Bb%26gt%3B", "&amp;lt;b&amp;gt;"),
+        ("%255Cu0041", "%5Cu0041"),
+    ):
+        answer = await client.post("/form", content=f"name={sent}&email=ada".encode(), headers=FORM)
+        assert answer.status_code == 422
+        assert f'value="{shown}"' in answer.text
+
+
 @pytest.mark.parametrize(
     "content_type",
     [

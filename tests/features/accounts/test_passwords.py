@@ -13,7 +13,14 @@ from service.core import clock
 from service.core.errors import Unavailable
 from service.core.ids import new_id
 from service.features.accounts.models.credentials import OneTimeToken
-from service.features.accounts.models.passwords import _Lanes, weakness
+from service.features.accounts.models.passwords import (
+    SHORTEST,
+    _common,
+    _Lanes,
+    check_password,
+    hash_password,
+    weakness,
+)
 from tests.features.accounts.conftest import OTHER_PASSWORD, PASSWORD, LogIn, Post, can_enter, is_logged_in, user_row
 from tests.features.accounts.test_sign_up import csrf, new_address, sign_up
 from tests.support.client import Client
@@ -205,6 +212,29 @@ def test_what_attackers_try_first_is_refused(password: str) -> None:
 )
 def test_long_and_foreign_passwords_are_welcome(password: str) -> None:
     assert weakness(password, about=("alice.smith@acme.example", "Alice Smith")) is None
+
+
+def test_the_most_frequent_passwords_are_all_refused() -> None:
+    """Three thousand of those that our rules would let by otherwise (ASVS 6.2.4)."""
+    known = [password for password in _common() if len(password) >= SHORTEST]
+    assert len(known) >= 3_000
+    assert not [password for password in known if weakness(password.upper()) is None]
+
+
+async def test_every_character_of_a_password_counts() -> None:
+    """Also beyond the 72 bytes at which some hashes stop; nothing is cut off, folded or trimmed."""
+    long = "a1b2 C3d4e5 " * 16
+    stored = await hash_password(long)
+    assert (await check_password(long, stored))[0]
+    others = (long[:-1], f"{long} ", f" {long}", long.strip(), long.swapcase(), f"{long[:-2]}6 ", long[:72])
+    assert [(await check_password(other, stored))[0] for other in others] == [False] * len(others)
+
+
+async def test_no_password_gets_too_old(visitor: Client, person: Person) -> None:
+    clock.advance(timedelta(days=1_100))
+    answer = await visitor.submit("/login", email=person.email, password=PASSWORD)
+    assert answer.status_code == 303
+    assert await can_enter(visitor)
 
 
 async def test_a_flood_of_hashes_is_refused_and_not_queued_for_ever() -> None:

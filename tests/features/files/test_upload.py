@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from urllib.parse import urlsplit
@@ -43,6 +44,7 @@ async def test_a_picture_comes_out_clean_through_a_short_link(
     assert (answer.status_code, answer.headers["location"]) == (303, "/files")
     sent = await only_file(factory)
     assert (sent["name"], sent["state"], sent["size"]) == ("Zoë's photo.jpg", "pending", len(photo))
+    assert re.fullmatch(r"(\w+:)?t/[0-9a-f-]{36}/[0-9a-f]{32}", sent["key"]), "no word of the sender's is in a place"
     early = await member.get(f"/files/{sent['id']}/download")
     assert early.status_code == 409, "nothing is served that nobody has looked at"
     await look()
