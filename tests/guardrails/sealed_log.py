@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,7 @@ import pytest
 from service.core.database import Database
 from service.core.ids import new_id
 from service.core.settings import Settings
-from service.guardrails import audit
-from tests.guardrails.audit_at_work import rows_in_order, write
+from tests.guardrails.audit_at_work import rows_in_order, seal_all, write
 
 if TYPE_CHECKING:
     from tests.guardrails.durability import Acting
@@ -42,16 +40,3 @@ async def sealed(
                 json.dumps({"event": "audit.sealed", "number": row["number"], "seal": row["seal"].hex()}) + "\n"
             )
     return await rows_in_order(own_superuser), anchors
-
-
-async def seal_all(maintenance: Database, settings: Settings, superuser: asyncpg.Connection[Any]) -> None:
-    """Seal every row there is; waits first, because a transaction in another database holds the horizon back too."""
-    for _ in range(1000):
-        if await superuser.fetchval(
-            "SELECT coalesce(max(txid) FILTER (WHERE cluster <> 77), 0)"
-            " < (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint FROM audit_log"
-        ):
-            await audit.seal(maintenance, settings)
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("some transaction holds the horizon back for ten seconds")

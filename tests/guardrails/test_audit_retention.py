@@ -17,8 +17,7 @@ from service.core.settings import Profile, Settings
 from service.guardrails import audit
 from service.guardrails.audit import bundle
 from service.guardrails.purge import purge_expired
-from tests.guardrails.audit_at_work import as_attacker, write
-from tests.guardrails.sealed_log import seal_all
+from tests.guardrails.audit_at_work import as_attacker, seal_all, write
 from tests.guardrails.test_audit_bundle import run
 
 if TYPE_CHECKING:

@@ -22,8 +22,7 @@ from service.guardrails import audit
 from service.guardrails.audit.changes import plain
 from service.guardrails.audit.log import COLUMNS, row_hash
 from service.guardrails.audit.seal import MOST_ROWS, merkle_root, sign
-from tests.guardrails.audit_at_work import ADA, as_attacker, rows_in_order, write
-from tests.guardrails.sealed_log import seal_all
+from tests.guardrails.audit_at_work import ADA, as_attacker, rows_in_order, seal_all, write
 
 if TYPE_CHECKING:
     from tests.guardrails.durability import Acting
