@@ -101,7 +101,6 @@ WIDER_POLICIES: dict[str, str] = {
     "invitations_to_me": "a verified address sees the invitations sent to it",
     "memberships_own": "people see their own places in every organization, to switch between them",
     "organizations_inviting": "an invitation shows the name of its organization",
-    "organizations_sought": "staff find a customer by a part of its name; nothing is shown while none is sought",
     "webhook_endpoints_failing": "staff see the endpoints of all organizations that take nothing, no message",
     **dict.fromkeys(
         (

@@ -8,7 +8,7 @@ import asyncpg
 
 from service.core.ids import new_id
 from service.guardrails.permissions import Role
-from tests.features.billing.test_staff_pages import message
+from tests.features.billing.staff_desk import message
 from tests.support.factories import Factory
 
 PAGE = "/staff/dead-letters"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -20,21 +19,10 @@ from service.features.billing.flows.resync import resync_customers
 from service.guardrails.permissions import Role
 from service.web.formats import NOTHING
 from tests.features.billing.conftest import Subscribe
-from tests.features.billing.test_staff_pages import HOME, act, intent_on, logged, message, page_of, row_of
+from tests.features.billing.staff_desk import HOME, act, intent_on, logged, message, page_of, row_of
 from tests.support.client import Client
 from tests.support.factories import Factory, Person
 from tests.support.stripe import Subscriber
-
-
-@pytest.fixture
-async def staff_person(factory: Factory) -> Person:
-    return await factory.person(Role.OWNER, staff=True)
-
-
-@pytest.fixture
-async def staff(factory: Factory, staff_person: Person) -> AsyncIterator[Client]:
-    async with await factory.client(staff_person, "password", "totp") as client:
-        yield client
 
 
 async def spoil(customer: Subscriber, plan: str = "business") -> None:

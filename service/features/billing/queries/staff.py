@@ -192,7 +192,6 @@ async def find_customers(ctx: Context, wanted: str) -> list[Row[Any]]:
     except ValueError:
         statement = customers.where(BillingCustomer.stripe_customer_id == wanted)
         if not wanted.startswith("cus_"):
-            await ctx.work.raw.execute("SELECT set_config('app.sought', $1, true)", wanted)
             statement = owners.where(Organization.name.icontains(wanted, autoescape=True))
     else:
         await ctx.work.act_for(tenant=known, user=ctx.user_id)  # an organization shows itself to whoever acts for it
