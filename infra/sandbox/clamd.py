@@ -29,6 +29,7 @@ class ClamdKnobs(Knobs):
     down: bool = Field(False, description="Hang up on every connection")
     hang: bool = Field(False, description="Take the file and never answer")
     garbled: bool = Field(False, description="Answer with something that is not clamd's")
+    signature: str = Field("Win.Test.EICAR_HDB-1", description="What it calls the one virus that it knows")
     delay: float = Field(0, ge=0, le=300, description="Seconds before each answer")
 
 
@@ -86,4 +87,4 @@ class Clamd(StandIn):
                 return b"INSTREAM size limit exceeded. ERROR"
             content += await reader.readexactly(size)
         self.scanned += 1
-        return b"stream: Win.Test.EICAR_HDB-1 FOUND" if EICAR in content else b"stream: OK"
+        return f"stream: {self.knobs.signature} FOUND".encode() if EICAR in content else b"stream: OK"

@@ -32,6 +32,8 @@ OTHERS = "tests/guardrails/test_cards_nowhere.py::test_what_others_tell_us_leave
 UPLOADS = "tests/guardrails/test_cards_nowhere.py::test_a_file_says_it_in_its_name_its_fields_and_its_rows"
 OURS = "tests/guardrails/test_cards_nowhere.py::test_what_we_write_ourselves_has_none"
 ANSWERS = "tests/guardrails/test_cards_from_outside.py::test_what_another_system_says_is_masked"
+SCANNER = "tests/integrations/test_scanner.py::test_clean_and_found"
+STRIPE = "tests/integrations/test_stripe_client.py::test_no_answer_carries_a_card_number"
 
 
 @dataclass(frozen=True)
@@ -114,12 +116,12 @@ PEERS = {
     "integrations/identity.py": Door("refused", "integrations/identity.py::_address", OTHERS, "the rest is masked"),
     "integrations/mail/sendgrid.py": MASKED_JSON,
     "integrations/mail/smtp.py": CODES,
-    "integrations/scanner.py": Door("masked", "integrations/scanner.py::scan", ANSWERS),
+    "integrations/scanner.py": Door("masked", "integrations/scanner.py::scan", SCANNER),
     "integrations/sources/github.py": MASKED_JSON,
     "integrations/sources/plausible.py": MASKED_JSON,
     "integrations/sources/rates.py": MASKED_JSON,
     "integrations/storage.py": Door("not kept", "integrations/storage.py::StorageAway", OURS, "keys we made; codes"),
-    "integrations/stripe/client.py": Door("masked", "integrations/stripe/client.py::request_async", ANSWERS),
+    "integrations/stripe/client.py": Door("masked", "integrations/stripe/client.py::request_async", STRIPE),
     "integrations/webhooks.py": Door(
         "masked", "integrations/webhooks.py::send",
         "tests/guardrails/test_cards_nowhere.py::test_what_a_customers_server_answers_is_kept_without",

@@ -8,6 +8,7 @@ import pytest
 
 from infra.sandbox.clamd import EICAR, Clamd, ClamdKnobs
 from service.core.settings import Settings
+from service.guardrails.cards import MASK
 from service.integrations.scanner import MOST_BYTES, Scanned, Scanner, ScannerAway
 
 
@@ -27,6 +28,8 @@ async def test_clean_and_found(fresh: Scanner, clamd: Clamd) -> None:
     assert await fresh.scan(parts(b"hello", b"there")) == Scanned()
     found = await fresh.scan(parts(EICAR[:20], EICAR[20:]))
     assert found.signature == "Win.Test.EICAR_HDB-1"
+    clamd.knobs = ClamdKnobs(signature="Card.4111111111111111-1")
+    assert (await fresh.scan(parts(EICAR))).signature == f"Card.{MASK}-1", "its words are kept with the file"
 
 
 @pytest.mark.parametrize("fault", ["down", "hang", "garbled"])

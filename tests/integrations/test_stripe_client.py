@@ -15,9 +15,11 @@ from pydantic import SecretStr
 from service.core import telemetry
 from service.core.settings import Settings
 from service.doctor import examine
+from service.guardrails.cards import MASK
 from service.integrations.stripe.client import StripeApi
 from service.integrations.stripe.errors import (
     StripeMisconfigured,
+    StripeRefused,
 )
 from tests.integrations.tiny_stripe import KEY, Stripe, away, refused
 from tests.support.apart import apart
@@ -33,6 +35,18 @@ async def test_an_answer_is_a_plain_dict_at_the_pinned_version(far: Stripe, api:
     assert headers["authorization"] == f"Bearer {KEY}"
     assert headers["stripe-version"] == "2026-10-28.endive"
     assert "idempotency-key" not in headers
+
+
+async def test_no_answer_carries_a_card_number(far: Stripe, api: StripeApi) -> None:
+    """Nor does a refusal: its parameter ends in our tables, its message before staff."""
+    far.says({"id": "in_1", "number": "4111 1111 1111 1111", "total": 4111111111111111, "amount_due": 1200})
+    far.error(400, code="parameter_invalid", param="4111111111111111", message="no card 4111111111111111")
+    assert await api.call("get", "/v1/invoices/in_1") == {
+        "id": "in_1", "number": MASK, "total": MASK, "amount_due": 1200,
+    }  # fmt: skip
+    with pytest.raises(StripeRefused) as told:
+        await api.call("post", "/v1/invoices", {}, key="op:2")
+    assert (told.value.param, told.value.message) == (MASK, f"no card {MASK}")
 
 
 async def test_a_write_carries_its_key_and_its_parameters(far: Stripe, api: StripeApi) -> None:

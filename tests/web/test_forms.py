@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from service.guardrails.cards import SENTENCE
 from service.web.forms import MOST_BYTES, MOST_FIELDS, Form
 from tests.web.conftest import VERSION, Elements, Person
 
@@ -66,6 +67,16 @@ def test_each_mistake_has_its_sentence(changed: dict[str, str], field: str, sent
     form = filled(good(**changed))
     assert form.errors == {field: sentence}
     assert not form.valid
+
+
+def test_one_card_number_in_neighbouring_fields_is_refused_in_each_and_not_shown_again() -> None:
+    form = filled([("name", "4111 1111"), ("age", ""), ("email", "1111 1111"), ("note", "hello")])
+    assert {name: form.errors.get(name) for name in ("name", "email", "note")} == {
+        "name": SENTENCE, "email": SENTENCE, "note": None,
+    }  # fmt: skip
+    assert [form.value(name) for name in ("name", "email", "note")] == ["", "", "hello"]
+    for other in ("1111 1112", "11111 111", "or 1111 1111"):
+        assert SENTENCE not in filled(good(name="4111 1111", email=other)).errors.values()
 
 
 def test_an_empty_optional_field_is_its_default_and_an_unticked_box_is_false() -> None:
