@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from uuid import UUID
 
 from sqlalchemy import select
 
@@ -17,13 +18,16 @@ from service.features.erasure.flows import arrivals, ledger
 from service.features.erasure.flows.machine import work_off
 from service.features.erasure.flows.metrics import measure
 from service.features.erasure.models import ErasureRequest
-from service.guardrails.jobs import Event, on, pause, periodic, standing
+from service.guardrails import jobs
+from service.guardrails.jobs import Event, job, on, pause, periodic, standing
 from service.guardrails.jobs.runner import AWAY, where
 from service.guardrails.mailing import Reach
 from service.web.formats import day
 from service.web.mail import PATIENT, deliver, letter
 
 PAUSE_SECONDS = 2.0
+AT_ONCE = 100
+"""Entries of the ledger that one job reads or removes."""
 log = get_logger()
 letter("erasure/mail/waiting", Reach.MUST, day="2 March 2026", link="https://app.example/privacy/erasure")
 letter("erasure/mail/entered", Reach.MUST, link="https://app.example/privacy/erasure")
@@ -49,13 +53,29 @@ async def take_up_deleted_accounts(ctx: Context) -> None:
     await arrivals.take_up_deleted(ctx.resources.database)
 
 
-@periodic("25 * * * *", timeout=timedelta(minutes=5))
+@periodic("25 * * * *", timeout=timedelta(minutes=1))
 async def follow_the_ledger(ctx: Context) -> None:
-    """Whoever a restored backup brought back goes again; and what outlived every backup is forgotten. Who could not
-    begin is in the log, and tried again in an hour."""
+    """Whoever a restored backup brought back goes again; and what outlived every backup is forgotten. Only names are
+    read here: the entries are, some at a time, in jobs of their own, because a job's transaction keeps the log from
+    being sealed for as long as it is open."""
     known = await ledger.known(ctx.resources)
-    await arrivals.replay(ctx.resources, known)
-    await ledger.forget_old(ctx.resources, known)
+    for job_of, requests in (
+        (begin_again, await arrivals.undone(ctx.resources, known)),
+        (forget_entries, ledger.old(known)),
+    ):
+        parts = [requests[at : at + AT_ONCE] for at in range(0, len(requests), AT_ONCE)]
+        await jobs.enqueue_each(ctx, job_of, [{"requests": part} for part in parts])
+
+
+@job(timeout=timedelta(minutes=1), maintenance=True)
+async def begin_again(ctx: Context, requests: list[UUID]) -> None:
+    """Who could not begin is in the log, and tried again in an hour."""
+    await arrivals.replay(ctx.resources, requests)
+
+
+@job(timeout=timedelta(minutes=1), maintenance=True)
+async def forget_entries(ctx: Context, requests: list[UUID]) -> None:
+    await ledger.forget(ctx.resources, requests)
 
 
 @on(actions.ask, retry=PATIENT)

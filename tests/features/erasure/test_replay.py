@@ -7,11 +7,14 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import orjson
 import pytest
 
 from service.core import clock
+from service.core.context import SYSTEM, Caller, Context
 from service.core.errors import Unavailable
 from service.core.ids import new_id
+from service.features.erasure import jobs
 from service.features.erasure.flows import arrivals, ledger
 from service.features.erasure.flows.machine import replay_all
 from service.features.erasure.flows.steps import STEPS
@@ -98,3 +101,31 @@ async def test_what_is_held_up_after_its_entry_is_no_restore(
     monkeypatch.setitem(STEPS, "tables", real)
     await world.work_off()
     assert ((await world.request(person))["state"], await world.exists(person)) == ("done", False)
+
+
+WAITING = "SELECT convert_from(payload, 'UTF8') FROM pgqueuer WHERE entrypoint = 'erasure.begin_again'"
+
+
+async def test_the_ledger_is_followed_in_steps(world: World, person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What looks by the clock reads names alone; each job reads a few entries, so that no transaction stays open."""
+    monkeypatch.setattr(jobs, "AT_ONCE", 1)
+    other = await world.factory.person()
+    missing = [await erased_once(world, one.id, one.email) for one in (person, other)]
+    maintenance = world.resources.maintenance
+    assert maintenance is not None
+    async with maintenance.unit_of_work() as work:
+        await jobs.follow_the_ledger(Context(work, world.resources, SYSTEM, Caller("test")))
+    begun = "SELECT count(*) FROM erasure_requests WHERE id = ANY($1)"
+    assert await world.superuser.fetchval(begun, missing) == 0, "nothing is begun in the same transaction"
+    enqueued = [orjson.loads(row[0])["requests"] for row in await world.superuser.fetch(WAITING)]
+    assert {str(request) for request in missing} <= {request for [request] in enqueued}, "a job for each part"
+    for request in missing:
+        async with maintenance.unit_of_work() as work:
+            await jobs.begin_again(Context(work, world.resources, SYSTEM, Caller("test")), [request])
+    await world.work_off()
+    assert not await world.exists(person)
+    assert not await world.exists(other)
+    async with maintenance.unit_of_work() as work:
+        await jobs.forget_entries(Context(work, world.resources, SYSTEM, Caller("test")), missing[:1])
+    assert missing[0] not in (known := await ledger.known(world.resources))
+    assert missing[1] in known

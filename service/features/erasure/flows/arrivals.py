@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from datetime import timedelta
 from uuid import UUID
 
@@ -19,7 +19,6 @@ from service.features.erasure.flows import ledger
 from service.features.erasure.flows.ledger import Entry
 from service.guardrails.erasure import addresses_behind
 from service.guardrails.purge import GRACE
-from service.integrations.storage import Stored
 
 log = get_logger()
 AT_ONCE = 100
@@ -62,15 +61,19 @@ async def take_up_deleted(database: Database) -> int:
     return len(rows)
 
 
-async def unreplayed(resources: Resources, known: Mapping[UUID, Stored] | None = None) -> list[Entry]:
-    """Erasures that the ledger knows and this database does not: it was restored, and they are to be done again."""
-    known = await ledger.known(resources) if known is None else known
+async def undone(resources: Resources, known: Iterable[UUID]) -> list[UUID]:
+    """Of these erasures, those that this database does not know: it was restored, and they are to be done again."""
     async with resources.database.unit_of_work(tenant=None, read_only=True) as work:
-        rows = await work.raw.fetch(NOT_DONE, list(known))
-    return await ledger.read(resources, {row["id"]: known[row["id"]] for row in rows})
+        return [row["id"] for row in await work.raw.fetch(NOT_DONE, list(known))]
 
 
-async def replay(resources: Resources, known: Mapping[UUID, Stored] | None = None) -> tuple[int, int]:
+async def unreplayed(resources: Resources, known: Iterable[UUID] | None = None) -> list[Entry]:
+    """The same as the ledger has them, of all that it knows or of these."""
+    known = await ledger.known(resources) if known is None else known
+    return await ledger.read(resources, await undone(resources, known))
+
+
+async def replay(resources: Resources, known: Iterable[UUID] | None = None) -> tuple[int, int]:
     """Begin them again; the machine takes each through all its steps. How many, and how many could not begin."""
     missing = await unreplayed(resources, known)
     if not missing:

@@ -6,7 +6,7 @@ an address. It outlives the oldest backup (35 days) by far and then goes, too.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -33,10 +33,6 @@ class Entry:
     """Hexadecimal; empty when nobody knew the address any more."""
     erased_at: datetime
 
-    @property
-    def path(self) -> str:
-        return f"{PREFIX}/{self.request_id}"
-
 
 async def write(resources: Resources, entry: Entry) -> None:
     """Twice writes the same again. Raises StorageAway."""
@@ -45,7 +41,7 @@ async def write(resources: Resources, entry: Entry) -> None:
         kept = {"person": str(entry.user_id), "address": entry.address_hash, "at": entry.erased_at.isoformat()}
         yield orjson.dumps(kept)
 
-    await resources.get(Storage).put(at_home(resources, entry.path), parts())
+    await resources.get(Storage).put(_key(resources, entry.request_id), parts())
 
 
 async def known(resources: Resources) -> dict[UUID, Stored]:
@@ -59,25 +55,32 @@ async def known(resources: Resources) -> dict[UUID, Stored]:
     return found
 
 
-async def read(resources: Resources, found: Mapping[UUID, Stored]) -> list[Entry]:
+async def read(resources: Resources, wanted: Iterable[UUID]) -> list[Entry]:
     """What these say; one that cannot be read is logged, and keeps none of the others back. Raises StorageAway."""
     entries = []
-    for identifier, one in found.items():
-        content = b"".join([part async for part in resources.get(Storage).get(one.key)])
+    for identifier in wanted:
+        key = _key(resources, identifier)
+        content = b"".join([part async for part in resources.get(Storage).get(key)])
         try:
             told = orjson.loads(content)
             bytes.fromhex(told["address"])
             at = datetime.fromisoformat(told["at"])
             entries.append(Entry(identifier, UUID(told["person"]), told["address"], at))
         except (ValueError, KeyError, TypeError) as error:
-            log.error("entry of the ledger not understood", file=one.key, error=type(error).__name__)
+            log.error("entry of the ledger not understood", file=key, error=type(error).__name__)
     return entries
 
 
-async def forget_old(resources: Resources, found: Mapping[UUID, Stored]) -> int:
-    """Those of these entries that outlived every backup; how many there were."""
+def old(found: Mapping[UUID, Stored]) -> list[UUID]:
+    """Those of these entries that outlived every backup."""
     before = clock.now() - KEPT
-    old = [one.key for one in found.values() if one.changed_at < before]
-    for key in old:
-        await resources.get(Storage).delete(key)
-    return len(old)
+    return [identifier for identifier, one in found.items() if one.changed_at < before]
+
+
+async def forget(resources: Resources, unneeded: Iterable[UUID]) -> None:
+    for identifier in unneeded:
+        await resources.get(Storage).delete(_key(resources, identifier))
+
+
+def _key(resources: Resources, request_id: UUID) -> str:
+    return at_home(resources, f"{PREFIX}/{request_id}")
