@@ -160,7 +160,7 @@ JOBS_OF_PEOPLE: dict[str, tuple[str, ...]] = {
     "answers who used a right of theirs, or carries it out (GDPR Art. 12, 15, 17, 18)": (
         "consents.tell_before_it_ends", "erasure.tell_that_it_was_checked", "erasure.tell_that_it_was_refused",
         "erasure.tell_that_it_was_taken_back", "erasure.tell_that_somebody_wrote", "erasure.tell_when_it_begins",
-        "erasure.begin_again", "erasures", "exports",
+        "erasure.begin_again", "erasures", "exports", "privacy.tell_whose_copy_was_made",
     ),
     "the mail of a purpose, which `deliver` asks for; or starts the job that asks": (
         "consents.begin_to_spread", "consents.mail_news",

@@ -58,7 +58,9 @@ async def test_messages_of_nobody_are_tried_again_or_discarded(
         again = {"page": f"{here}/replay", "q": str(known[0]), "reason": "Linked by now"}
         assert (await client.submit(f"{here}/replay", **again)).status_code == 303
         rows = await superuser.fetch("SELECT attempts, state FROM inbox WHERE type = $1 ORDER BY id", kind)
-        assert [row["attempts"] for row in rows] == [0, 4], "one alone"
+        # The worker may have tried the first once more by now: its count began anew, the other's did not.
+        assert rows[0]["attempts"] < 4
+        assert rows[1]["attempts"] == 4, "one alone"
         away = {"page": f"{here}/discard", "q": kind, "reason": "Not one of ours"}
         assert (await client.submit(f"{here}/discard", **away)).status_code == 303
         rows = await superuser.fetch("SELECT reason, state FROM inbox WHERE type = $1", kind)
