@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, TypeAlias
 from uuid import uuid4
 
@@ -70,3 +71,27 @@ async def test_what_stripe_has_said_is_not_asked_again(
         assert await own_superuser.fetchval("SELECT attempts FROM inbox WHERE external_id = $1", event_id) == attempt
     facts = orjson.loads(await own_superuser.fetchval("SELECT facts FROM inbox WHERE external_id = $1", event_id))
     assert facts["asked"] is True
+
+
+@pytest.mark.parametrize("decision", ["discarded", "replayed"])
+async def test_what_staff_decide_while_stripe_is_asked_stands(
+    decision: str, own_stripe: StripeStandIn, alone: Resources, own_maintenance: Database, own_superuser: Superuser
+) -> None:
+    """The round writes after its answer: with what it had read before, it would take their decision back."""
+    event_id = f"evt_{uuid4().hex}"
+    thing = {"id": "sub_of_nobody", "type": "subscription", "url": "/v1/subscriptions/sub_of_nobody"}
+    event = {"id": event_id, "object": "v2.core.event", "type": "v1.customer.subscription.updated", "livemode": False}
+    await deliver(alone, orjson.dumps({**event, "created": "2026-11-22T10:00:00.000Z", "related_object": thing}))
+    await own_superuser.execute(DUE, event_id)
+    own_stripe.knobs = StripeKnobs(api_429=1.0, api_latency_min=0.5, api_latency_max=0.5)
+    values = {"discarded": "state = 'ignored', reason = 'discarded'", "replayed": "attempts = 0"}[decision]
+    async with asyncio.TaskGroup() as group:
+        group.create_task(resolve.resolve_messages(alone, own_maintenance))
+        wanted = f"UPDATE inbox SET {values} WHERE external_id = $1 AND attempts = 1 RETURNING id"
+        while await own_superuser.fetchval(wanted, event_id) is None:
+            await asyncio.sleep(0.01)
+    own_stripe.knobs = StripeKnobs()
+    found = await own_superuser.fetchrow("SELECT state, reason, attempts FROM inbox WHERE external_id = $1", event_id)
+    assert found is not None
+    told = {"discarded": ("ignored", "discarded", 1), "replayed": ("unmatched", "", 0)}[decision]
+    assert (found["state"], found["reason"], found["attempts"]) == told

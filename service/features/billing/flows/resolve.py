@@ -51,12 +51,16 @@ ADOPT = f"""
         WHERE stripe_customer_id = $2 RETURNING dirty_gen
     )
     UPDATE inbox SET subject = $2, gen = mark.dirty_gen, state = 'pending', reason = ''
-    FROM mark WHERE inbox.id = $1
+    FROM mark WHERE inbox.id = $1 AND inbox.reason <> 'discarded'
     RETURNING inbox.id
 """  # noqa: S608 - our own constant
 # An answer is asked for once, but until there is one: neither our death nor Stripe's silence is one.
 ASKED = """UPDATE inbox SET facts = facts || '{"asked": true}' WHERE id = $1 AND NOT facts ? 'asked'"""
-AWAY = "UPDATE inbox SET attempts = attempts - 1, state = 'unmatched', reason = '' WHERE id = $1 AND gen IS NULL"
+# Staff may have discarded it, or begun its count anew, while Stripe was asked: what they decided stands.
+AWAY = """
+    UPDATE inbox SET attempts = greatest(attempts - 1, 0), state = 'unmatched', reason = ''
+    WHERE id = $1 AND gen IS NULL AND reason <> 'discarded'
+"""
 SETTLE = "UPDATE inbox SET state = $2, reason = $3, processed_at = now() WHERE id = $1"
 BY_CHARGE = """
     SELECT stripe_customer_id FROM billing_ledger JOIN billing_customers ON billing_customers.id = customer_id
