@@ -22,7 +22,7 @@ PROMISED = {
     "x-frame-options": re.compile("DENY"),
     "cache-control": re.compile("(private, )?no-store"),
 }
-FOR_ALL = {"/openapi.json": "public, max-age=300"}
+FOR_ALL = {"/openapi.json": "public, max-age=300", "/favicon.ico": "public, max-age=86400"}
 """Nobody's in particular: these may be kept. What lies under /static/ is named by its content, and kept for ever."""
 FOR_EVER = "public, max-age=31536000, immutable"
 
