@@ -439,7 +439,9 @@ def verdict(answer: httpx.Response) -> str:
         return "login"
     if location.startswith("/confirm?next="):
         return "confirm"
-    if location.startswith("/organizations/new?next=") or "no-organization" in answer.text[:300]:
+    # Whoever has none is sent to where they make one; our own people, who need none, to the panel.
+    elsewhere = location.startswith(("/organizations/new?next=", "/staff?next="))
+    if elsewhere or "no-organization" in answer.text[:300]:
         return "no-organization"
     return {403: "no", 404: "404"}.get(answer.status_code, "yes")
 
