@@ -72,7 +72,7 @@ async def test_scenario_44_a_customer_is_found_by_its_mark_and_tied_by_its_id(
 ) -> None:
     """A 500 after the effect is kept under the key: what was made has a name, and it is not "None"."""
     organization = await own_factory.organization()
-    before = len(own_stripe.account.store.kinds["customer"])
+    before = len(own_stripe.account.store.kinds.get("customer", {}))
     own_stripe.knobs = StripeKnobs(api_error_after=1.0)
     await ensure_customer(alone, organization)
     own_stripe.knobs = StripeKnobs()
@@ -87,7 +87,7 @@ async def test_scenario_27_whoever_clicks_in_the_same_instant_gets_no_error_of_o
         async with alone.database.unit_of_work() as work:
             await work.raw.fetchval("SELECT pg_sleep(0.3)")
 
-    before = len(own_stripe.account.store.kinds["customer"])
+    before = len(own_stripe.account.store.kinds.get("customer", {}))
     organization = await own_factory.organization()
     await asyncio.gather(*(connect() for _ in range(6)))  # nobody is first only because the others still connect
     own_stripe.knobs = StripeKnobs(
