@@ -5,7 +5,8 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON := .venv/bin/python
 READY := .venv/.ready
-WORKERS ?= 2
+# One more than the cores of the smallest machine: tests wait for servers and browsers as much as they compute.
+WORKERS ?= 3
 
 # uv must not fetch a Python of its own: the one that made .venv is the one we use.
 export UV_PYTHON_DOWNLOADS := never
