@@ -173,4 +173,7 @@ def test_worker_is_healthy_only_while_one_reports(initialized: EmbeddedPostgres)
 
 def test_worker_that_cannot_reach_the_database_is_not_healthy(initialized: EmbeddedPostgres) -> None:
     initialized.psql("REVOKE CONNECT ON DATABASE ballast FROM ballast_maintenance")
-    assert ask_worker_health(initialized) == (1, "")
+    try:
+        assert ask_worker_health(initialized) == (1, "")
+    finally:
+        initialized.psql("GRANT CONNECT ON DATABASE ballast TO ballast_maintenance")

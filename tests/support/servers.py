@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
+import structlog
 import uvicorn
 
 from service.core.settings import Settings
@@ -25,6 +26,8 @@ class RunningServer:
         self.url = settings.base_url
         parts = urlsplit(settings.base_url)
         self.app = create_app(settings)
+        # In production a logger keeps the first output that it meets: later tests would look for its lines in vain.
+        structlog.configure(cache_logger_on_first_use=False)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 self.app,

@@ -200,6 +200,7 @@ async def test_scenario_76_a_replay_changes_the_state_back_and_repeats_no_effect
     kind = f"probe.{new_id().hex[-6:]}"
     if selection == "type":
         await superuser.execute("UPDATE inbox SET type = $2 WHERE id = $1", known, kind)
+    before = await row_of(superuser, known)
     await spoil(customer)
     where = {
         "one": (f"{HOME}/inbox/{known}/replay", {}),
@@ -213,7 +214,9 @@ async def test_scenario_76_a_replay_changes_the_state_back_and_repeats_no_effect
     assert await customer.plan() == "team"
     assert await mails(customer) == told, "each fact had its effect already"
     again = await row_of(superuser, known)
-    assert (again["state"], again["applied_version"]) == ("processed", row["sync_version"])
+    # Something else may have it read once more, so its own reading need not be the newest.
+    assert again["state"] == "processed"
+    assert before["applied_version"] < again["applied_version"] <= row["sync_version"]
     line = await logged(superuser, "billing.replay_one" if selection == "one" else "billing.replay", staff_person)
     assert line["reason"] == "Again, please"
 
