@@ -10,7 +10,7 @@ import pytest
 from tests.abuse.world import World
 from tests.architecture.conftest import app as app
 from tests.architecture.conftest import routes as routes
-from tests.architecture.test_role_matrix import WORDS
+from tests.architecture.planted import WORDS
 from tests.support.factories import Factory
 
 

@@ -15,7 +15,7 @@ from tests.abuse.judge import Sent
 from tests.abuse.payloads import BROKEN, FAR_TOO_LONG, FOREIGN, MARK, NUMBERS, TEXTS
 from tests.abuse.world import AS_A_PART, Crowd, World
 from tests.architecture.conftest import Route
-from tests.architecture.test_role_matrix import Owner
+from tests.architecture.planted import Owner
 from tests.architecture.test_routes import policies_of
 
 KINDS = [("public", 12, 6), ("user", 26, 10), ("organization", 45, 28), ("staff", 30, 12)]

@@ -13,7 +13,7 @@ from service.guardrails.permissions import Role
 from service.guardrails.rate_limits import API, READ, WRITE, Policy
 from tests.abuse.judge import Sent, complaints
 from tests.architecture.conftest import Route
-from tests.architecture.test_role_matrix import Owner, address
+from tests.architecture.planted import Owner, address
 from tests.support.client import Client
 from tests.support.factories import Factory, Person
 

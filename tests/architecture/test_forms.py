@@ -14,8 +14,7 @@ from markupsafe import escape
 from infra.sandbox.mail import MailSink
 from service.guardrails.permissions import Role
 from tests.architecture.conftest import Route
-from tests.architecture.reviewed import PUBLIC_ROUTES
-from tests.architecture.test_role_matrix import (
+from tests.architecture.planted import (
     api_key,
     billing_customer,
     ended_grant,
@@ -25,6 +24,7 @@ from tests.architecture.test_role_matrix import (
     suppression,
     webhook_endpoint,
 )
+from tests.architecture.reviewed import PUBLIC_ROUTES
 from tests.features.accounts.conftest import PASSWORD, Post
 from tests.features.accounts.test_second_factor import turn_on
 from tests.support.client import Client

@@ -19,7 +19,7 @@ from service.guardrails.pagination import PageRequest
 from service.guardrails.permissions import Role
 from service.guardrails.switches import STATES
 from tests.architecture.conftest import Route
-from tests.architecture.test_role_matrix import (
+from tests.architecture.planted import (
     NOBODY,
     address,
     billing_customer,

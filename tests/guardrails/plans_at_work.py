@@ -11,7 +11,7 @@ import httpx
 from service.core.context import Actor, ActorKind, Caller, Context, Resources
 from service.core.ids import new_id
 from service.features.organizations.models import make_token
-from tests.architecture.test_role_matrix import invite
+from tests.architecture.planted import invite
 from tests.support.client import Client
 from tests.support.factories import Factory, Person
 

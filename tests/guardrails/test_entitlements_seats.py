@@ -11,7 +11,7 @@ from service.core import clock
 from service.core.ids import new_id
 from service.guardrails.entitlements import Feature
 from service.guardrails.permissions import Role
-from tests.architecture.test_role_matrix import deleted_organization
+from tests.architecture.planted import deleted_organization
 from tests.guardrails.plans_at_work import accept, ask, count, home
 from tests.support.client import Client
 from tests.support.factories import Factory, Person

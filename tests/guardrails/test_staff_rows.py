@@ -12,7 +12,7 @@ import pytest
 
 from service.core.ids import new_id
 from service.guardrails.permissions import Role
-from tests.architecture.test_role_matrix import ended_import, webhook_endpoint
+from tests.architecture.planted import ended_import, webhook_endpoint
 from tests.architecture.test_statements import billing_invoice
 from tests.support.factories import Factory, Person
 
