@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from infra.sandbox.mail import MailSink, Message
 from service.core.ids import new_id
-from service.core.regions import MailThrough, RegionSettings
+from service.core.regions import MailThrough, RegionSettings, split_key
 from service.core.settings import Settings
 from service.doctor import examine
 from service.guardrails.permissions import Role
@@ -93,14 +93,15 @@ class Day:
     invited: str
     content: str
     download: str
+    copy: str
 
     @property
     def words(self) -> tuple[str, ...]:
-        return str(self.organization), self.invited, self.content
+        return str(self.organization), self.invited, self.content, self.copy
 
 
 async def a_day(world: World, region: str) -> Day:
-    """Make an organization, invite somebody, upload a file, read it back, import readings."""
+    """Make an organization, invite somebody, upload a file, read it back, import readings, ask for a copy of it all."""
     invited, content = f"i{new_id().hex[-12:]}@example.com", f"secret plan {new_id().hex}"
     person = await world.factory.person(verified=True)
     async with await world.factory.client(person) as owner:
@@ -121,8 +122,10 @@ async def a_day(world: World, region: str) -> Day:
         assert sent.status_code == 303, sent.text
         download = await file_there_and_back(world, owner, content)
         await readings_from_a_file(world, owner, content)
+        lies, copy = await copy_of_it_all(world, owner, row["id"])
+        assert lies == region, f"the copy of everything that an organization of {region} has lies in {lies}"
     await until_mail(world.regions[region].mail, invited)
-    return Day(row["id"], invited, content, download)
+    return Day(row["id"], invited, content, download, copy)
 
 
 async def file_there_and_back(world: World, owner: Client, content: str) -> str:
@@ -173,8 +176,18 @@ async def readings_from_a_file(world: World, owner: Client, content: str) -> Non
     await until(world, "SELECT object_key IS NULL FROM imports WHERE id = $1", identifier)
 
 
+async def copy_of_it_all(world: World, owner: Client, organization: UUID) -> tuple[str | None, str]:
+    """The region and the path of the organization's own copy."""
+    asked = await owner.submit("/organization/export")
+    assert asked.status_code == 303, asked.text[:2_000]
+    superuser = world.factory.superuser
+    export = await superuser.fetchval("SELECT id FROM data_exports WHERE organization_id = $1", organization)
+    await until(world, "SELECT state = 'ready' FROM data_exports WHERE id = $1", export)
+    return split_key(await superuser.fetchval("SELECT key FROM data_exports WHERE id = $1", export))
+
+
 async def until(world: World, question: str, identifier: UUID) -> None:
-    for _ in range(600):
+    for _ in range(1_200):
         if await world.factory.superuser.fetchval(question, identifier):
             return
         await asyncio.sleep(0.05)
