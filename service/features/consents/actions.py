@@ -89,7 +89,7 @@ async def lift_restriction(ctx: Context, limit_id: UUID, reason: str) -> Process
     if limit.purpose != EVERYTHING or limit.lifting_asked_at is not None or limit.lifts_at is not None:
         raise Conflict("This restriction ends already.", mend="Reload the page.")
     limit.lifting_asked_at = clock.now()
-    ctx.facts |= {"reason": reason}
+    ctx.facts |= {"account": str(limit.user_id), "reason": reason}
     return limit
 
 

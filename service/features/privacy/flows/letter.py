@@ -43,6 +43,7 @@ async def write_copy(resources: Resources, maintenance: Database, email: str, re
             progress = Alone(maintenance, new_id(), new_id(), clock.now())
             async for part in zipped(personal_entries(resources, maintenance, person, progress)):
                 file.write(part)
+            file.flush()  # here, where a full disk removes what there is
             return file.tell()
         except BaseException:
             _remove(out)

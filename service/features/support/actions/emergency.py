@@ -88,7 +88,8 @@ async def review_break_glass(ctx: Context, grant_id: UUID, reason: str) -> Break
     if ctx.emergency:
         raise Forbidden("You have emergency rights yourself.", mend="Let somebody who has none review this.")
     grant = await _reviewable(ctx, grant_id, ctx.user_id)
-    ctx.facts |= {"reason": reason, "confirmed": grant.recorded_at is not None and grant.reviewed_by == ctx.user_id}
+    confirmed = grant.recorded_at is not None and grant.reviewed_by == ctx.user_id
+    ctx.facts |= {"account": str(grant.user_id), "reason": reason, "confirmed": confirmed}
     grant.reviewed_at, grant.reviewed_by, grant.review = clock.now(), ctx.user_id, reason
     return grant
 
@@ -102,7 +103,7 @@ async def record_review(ctx: Context, grant_id: UUID, email: str, note: str) -> 
         raise Forbidden("Only staff review.", mend="Name somebody who is staff for good.")
     grant = await _reviewable(ctx, grant_id, reviewer.id)
     grant.recorded_at, grant.reviewed_by, grant.review = clock.now(), reviewer.id, note
-    ctx.facts |= {"grant": str(grant_id), "reason": note}
+    ctx.facts |= {"grant": str(grant_id), "account": str(grant.user_id), "reason": note}
     return grant
 
 
