@@ -23,16 +23,23 @@ from service.core import clock
 from service.core.context import Actor, ActorKind, Caller, Context, Login, Resources
 from service.core.database import Base
 from service.core.ids import new_id
+from service.core.regions import split_key
 from service.guardrails import before_login, staff_reasons
 from service.guardrails.audit import AuditRow
+from service.guardrails.data_map import STORES, Kind
 from service.guardrails.former_addresses import FormerAddress
 from service.guardrails.personal_data import Erasure, Protection, privacy_of, protection_of
+from service.guardrails.rate_limits import target_of
 from service.guardrails.sealed import seal
 from service.guardrails.subjects import By, Person, address_hash, personal_tables, subject_of
 from service.integrations.storage import Storage
 
 BY_HAND = {"users", "memberships", "audit_log", "erasure_requests", "erasure_steps"}
 """The account and its places, which a test has made already, and what only actions write."""
+UNPLANTED = {
+    (Kind.OBJECTS, "erasures"): "only an erasure writes one; test_a_ledger_entry_says_nothing_about_anybody reads it",
+}
+"""What the map calls personal, of Redis and the store, and nothing is planted in before the erasure; each with why."""
 LETTER = """
     INSERT INTO erasure_requests (id, user_id, state, source, reason, held, email, requested_at, finished_at)
     VALUES ($1, $2, 'refused', 'staff', $3, $3, $3, $4, $4)
@@ -82,6 +89,24 @@ async def plant_in_redis(resources: Resources, token: str) -> None:
     async with resources.database.unit_of_work(tenant=None) as work:
         ctx = Context(work, resources, Actor(ActorKind.STAFF, staff), Caller("test"), login=login)
         await staff_reasons.keep(ctx, "/staff/people", f"Called about {token}")
+
+
+def marks(person: Person, token: str, organization: UUID) -> tuple[str, ...]:
+    """By what a key or an object may know the person: the token, their number, the hash of their address; or, by an
+    API key, the organization that is theirs alone."""
+    return token, person.id.hex, target_of(person.emails[0]), organization.hex
+
+
+async def compare_with_the_map(resources: Resources, *marks: str) -> None:
+    """Every family of Redis keys and of objects that the map calls personal holds a trace, as every table does."""
+    personal = {at for at, store in STORES.items() if at[0] in (Kind.REDIS, Kind.OBJECTS) and store.is_personal}
+    space = f"{resources.settings.redis_namespace}:"
+    keys = await in_redis(resources.redis, *marks, match=f"{space}*")
+    found = {(Kind.REDIS, key.removeprefix(space).partition(":")[0]) for key in keys}
+    found |= {(Kind.OBJECTS, split_key(key)[1].partition("/")[0]) for key in await in_store(resources, *marks)}
+    wrong = [f"{kind} {name}" for kind, name in sorted((personal & found) ^ (personal - UNPLANTED.keys()))]
+    assert not wrong, f"{wrong}: plant a trace of the person there, or say in UNPLANTED why not; never both"
+    assert personal >= UNPLANTED.keys(), f"the map does not call all of {[*UNPLANTED]} personal"
 
 
 def _row(table: Table, person: Person, token: str, organization: UUID) -> dict[str, Any]:
@@ -146,16 +171,17 @@ async def in_tables(raw: asyncpg.Connection[Any], token: str) -> set[str]:
     return found
 
 
-async def in_redis(redis: Redis, token: str, *, within: timedelta = timedelta()) -> set[str]:
+async def in_redis(redis: Redis, *tokens: str, within: timedelta = timedelta(), match: str = "*") -> set[str]:
     """Keys with what is behind them, read as what they are: a dump may be compressed. Redis has a clock of its own,
     which no test moves: what ends by itself `within` this time counts as gone."""
     found = set()
-    async for key in redis.scan_iter(match="*", count=1_000):
+    async for key in redis.scan_iter(match=match, count=1_000):
         left = await redis.pttl(key)
         if 0 <= left <= within / timedelta(milliseconds=1):
             continue
         kind: Any = await redis.type(key)
-        if token.encode() in key or token in str(await READ[kind.decode()](redis, key)):
+        text = f"{key.decode('utf-8', 'replace')} {await READ[kind.decode()](redis, key)}"
+        if any(token in text for token in tokens):
             found.add(key.decode("utf-8", "replace"))
     return found
 
@@ -176,11 +202,11 @@ READ: dict[str, Callable[[Any, bytes], Any]] = {
 """How to read each type there is; another one raises KeyError."""
 
 
-async def in_store(resources: Resources, token: str) -> set[str]:
+async def in_store(resources: Resources, *tokens: str) -> set[str]:
     storage, found = resources.get(Storage), set()
     async for one in storage.walk(""):
         content = b"".join([part async for part in storage.get(one.key)])
-        if token in one.key or token.encode() in content:
+        if any(token in one.key or token.encode() in content for token in tokens):
             found.add(one.key)
     return found
 

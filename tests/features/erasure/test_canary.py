@@ -50,12 +50,12 @@ async def leave_traces(world: World, token: str) -> Person:
     await world.customer(shared.organization_id, former)
     async with await world.factory.client(person) as client:
         await client.submit("/account/name", page="/account", name=f"Ada {token}")
+        assert (await client.api("GET", "/indicators")).status_code == 200
     async with await world.factory.client() as visitor:
         await visitor.submit("/login", page="/login", email=person.email, password="not it, not it")
         await visitor.submit("/forgot", page="/forgot", email=person.email)
-    planted = await canary.plant(
-        world.superuser, Subject(person.id, (person.email, former)), token, home.organization_id
-    )
+    subject = Subject(person.id, (person.email, former))
+    planted = await canary.plant(world.superuser, subject, token, home.organization_id)
     assert len(planted) + len(canary.BY_HAND) == len(personal_tables(Base.metadata)), "a table without a trace"
     await canary.plant_in_redis(world.resources, token)
     copy = at_home(world.resources, f"exports/{new_id()}/{new_id().hex}")
@@ -63,6 +63,7 @@ async def leave_traces(world: World, token: str) -> Person:
         "UPDATE data_exports SET key = $2, state = 'failed' WHERE user_id = $1", person.id, copy
     )
     await world.resources.get(Storage).put(copy, one_part(token.encode()))
+    await canary.compare_with_the_map(world.resources, *canary.marks(subject, token, home.organization_id))
     mailer = world.resources.get(Mailers).all()[0]
     await mailer.send(Mail(person.email, f"Dear {token}", token, f"<p>{token}</p>", f"test.{new_id()}"))
     world.sendgrid.spared |= dict.fromkeys((person.email, former), "bounce")
@@ -121,6 +122,9 @@ async def test_no_trace_is_left_of_a_person_but_what_the_map_keeps(
         pass
     assert await places(world, token, later=timedelta(days=LATER)) == {}
     assert not await sessions_of(world, person)
+    assert person.organization_id is not None
+    marks = canary.marks(Subject(person.id, (person.email,)), token, person.organization_id)
+    assert not await canary.in_redis(world.resources.redis, *marks, within=timedelta(days=LATER)), "never ends"
     for row in copies:
         with pytest.raises(NotStored):  # a packed copy shows no token
             await world.resources.get(Storage).size(row["key"])
