@@ -28,7 +28,7 @@ class Incoming:
             raise UnsupportedMedia("This address takes a file in a form.", mend="Send it as multipart/form-data.")
         declared = request.headers.get("content-length", "")
         self.declared = int(declared) if declared.isdigit() else None
-        self.fields, self.name = dict[str, str](), ""
+        self.fields, self.name, self.part = dict[str, str](), "", ""
         self._delimiter, self._delimiters = b"\r\n--" + boundary, 0
         self._stream = request.stream()
         self._events: deque[tuple[str, bytes]] = deque()
@@ -58,7 +58,7 @@ class Incoming:
                 case "headers_finished":
                     name = disposition.get(b"name", b"").decode("utf-8", "replace")
                     if b"filename" in disposition:
-                        self.name = disposition[b"filename"].decode("utf-8", "replace")
+                        self.name, self.part = disposition[b"filename"].decode("utf-8", "replace"), name
                         return
                     self.fields[name] = ""
                 case "part_data":

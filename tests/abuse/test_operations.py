@@ -17,6 +17,7 @@ from service.guardrails.rate_limits import policy_of
 from service.web.contract import example, operations
 from tests.abuse.forms import pattern_of
 from tests.abuse.judge import Sent
+from tests.abuse.parts import FORM
 from tests.abuse.payloads import BROKEN, DEEP, FAR_TOO_LONG, FOREIGN, MARK, NUMBERS, TEXTS, WRONG_TYPES
 from tests.abuse.world import Crowd, World
 from tests.architecture.conftest import Route
@@ -87,12 +88,18 @@ def texts_in(body: Any, schema: dict[str, Any], parts: dict[str, Any], text: str
 class Attack:
     """One operation, by somebody with every right to it."""
 
+    kind = media = JSON
+    """Of the body, as its description says it and as it is sent."""
+    right: str | bytes | None = None
+
     def __init__(self, world: World, route: Route, operation: dict[str, Any], parts: dict[str, Any]) -> None:
         self.world, self.route, self.operation, self.parts = world, route, operation, parts
         self.crowd = Crowd(world, policy_of(route.endpoint, route.method))
         content = operation.get("requestBody", {}).get("content", {})
-        self.schema = content[JSON]["schema"] if JSON in content else None
+        self.schema = content[self.kind]["schema"] if self.kind in content else None
         self.body = example(self.schema, parts) if self.schema else None
+        if self.body is not None:
+            self.right = json.dumps(self.body)
 
     async def send(
         self, what: str, *, refuse: bool = True, only: tuple[int, ...] = (), path: str = "", content: Any = None,
@@ -100,10 +107,9 @@ class Attack:
     ) -> httpx.Response:  # fmt: skip
         client = await self.crowd.next()
         sent = {"accept": JSON, "idempotency-key": uuid4().hex, **client.bearer}
-        if content is None and self.body is not None:
-            content = json.dumps(self.body)
+        content = self.right if content is None else content
         if content is not None:
-            sent["content-type"] = JSON
+            sent["content-type"] = self.media
         for name, value in headers.items():
             name = name.replace("_", "-")
             sent = {key: one for key, one in sent.items() if key != name} | ({name: value} if value is not None else {})
@@ -123,16 +129,15 @@ class Attack:
             if "{" in self.route.path:
                 await self.send(f"path is {what}", path=self.with_path(text))
         if foreign != self.path and "_id}" in self.route.path:
-            body = HARMLESS.get(str(self.route), self.body)
-            await self.send("another organization's id", path=foreign, content=json.dumps(body), only=(404,))
+            harmless = HARMLESS.get(str(self.route))
+            body = json.dumps(harmless) if harmless else None
+            await self.send("another organization's id", path=foreign, content=body, only=(404,))
         await self.world.unchanged(before, str(self.route))
         assert await self.world.rows(self.world.elsewhere) == there, f"{self.route}: reached another organization"
         await self.queries()
         await self.twins()
         if self.schema is not None:
-            for what, text in TEXTS.items():
-                spiked = json.dumps(texts_in(self.body, self.schema, self.parts, text))
-                await self.send(f"every text is {what}", refuse=False, content=spiked)
+            await self.texts()
 
     async def credentials(self) -> None:
         client = await self.crowd.next()
@@ -158,6 +163,11 @@ class Attack:
         for media in ("text/plain", "application/x-www-form-urlencoded", "application/xml"):
             await self.send(f"sent as {media}", content_type=media)
 
+    async def texts(self) -> None:
+        for what, text in TEXTS.items():
+            spiked = json.dumps(texts_in(self.body, self.schema or {}, self.parts, text))
+            await self.send(f"every text is {what}", refuse=False, content=spiked)
+
     async def queries(self) -> None:
         for one in self.operation.get("parameters", ()):
             if one["in"] == "query":
@@ -175,10 +185,9 @@ class Attack:
             return
         key = uuid4().hex
         client = await self.crowd.next()
-        content = json.dumps(self.body) if self.body is not None else None
         headers = {"accept": JSON, "idempotency-key": key, **client.bearer}
-        headers |= {"content-type": JSON} if content else {}
-        both = await asyncio.gather(*(client.http.post(self.path, content=content, headers=headers) for _ in range(2)))
+        headers |= {"content-type": self.media} if self.right else {}
+        both = await asyncio.gather(*(client.http.post(self.path, content=self.right, headers=headers) for _ in "12"))
         for answer in both:
             self.world.judge(answer, Sent(str(self.route), "twice at once", refuse=False))
         good = [answer.content for answer in both if answer.status_code < 300]
@@ -213,8 +222,10 @@ async def test_every_operation_withstands_what_its_description_invites(
     parts = document["components"]["schemas"]
     attacked = 0
     for method, path, operation in operations(document):
-        if "multipart/form-data" in operation.get("requestBody", {}).get("content", {}):
-            continue  # a body that is a file has a suite of its own: tests/guardrails/test_upload_bounds.py
+        kinds = set(operation.get("requestBody", {}).get("content", {}))
+        if kinds == {FORM}:
+            continue  # attacked in test_uploads.py
+        assert kinds <= {JSON}, f"{method} {path}: nobody knows how to attack {kinds}"
         await Attack(world, known[f"{method} {path}"], operation, parts).run()
         attacked += 1
     assert not world.found, world.report()

@@ -16,6 +16,7 @@ from service.guardrails.permissions import Role
 from service.guardrails.rate_limits import policy_of
 from service.web.contract import example, operations
 from tests.abuse.judge import Sent
+from tests.abuse.parts import FORM, SENT_AS, encoded, right_parts
 from tests.abuse.test_operations import JSON
 from tests.abuse.world import Crowd, World
 from tests.architecture.conftest import Route
@@ -88,6 +89,7 @@ async def test_no_key_without_the_scope_changes_anything(app: FastAPI, routes: l
             "accept": "application/json", "authorization": f"Bearer {reader}", "idempotency-key": uuid4().hex,
         }  # fmt: skip
         sent = right_body(described[str(route)], document["components"]["schemas"])
+        headers |= sent.pop("headers", {})
         answer = await client.http.request(route.method, path, headers=headers, **sent)
         world.judge(answer, Sent(str(route), "a key that may only read", strict=True, only=(403,)))
         await world.unchanged(before, str(route))
@@ -98,8 +100,9 @@ async def test_no_key_without_the_scope_changes_anything(app: FastAPI, routes: l
 
 def right_body(operation: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
     content = operation.get("requestBody", {}).get("content", {})
-    if "multipart/form-data" in content:
-        return {"files": {"file": ("note.txt", b"some words", "text/plain")}}
+    if FORM in content:
+        right = right_parts(content[FORM]["schema"], parts)
+        return {"content": encoded(right), "headers": {"content-type": SENT_AS}}
     if JSON in content:
         return {"json": example(content[JSON]["schema"], parts)}
     return {}

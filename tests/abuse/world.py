@@ -26,6 +26,9 @@ AS_A_PART = "a fragment is asked for"
 MOVES_BY_ITSELF = {"api_keys", "audit_log", "notifications"}
 """A key's last use, refusals on record, and news that a job may be writing: no sign that an attack went through."""
 
+CAME_TO_NOTHING = {"files": "state = 'abandoned'"}
+"""Rows that only say that something was tried, and hold nothing of it."""
+
 
 class World:
     """Two organizations; what is told about the second is a finding."""
@@ -64,7 +67,7 @@ class World:
         """What each table holds of an organization, as one hash; also that each of its people is who they were."""
         parts = [
             f"SELECT '{table}', md5(coalesce(string_agg(md5(t::text), '' ORDER BY md5(t::text)), ''))"
-            f" FROM {table} t WHERE organization_id = $1"
+            f" FROM {table} t WHERE organization_id = $1 AND NOT ({CAME_TO_NOTHING.get(table, 'false')})"
             for table in self.tables
         ]
         parts.append("SELECT 'organizations', md5(t::text) FROM organizations t WHERE id = $1")
@@ -80,6 +83,16 @@ class World:
         while len(self.wings) < IN_THE_WINGS:
             self.wings.append(await self.factory.person(Role.OWNER, self.home))
         return await self.rows()
+
+    async def keeps(self, text: str) -> list[str]:
+        """Which tables hold this text of the attackers' organization, wherever."""
+        parts = [
+            f"SELECT '{table}' WHERE EXISTS"
+            f" (SELECT 1 FROM {table} t WHERE organization_id = $1 AND position($2 in t::text) > 0)"
+            for table in (*self.tables, *sorted(MOVES_BY_ITSELF))
+        ]
+        found = await self.factory.superuser.fetch(" UNION ALL ".join(parts), self.home, text)
+        return [row[0] for row in found]
 
     async def somebody(self, *, staff: bool = False) -> Person:
         person = self.wings.pop() if self.wings else await self.factory.person(Role.OWNER, self.home)

@@ -9,6 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Request, Response, status
 
 from service.core.context import Context
+from service.core.errors import Invalid
 from service.core.multipart import Incoming, arriving
 from service.features.files import actions, queries
 from service.features.files.flows import intake, links
@@ -25,7 +26,9 @@ from service.web.responses import After
 
 router = APIRouter(route_class=IdempotentRoute)
 BYTES = {"type": "string", "format": "binary", "description": "With its name: the extension says of which kind it is."}
-FORM = {"schema": {"type": "object", "required": ["file"], "properties": {"file": BYTES}}}
+FORM = {
+    "schema": {"type": "object", "required": ["file"], "properties": {"file": BYTES}, "additionalProperties": False}
+}
 
 
 @router.get("")
@@ -50,6 +53,8 @@ async def upload_file(request: Request, ctx: KeyCtx, key: IdempotencyKey) -> Res
     """
     allow(ctx, actions.begin_upload)
     incoming, claim = await arriving(request), claim_of(request)
+    if incoming.part != "file" or incoming.fields:
+        raise Invalid("The form has parts that do not belong here.", mend="Send the file as 'file', and nothing else.")
     if claim.stored is not None:
         return After(partial(_compare, incoming, claim))
     file = await actions.begin_upload(ctx, display_name(incoming.name), incoming.declared)

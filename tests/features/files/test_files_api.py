@@ -92,6 +92,12 @@ async def test_what_is_no_upload_is_refused_in_words(member: Client, factory: Fa
         answer = await send(member, name, content)
         assert (answer.status_code, answer.json()["detail"]) == (status, sentence)
         assert answer.headers["content-type"] == "application/problem+json"
+    for form in (
+        {"files": {"picture": ("a.txt", NOTES)}},
+        {"files": {"file": ("a.txt", NOTES)}, "data": {"size": "1"}},
+    ):
+        other = await member.http.post("/api/v1/files", **form, headers=member.bearer | {"idempotency-key": "form"})
+        assert (other.status_code, other.json()["mend"]) == (422, "Send the file as 'file', and nothing else.")
     for headers in ({}, {"idempotency-key": "x", "content-type": "application/json"}):
         bare = await member.http.post("/api/v1/files", content=b"{}", headers=member.bearer | headers)
         assert bare.status_code in (400, 415)
