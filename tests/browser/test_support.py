@@ -35,3 +35,17 @@ async def test_staff_help_a_customer(signed_in: OpenTab, factory: Factory) -> No
     await assert_accessible(page)
     await page.get_by_role("button", name="End all sessions").click()
     await expect(page.get_by_text("They are logged out everywhere.")).to_be_visible()
+
+    # The trail: both acts, done by whom to whom; how they explained themselves is personal, and stays hidden here.
+    helper = await factory.superuser.fetchval(
+        "SELECT user_id FROM memberships WHERE organization_id = $1",
+        page.organization,  # type: ignore[attr-defined]
+    )
+    await page.goto(f"/staff/events?object_id={customer.id}")
+    for act in ("accounts.end_sessions_of", "staff.read_personal"):
+        line = page.get_by_role("row").filter(has=page.get_by_text(act, exact=True)).first
+        for told in ("done", str(helper), str(customer.id)):
+            await expect(line.get_by_text(told, exact=True)).to_be_visible()
+    await expect(page.get_by_text("Ticket 4711")).to_have_count(0)
+    await assert_accessible(page)
+    await assert_fits(page)
