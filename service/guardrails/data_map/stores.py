@@ -106,8 +106,8 @@ passing(
     Kind.REDIS, "l", "rate limits: how much was asked lately, by person, organization, whole address or hashed e-mail",
     ("subject", "tenant", "address", "pseudonym"), "security", "the window of the limit, a day at most",
 )  # fmt: skip
-passing(Kind.REDIS, "rate", "the API rate of an organization's plan", ("tenant",), "service", "minutes")
-passing(Kind.REDIS, "key", "whose an API key is, by a keyed hash of it", ("tenant", "pseudonym"), "service", "minutes")
+passing(Kind.REDIS, "rate", "the API rate of an organization's plan", ("tenant",), "service", "7 days")
+passing(Kind.REDIS, "key", "whose an API key is, by a keyed hash of it", ("tenant", "pseudonym"), "service", "7 days")
 passing(
     Kind.REDIS, "why", "why staff see somebody's personal data, as they typed it", ("subject", "content"), "security",
     "15 minutes",
