@@ -29,7 +29,6 @@ EMPTY = {
     "/staff/break-glass-acts": "under the rights that the demo shows, nothing was done",
     "/staff/dead-letters/jobs": "one that failed opens the ticket JobsFailed, and its runbook's diagnosis then matches",
     "/staff/dead-letters/stripe-customers": "one that waits there wakes somebody: BillingBehind",
-    "/staff/webhooks": "the sandbox's receiver takes what it is sent",
 }
 """Lists without a row in the demo, and why. No worker runs here: that of `make run` soon does what waits as a job."""
 PAGES = {
@@ -47,6 +46,7 @@ PAGES = {
     "/staff/dead-letters/stripe-messages": "customer.updated",
     "/staff/dead-letters/mail-events": "bounce",
     "/staff/dead-letters/webhooks": "plan.changed",
+    "/staff/webhooks": "disabled (failing)",
 }
 """What else some pages must say."""
 PAGING = """

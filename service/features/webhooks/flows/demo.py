@@ -1,4 +1,5 @@
-"""The endpoint that `make run` shows: the sandbox's receiver, told of everything, with a first few messages."""
+"""The endpoints that `make run` shows: the sandbox's receiver, told of everything, with a first few messages; and one
+that was switched off."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from service.core.database import UnitOfWork
 from service.core.ids import new_id
 from service.features.indicators.models import Indicator
 from service.features.webhooks.flows.record import record
-from service.features.webhooks.models import SCHEDULE, Delivery, Endpoint, Progress, payload_of
+from service.features.webhooks.models import SCHEDULE, Delivery, Endpoint, Progress, State, payload_of
 from service.features.webhooks.schemas import EventType
 from service.integrations.webhooks import new_secret
 
@@ -32,9 +33,20 @@ async def plant_endpoint(work: UnitOfWork, identifier: UUID, url: str) -> str:
         await work.session.flush()
         for indicator_id in (await work.session.execute(select(Indicator.id).limit(SHOWN))).scalars():
             await record(work, EventType.INDICATOR_CREATED, {"indicator_id": str(indicator_id)}, delay=LATER)
-        work.session.add(_given_up(identifier))
+        work.session.add_all([_given_up(identifier), _switched_off()])
     endpoint.url = url
     return endpoint.open_secret()
+
+
+def _switched_off() -> Endpoint:
+    """Another one, which took nothing for days: it is sent nothing any more, and nobody is woken for it."""
+    endpoint = Endpoint(
+        id=new_id(), url="https://hooks.northwind.example/ballast", description="The old warehouse", ordered=False,
+        event_types=[EventType.PLAN_CHANGED], state=State.DISABLED, reason="failing", failures=len(SCHEDULE) + 1,
+        failing_since=clock.now() - timedelta(days=9), created_at=clock.now() - timedelta(days=60),
+    )  # fmt: skip
+    endpoint.keep_secret(new_secret())
+    return endpoint
 
 
 def _given_up(endpoint: UUID) -> Delivery:
