@@ -122,7 +122,7 @@ async def empty_queue(no_other_jobs: None, own_superuser: asyncpg.Connection[Any
 @pytest.fixture
 async def empty_log(own_superuser: asyncpg.Connection[Any]) -> AsyncIterator[None]:
     async def clear() -> None:
-        await as_attacker(own_superuser, "TRUNCATE audit_log, audit_segments")
+        await as_attacker(own_superuser, "TRUNCATE audit_log, audit_segments, audit_checks")
 
     await clear()
     yield

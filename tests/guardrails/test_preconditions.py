@@ -19,6 +19,7 @@ from service.guardrails.preconditions import IfMatch, tag
 from tests.guardrails.instances import comes_true
 from tests.support.client import Client
 from tests.support.factories import Factory
+from tests.support.locks import WAITING
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ async def both_at_once(program: Client, factory: Factory) -> tuple[list[int], st
     superuser = factory.superuser
 
     async def waiting() -> bool:
-        return int(await superuser.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")) >= 2
+        return int(await superuser.fetchval(WAITING)) >= 2
 
     async with superuser.transaction():
         await superuser.fetch("SELECT FROM indicators WHERE id = $1 FOR UPDATE", path_of(program).split("/")[-1])

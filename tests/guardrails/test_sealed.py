@@ -29,6 +29,7 @@ from service.guardrails.resealing import MissingKeys, compare_with_noted, count_
 from service.guardrails.sealed import place, seal, sealed, unseal
 from tests.conftest import TEMPLATE, TestServers
 from tests.support.forked import Forked
+from tests.support.locks import WAITING
 
 OLD, BOTH, NEW = Keyring("1:first secret"), Keyring("2:second secret,1:first secret"), Keyring("2:second secret")
 TOTP = "users.totp_secret"
@@ -228,8 +229,7 @@ async def test_a_write_that_meets_the_rotation_is_not_lost(
     rotating = asyncio.create_task(reseal(world.maintenance, ring=BOTH))
 
     async def stands() -> bool:
-        waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
-        return rotating.done() or await world.superuser.fetchval(waits)
+        return rotating.done() or bool(await world.superuser.fetchval(WAITING))
 
     await until(stands)
     await writing.commit()
@@ -253,7 +253,7 @@ async def test_a_rotation_that_is_killed_goes_on_where_it_stopped(world: World) 
     await world.superuser.execute("SELECT pg_advisory_lock(77)")
     keys = "2:second secret,1:first secret"
     command = world.cli("keys", "rotate", keys=keys)
-    waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
+    waits = f"{WAITING} AND locktype = 'advisory'"
     await until(lambda: world.superuser.fetchval(waits))
     command.send_signal(signal.SIGKILL)
     await command.communicate()

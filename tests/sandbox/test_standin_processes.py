@@ -40,7 +40,11 @@ ALL_PORTS = tuple(f"--{name}-port" for name in NAMES.split())
 def test_it_answers_and_stops_when_told(module: str, ports: tuple[str, ...], lines: int, number: int) -> None:
     process = start(module, *(word for flag in ports for word in (flag, str(free_port()))))
     assert process.stdout
-    addresses = [process.stdout.readline().split(" on ")[1].strip() for _ in range(lines)]
+    told = [process.stdout.readline() for _ in range(lines)]
+    if not all(" on " in line for line in told):
+        process.kill()
+        pytest.fail(f"{told}, {process.communicate()}")
+    addresses = [line.split(" on ")[1].strip() for line in told]
     assert [httpx.get(address).status_code for address in addresses] == [200] * lines
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)

@@ -15,6 +15,7 @@ from service.core.crypto import BadSignature, keyring
 from service.guardrails.entitlements import Feature
 from tests.conftest import Outside
 from tests.features.sources.conftest import Team
+from tests.support.locks import WAITING
 
 
 async def test_a_connected_source_fills_its_indicators_and_their_tiles(team: Team) -> None:
@@ -101,7 +102,7 @@ async def test_known_indicators_are_locked_in_the_order_of_batches(team: Team) -
     async with team.superuser.transaction():
         await team.superuser.execute(lock, low)
         connecting = asyncio.create_task(team.connect("rates", base="EUR", quotes="USD GBP"))
-        while not await team.superuser.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+        while not await team.superuser.fetchval(WAITING):
             assert not connecting.done()
             await asyncio.sleep(0.02)
         await team.superuser.execute(lock, high)
