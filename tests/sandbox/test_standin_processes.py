@@ -24,7 +24,7 @@ def start(module: str, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-NAMES = "inbox smtp oidc stripe rates github plausible receiver scanner clamd sendgrid"
+NAMES = "inbox smtp inbox-us smtp-us oidc stripe rates github plausible receiver scanner clamd sendgrid"
 ALL_PORTS = tuple(f"--{name}-port" for name in NAMES.split())
 
 
