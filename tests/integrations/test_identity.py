@@ -9,6 +9,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -102,8 +103,8 @@ async def test_only_asymmetric_signatures_count(
     """Algorithm confusion: a token "signed" with nothing, or with what everybody can know as the HMAC key."""
     genuine = Signer.id_token
 
-    def forged(self: Signer, *arguments: object) -> str:
-        claims = jwt.decode(genuine(self, *arguments), self._key).claims  # type: ignore[arg-type]
+    def forged(self: Signer, *arguments: Any) -> str:
+        claims = jwt.decode(genuine(self, *arguments), self._key).claims
         parts = [_base64(json.dumps(part).encode()) for part in ({"alg": algorithm, "kid": self._kid}, claims)]
         signed = b".".join(parts)
         known_to_all = self._key.as_pem(private=False)
@@ -126,8 +127,8 @@ async def test_a_key_that_the_token_brings_along_is_not_believed(
     brought = {"jwk": theirs.as_dict(private=False), "none of them": None}
     registry = jws.JWSRegistry(algorithms=["ES256"], strict_check_header=False)
 
-    def forged(self: Signer, *arguments: object) -> str:
-        claims = jwt.decode(genuine(self, *arguments), self._key).claims  # type: ignore[arg-type]
+    def forged(self: Signer, *arguments: Any) -> str:
+        claims = jwt.decode(genuine(self, *arguments), self._key).claims
         header = {"alg": "ES256", way: brought.get(way, "https://evil.example/keys")}
         return jwt.encode(header | ({"kid": self._kid} if named else {}), claims, theirs, registry=registry)
 
@@ -155,8 +156,8 @@ async def test_a_token_of_another_time_or_for_another_is_refused(
     """Genuine in all else, and signed by the provider; one that says less than it must is refused as well."""
     genuine = Signer.id_token
 
-    def other(self: Signer, *arguments: object) -> str:
-        said = jwt.decode(genuine(self, *arguments), self._key).claims | claims  # type: ignore[arg-type]
+    def other(self: Signer, *arguments: Any) -> str:
+        said = jwt.decode(genuine(self, *arguments), self._key).claims | claims
         kept = {name: value for name, value in said.items() if value is not None}
         return jwt.encode({"alg": "RS256", "kid": self._kid}, kept, self._key)
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from obstore.store import S3Store
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExportResult
 from pydantic import SecretStr
 
@@ -179,8 +179,9 @@ async def test_the_environment_leads_no_client_astray(
 
         tracer = TracerProvider().get_tracer("test")
         (span := tracer.start_span("a span")).end()
+        assert isinstance(span, ReadableSpan)
         exporter = telemetry.exporter_to(collector.address)
-        assert await asyncio.to_thread(exporter.export, [span]) is SpanExportResult.SUCCESS  # type: ignore[list-item]
+        assert await asyncio.to_thread(exporter.export, [span]) is SpanExportResult.SUCCESS
         exporter.shutdown()
         await http.aclose()
     assert not ways.proxy.heard, f"through a proxy went: {bytes(ways.proxy.heard[:200])!r}"
