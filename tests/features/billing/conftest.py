@@ -16,8 +16,7 @@ from infra.sandbox.stripe.server import StripeStandIn
 from service.features.billing.models.mirror import TERMINAL
 from service.guardrails.permissions import Role
 from tests.features.billing.buyer import Buyer
-from tests.support.client import Client
-from tests.support.factories import Factory, Person
+from tests.support.factories import Factory
 from tests.support.servers import RunningServer, RunningWorker
 from tests.support.stripe import Subscriber, listen, make_subscriber
 
@@ -90,14 +89,3 @@ async def buyer(
             return Buyer(client, person, connected, superuser)
 
         yield make
-
-
-@pytest.fixture
-async def staff_person(factory: Factory) -> Person:
-    return await factory.person(Role.OWNER, staff=True)
-
-
-@pytest.fixture
-async def staff(factory: Factory, staff_person: Person) -> AsyncIterator[Client]:
-    async with await factory.client(staff_person, "password", "totp") as client:
-        yield client
